@@ -1,0 +1,92 @@
+"""mailflow: mail from where it arrives to where it should be.
+
+What a plugin may use. Names are imported when they are first asked for, so that
+importing mailflow costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mailflow.errors import (
+        BadMailError,
+        ConfigError,
+        GoneError,
+        InUseError,
+        JournalError,
+        LoginError,
+        MailflowError,
+        PeerError,
+        PluginError,
+        RefusedError,
+        UnavailableError,
+    )
+    from mailflow.hooks import hookimpl
+    from mailflow.kinds import (
+        Context,
+        Distributor,
+        Fetched,
+        Fetcher,
+        Item,
+        Missed,
+        Processor,
+        Reactor,
+        Runtime,
+        Ticket,
+        Trouble,
+    )
+    from mailflow.mail import Content, Envelope, Header, Mail, OctetFile, Octets
+    from mailflow.options import Options
+    from mailflow.query import Query
+    from mailflow.verdicts import (
+        FAILED,
+        LATER,
+        SENT,
+        Bounce,
+        Discard,
+        Fate,
+        Hold,
+        Reject,
+        Report,
+        Retry,
+        Stop,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "errors": (
+        "BadMailError ConfigError GoneError InUseError JournalError LoginError MailflowError"
+        " PeerError PluginError RefusedError UnavailableError"
+    ),
+    "hooks": "hookimpl",
+    "kinds": (
+        "Context Distributor Fetched Fetcher Item Missed Processor Reactor Runtime Ticket Trouble"
+    ),
+    "mail": "Content Envelope Header Mail OctetFile Octets",
+    "options": "Options",
+    "query": "Query",
+    "verdicts": "FAILED LATER SENT Bounce Discard Fate Hold Reject Report Retry Stop",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [  # noqa: PLE0604
+    "BadMailError", "Bounce", "ConfigError", "Content", "Context", "Discard", "Distributor",
+    "Envelope", "FAILED", "Fate", "Fetched", "Fetcher", "GoneError", "Header", "Hold",
+    "InUseError", "Item", "JournalError", "LATER", "LoginError", "Mail", "MailflowError", "Missed",
+    "OctetFile", "Octets", "Options", "PeerError", "PluginError", "Processor", "Query", "Reactor",
+    "RefusedError", "Reject", "Report", "Retry", "Runtime", "SENT", "Stop", "Ticket", "Trouble",
+    "UnavailableError", "hookimpl",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mailflow' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"mailflow.{home}"), name)
+    globals()[name] = value
+    return value

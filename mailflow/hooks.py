@@ -1,0 +1,63 @@
+"""How a plugin meets the engine: one mark, two hooks.
+
+A plugin is a module with one entry point in group `mailflow`:
+
+    from mailflow import hookimpl
+
+    @hookimpl
+    def mailflow_register(register):
+        from .fetcher import CarrierPigeon
+        register.fetcher(CarrierPigeon)
+
+Rule of the file: it does not import pluggy, so that a hook that runs once per
+message does not pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from mailflow.kinds import Distributor, Fetcher, Processor, Reactor
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def hookimpl(function: F) -> F:
+    """Mark an implementation of a hook, as pluggy.HookimplMarker("mailflow") does."""
+    function.mailflow_impl = {}  # type: ignore[attr-defined]
+    return function
+
+
+class Register(Protocol):
+    """Takes a plugin's components. `name` is the part after the dot of `use`;
+    "" (the default) answers to the plugin's name alone."""
+
+    def fetcher(self, component: type[Fetcher], name: str = "") -> None: ...
+    def processor(self, component: type[Processor], name: str = "") -> None: ...
+    def distributor(self, component: type[Distributor], name: str = "") -> None: ...
+    def reactor(self, component: type[Reactor], name: str = "") -> None: ...
+
+
+class Hooks:
+    """The specifications, for pluggy."""
+
+    def mailflow_register(self, register: Register) -> None:
+        """Called once, when a pipeline first names the plugin, before files are checked.
+
+        Import component classes inside it, not at the top of the module.
+        """
+
+    def mailflow_event(self, event: str, facts: dict[str, object]) -> None:
+        """Called after something durable happened, in the thread where it happened.
+
+        `event` is one of run.started, run.ended, source.opened, source.closed,
+        source.failed, mail.accepted, mail.verdict, mail.planned, delivery.sent,
+        delivery.later, delivery.failed, mail.held, mail.done. `facts` are strings and
+        numbers: pipeline, step, mail, recipient and such. What it raises is logged.
+        """
+
+
+Hooks.mailflow_register.mailflow_spec = {"historic": True}  # type: ignore[attr-defined]
+Hooks.mailflow_event.mailflow_spec = {}  # type: ignore[attr-defined]

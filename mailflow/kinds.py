@@ -1,0 +1,262 @@
+"""The kinds of component, and the words they share with the engine.
+
+Every call is synchronous; times are seconds (float), sizes are octets (int).
+A component is a class with `options` (a class of mailflow.options.Options); the
+engine makes it as `cls(options, runtime)`. A fetcher or a distributor is entered
+and left as a context manager, in the one thread that uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mailflow.errors import MailflowError
+    from mailflow.log import Logger
+    from mailflow.mail import Content, Envelope, Mail
+    from mailflow.net import Halt
+    from mailflow.options import Options
+    from mailflow.query import Query
+    from mailflow.verdicts import (
+        Discard,
+        Fate,
+        Hold,
+        Reaction,
+        Reject,
+        Report,
+    )
+
+    Verdict = Mail | Discard | Reject | Hold
+
+
+class Runtime(NamedTuple):
+    """What the engine gives a component when it makes it.
+
+    `name` is the step's name in the file, `pipeline` the pipeline's. `halt` ends
+    every wait. `scratch` is a directory on the journal's disk for octets too many
+    for memory. `base` is the directory of the file, which relative paths start from.
+    `progress(octets)` tells the terminal what has arrived; it is cheap.
+    """
+
+    name: str
+    pipeline: str
+    halt: Halt
+    log: Logger
+    scratch: str
+    base: str = "."
+    progress: Callable[[int], None] = lambda octets: None
+
+
+class Component(Protocol):
+    """What every kind has in common."""
+
+    options: ClassVar[type[Options]]
+
+
+class Item(NamedTuple):
+    """One message of a listing; None for what the wire does not say.
+
+    `key` is stable over sessions and unique in the source. `date` is seconds since
+    the epoch.
+    """
+
+    key: str
+    size: int | None = None
+    date: float | None = None
+    flags: frozenset[str] | None = None
+    folder: str | None = None
+
+
+class Fetched(NamedTuple):
+    """A message that has arrived whole."""
+
+    key: str
+    content: Content
+    envelope: Envelope
+
+
+class Missed(NamedTuple):
+    """A message that cannot be had; the others go on."""
+
+    key: str
+    error: MailflowError
+
+
+class Fetcher(Component, Protocol):
+    """Reads one source. Used by one thread, as a context manager.
+
+    `source` is the account, as named in the file; it outlives a change of host or
+    port. `mark` is, after a complete listing, where the next one may start.
+    Raising from any call ends the session: UnavailableError, LoginError, PeerError.
+    """
+
+    source: str
+    mark: str
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Without an error, end the session in order (QUIT); with one, just leave."""
+        ...
+
+    def listing(self, where: Query, mark: str = "") -> Iterable[Item]:
+        """What is there. May narrow by `where` on the server; never changes the result."""
+        ...
+
+    def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
+        """Header sections only, for a `where` on headers and for keys that were renamed."""
+        ...
+
+    def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
+        """The messages as they arrive; asks for all at once if the wire can."""
+        ...
+
+    def settle(self, key: str, fate: Fate) -> None:
+        """The journal answers for `key`: do what `on_done` says. Idempotent, may be lazy.
+
+        Called between the arrivals of `retrieve` and after it, in the same thread.
+        """
+        ...
+
+
+class Memory(Protocol):
+    """A step's own lasting key-value space; a mail never meets its own entries."""
+
+    def get(self, key: str) -> str | None: ...
+
+    def set(self, key: str, value: str, keep: float | None = None) -> None:
+        """Written in the plan's commit; forgotten after `keep` seconds, None for never."""
+        ...
+
+
+class Context(Protocol):
+    """What a processor or a reactor may lastingly do, and what it may know."""
+
+    name: str
+    pipeline: str
+    memory: Memory
+    log: Logger
+
+    @property
+    def approved(self) -> bool:
+        """True when `queue release` runs the holding step again."""
+        ...
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch, the same through one call."""
+        ...
+
+    def send(self, mail: Mail, via: str | None = None) -> None:
+        """Send a notice: journalled with the same commit, by the distributor named
+        `via` (the first that sends by default). Make it with `new`."""
+        ...
+
+    def new(self, envelope: Envelope, content: Content, notes: Mapping[str, str] = {}) -> Mail:
+        """A mail with an id of its own."""
+        ...
+
+
+class Processor(Component, Protocol):
+    """Decides about mail. `pure`: no memory, no program, same answer again."""
+
+    pure: bool
+
+    def process(self, mail: Mail, context: Context) -> Iterable[Verdict]:
+        """Yield what goes on: the mail, copies, or a verdict with its reason.
+
+        Yielding nothing is an error. May run twice on one mail (crash, retry).
+        """
+        ...
+
+
+class Ticket(NamedTuple):
+    """The engine's word to a distributor about one delivery.
+
+    `key` names it for good: [0-9a-z.-], the same at every attempt. `recipients` are
+    those that are due. `resumed`: an earlier attempt may have been cut, so look for
+    `key` first. `commit(recipients)` stands right before each irrevocable act.
+    """
+
+    key: str
+    recipients: tuple[str, ...]
+    attempt: int = 1
+    resumed: bool = False
+    commit: Callable[[Collection[str]], None] = lambda recipients: None
+
+
+class Distributor(Component, Protocol):
+    """Hands mail on. The engine opens up to `parallel` of them, each in one thread.
+
+    `repeatable`: handing in one ticket.key twice leaves one copy. `per_recipient`
+    False (a Maildir, a spool): one delivery per mail, reported with recipient "".
+    `sends`: mail leaves for other people (SMTP); asks for `start` on a full mailbox.
+    """
+
+    repeatable: bool
+    per_recipient: bool
+    sends: bool
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def distribute(self, mail: Mail, ticket: Ticket) -> Iterable[Report]:
+        """Yield a Report for each recipient as soon as it is known.
+
+        Raising leaves the unreported ones LATER if not committed, else in doubt.
+        """
+        ...
+
+
+class GroupDistributor(Distributor, Protocol):
+    """A distributor that is cheaper for several mails in one flight or one flush."""
+
+    def distribute_many(
+        self, jobs: Iterable[tuple[Mail, Ticket]]
+    ) -> Iterable[tuple[Ticket, Report]]: ...
+
+    def finish(self, keys: Iterable[str]) -> None:
+        """These tickets are final in the journal: clear what was kept to know them by."""
+        ...
+
+
+class Trouble(NamedTuple):
+    """What went wrong, for the reactors.
+
+    `stage` is fetch, process, verdict, unrouted or distribute; `step` the step's
+    name. `recipients` are those it concerns. `attempt` counts from 1; `age` is
+    seconds since the mail arrived, or since the source last worked. `verdict` is set
+    at stage verdict, `reports` where the other side answered per recipient.
+    """
+
+    stage: str
+    step: str
+    error: MailflowError
+    mail: Mail | None = None
+    recipients: tuple[str, ...] = ()
+    attempt: int = 1
+    age: float = 0.0
+    verdict: Discard | Reject | Hold | None = None
+    reports: tuple[Report, ...] = ()
+
+
+class Reactor(Component, Protocol):
+    """Decides what a failure means."""
+
+    def react(self, trouble: Trouble, context: Context) -> Reaction | None:
+        """A reaction, or None: ask the next."""
+        ...

@@ -1,0 +1,1 @@
+"""The query language: one way to say which mail is meant."""
