@@ -320,10 +320,7 @@ def _lines(section: bytes) -> list[bytes]:
 
 def _named(field: bytes, name: str) -> bool:
     raw = name.encode("ascii")
-    return (
-        field[: len(raw)].lower() == raw.lower()
-        and field[len(raw) :].lstrip(b" \t")[:1] == b":"
-    )
+    return field[: len(raw)].lower() == raw.lower() and field[len(raw) :].lstrip(b" \t")[:1] == b":"
 
 
 def _value(field: bytes) -> str:

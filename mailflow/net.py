@@ -112,9 +112,7 @@ class Wire:
         failure: UnavailableError | None = None
         for family, _, _, _, address in found:
             try:
-                return cls(
-                    _connected(family, address, timeout, halt, peer), peer, timeout, halt
-                )
+                return cls(_connected(family, address, timeout, halt, peer), peer, timeout, halt)
             except UnavailableError as error:
                 failure = failure or error
         raise failure or UnavailableError(f"cannot find {host}: no address")

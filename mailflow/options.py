@@ -312,9 +312,7 @@ class Query(Option["CompiledQuery"]):
 class ListOf(Option[tuple[T, ...]]):
     """An array whose elements are of one type; a single element may stand alone."""
 
-    def __init__(
-        self, doc: str, element: Option[T], *, default: Sequence[T] = REQUIRED
-    ) -> None:
+    def __init__(self, doc: str, element: Option[T], *, default: Sequence[T] = REQUIRED) -> None:
         super().__init__(doc, default=default if default is REQUIRED else tuple(default))
         self.element = element
         self.expected = f"an array, each element {element.expected}"
@@ -472,7 +470,9 @@ class ServerOptions(Options):
     """What every component that logs in to a server has, under the same words."""
 
     host = Text("The server's name or address.")
-    port = Integer.optional("Its port; by default the one that belongs to `tls`.", least=1, most=65535)
+    port = Integer.optional(
+        "Its port; by default the one that belongs to `tls`.", least=1, most=65535
+    )
     tls = Choice(
         "How the connection is protected: TLS from the first octet, after STLS or STARTTLS, or not"
         " at all, which is the default on loopback only.",
