@@ -1,0 +1,69 @@
+# Each target does its own set-up. It goes into .venv, and nothing outside the
+# checkout changes, but for this: run by root, `make test` installs the servers of
+# tests/debian-packages.txt (none is started, no other mail server is replaced), and
+# every target python3-venv where it is missing. Run by anybody else, it says what is
+# missing, and the tests that need it are skipped with the reason.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
+INSTALL := sh tests/install-packages.sh
+WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test lint bench crash docs clean
+
+help:
+	@echo "make demo   the main job, on servers of its own: no root, no network"
+	@echo "make test   every test; run by root it installs the real servers first"
+	@echo "make lint   style, types, import contracts"
+	@echo "make bench  speed and memory beside mpop, getmail6, fetchmail and others"
+	@echo "make crash  200 random kills and 200 power cuts (the power cuts as root)"
+	@echo "make docs   the documentation, in docs/_build/html"
+	@echo "make clean  remove .venv, caches and what was built"
+
+demo: $(VENV)/.demo
+	@$(BIN)/mailflow demo
+
+test: $(VENV)/.dev
+	@$(INSTALL) tests/debian-packages.txt
+	@$(PYTEST) -n $(WORKERS) --dist worksteal -q $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	@$(INSTALL) bench/debian-packages.txt
+	@$(BIN)/python -m bench $(ARGS)
+
+crash: $(VENV)/.dev
+	@$(INSTALL) tests/debian-packages.txt
+	@MAILFLOW_KILLS=$${MAILFLOW_KILLS:-200} MAILFLOW_CUTS=$${MAILFLOW_CUTS:-200} \
+	  $(PYTEST) tests/crash -q -rs --timeout 7200 $(ARGS)
+
+docs: $(VENV)/.dev
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean:
+	rm -rf $(VENV) docs/_build dist build .mypy_cache .pytest_cache .ruff_cache \
+	  .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps say what .venv holds; a change of pyproject.toml installs anew.
+
+$(BIN)/python:
+	@sh tests/make-venv.sh $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "installing mailflow into $(VENV)" >&2
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing mailflow and the tools of its tests into $(VENV)" >&2
+	@$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.demo
