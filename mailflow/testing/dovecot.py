@@ -1,0 +1,310 @@
+"""A real Dovecot 2.3 from Debian's package, on loopback, in a directory of its own.
+
+    with Dovecot(tmp_path) as dovecot:
+        dovecot.add_user("red", "secret")
+        dovecot.deliver("red", b"Subject: hello\r\n\r\nhello\r\n")
+        poplib.POP3("127.0.0.1", dovecot.pop3_port)
+
+Rule of the file: it works as root and as anybody else, listens on free ports only,
+and ends the one process that it started.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from mailflow.testing.tls import NAMES, Authority
+
+BINARY = "/usr/sbin/dovecot"
+
+CONFIG = """\
+base_dir = {base}/run
+state_dir = {base}/state
+log_path = {directory}/dovecot.log
+protocols = {protocols}
+listen = 127.0.0.1
+default_internal_user = {internal_user}
+default_internal_group = {internal_group}
+default_login_user = {login_user}
+first_valid_uid = 0
+first_valid_gid = 0
+mail_uid = {uid}
+mail_gid = {gid}
+ssl = yes
+ssl_cert = <{cert_file}
+ssl_key = <{key_file}
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_failure_delay = 0
+mail_location = maildir:~/Maildir
+mail_max_userip_connections = 1000
+passdb {{
+  driver = passwd-file
+  args = scheme=PLAIN {base}/users/%u
+}}
+userdb {{
+  driver = passwd-file
+  args = {base}/users/%u
+}}
+namespace inbox {{
+  inbox = yes
+}}
+service anvil {{
+  chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+service stats {{
+  chroot =
+}}
+service pop3-login {{
+  chroot = {login_chroot}
+  service_count = 0
+  inet_listener pop3 {{
+    port = {pop3_port}
+  }}
+  inet_listener pop3s {{
+    port = {pop3s_port}
+    ssl = yes
+  }}
+}}
+service imap-login {{
+  chroot = {login_chroot}
+  service_count = 0
+  inet_listener imap {{
+    port = {imap_port}
+  }}
+  inet_listener imaps {{
+    port = {imaps_port}
+    ssl = yes
+  }}
+}}
+{settings}
+"""
+
+
+def installed() -> bool:
+    """Whether Debian's dovecot-pop3d is here."""
+    return os.path.exists(BINARY)
+
+
+class Dovecot:
+    """Runs from `__enter__` to `__exit__`.
+
+    `settings` is more of dovecot.conf; `names` are the hosts that the certificate
+    is for; `imap` opens IMAP as well. The log is kept in `directory`; mail and sockets
+    lie in a directory that ends with the server, since a test's own is closed to the
+    user that Dovecot, started by root, reads mail as.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        imap: bool = False,
+        settings: str = "",
+        names: Sequence[str] = NAMES,
+    ) -> None:
+        self.directory = os.path.abspath(directory)
+        self.imap = imap
+        self.settings = settings
+        os.makedirs(self.directory, exist_ok=True)
+        self._base = tempfile.mkdtemp(prefix="dovecot-")  # short: sockets' paths end at 108 octets
+        os.chmod(self._base, 0o755)
+        os.mkdir(os.path.join(self._base, "users"))
+        authority = Authority(self._base)
+        self.ca_file = authority.ca_file
+        self._certificate = authority.issue(names)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._delivered = 0
+        self._root = os.getuid() == 0
+        nobody = pwd.getpwnam("nobody")
+        self._owner = (nobody.pw_uid, nobody.pw_gid) if self._root else (os.getuid(), os.getgid())
+        self.pop3_port = self.pop3s_port = self.imap_port = self.imaps_port = 0
+
+    @property
+    def pid(self) -> int:
+        """The master process; whoever kills it ends the whole server."""
+        assert self._process is not None, "Dovecot is not running"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What Dovecot wrote so far."""
+        try:
+            with open(os.path.join(self.directory, "dovecot.log"), errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start, and wait until every port greets. Raises RuntimeError with its log."""
+        for _ in range(3):  # another program may take a free port before Dovecot does
+            self._configure()
+            self._process = self._launch()
+            if self._greets():
+                return
+            self.stop()
+        raise RuntimeError(f"Dovecot does not start:\n{self.log}")
+
+    def stop(self) -> None:
+        """End it; start() may follow, on other ports, with the same mail."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def add_user(self, name: str, password: str) -> None:
+        """A mailbox, or (within a second) a new password for one."""
+        home = os.path.dirname(self.maildir(name))
+        for folder in ("tmp", "new", "cur"):
+            os.makedirs(os.path.join(self.maildir(name), folder), exist_ok=True)
+        if self._root:
+            for path, _, _ in os.walk(home):
+                os.chown(path, *self._owner)
+        self._write(f"users/{name}", f"{name}:{password}::::{home}::\n")
+
+    def maildir(self, user: str) -> str:
+        """Where the mail of `user` lies."""
+        return os.path.join(self._base, "home", user, "Maildir")
+
+    def deliver(self, user: str, *messages: bytes) -> None:
+        """Put messages into the mailbox, in this order, unflushed: thousands a second."""
+        self.deliver_many(user, messages)
+
+    def deliver_many(self, user: str, messages: Iterable[bytes]) -> None:
+        """As `deliver`. Names hold sizes (S, W), so that Dovecot opens no file to list them."""
+        folder = os.path.join(self.maildir(user), "new")
+        for data in messages:
+            self._delivered += 1
+            lines = data.count(b"\n") - data.count(b"\r\n")
+            stamp = f"{1700000000 + self._delivered}.M{self._delivered:06d}P{os.getpid()}"
+            name = f"{stamp}.test,S={len(data)},W={len(data) + lines}"
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(data)
+                if self._root:
+                    os.fchown(file.fileno(), *self._owner)
+
+    def messages(self, user: str) -> list[bytes]:
+        """What is in the mailbox now, oldest first, as it lies on the disk."""
+        found = []
+        for folder in ("new", "cur"):
+            path = os.path.join(self.maildir(user), folder)
+            found += [(name, os.path.join(path, name)) for name in os.listdir(path)]
+        messages = []
+        for _, path in sorted(found):
+            with open(path, "rb") as file:
+                messages.append(file.read())
+        return messages
+
+    def _configure(self) -> None:
+        """Write dovecot.conf with ports that are free now."""
+        root = self._root
+        me = pwd.getpwuid(os.getuid()).pw_name
+        ports = _free_ports(4)
+        self.pop3_port, self.pop3s_port, self.imap_port, self.imaps_port = ports
+        text = CONFIG.format(
+            base=self._base,
+            directory=self.directory,
+            protocols="pop3 imap" if self.imap else "pop3",
+            internal_user="dovecot" if root else me,
+            internal_group="dovecot" if root else _group_name(os.getgid()),
+            uid=self._owner[0],
+            gid=self._owner[1],
+            login_user="dovenull" if root else me,
+            login_chroot="login" if root else "",
+            cert_file=self._certificate.cert_file,
+            key_file=self._certificate.key_file,
+            pop3_port=self.pop3_port,
+            pop3s_port=self.pop3s_port,
+            imap_port=self.imap_port,
+            imaps_port=self.imaps_port,
+            settings=self.settings,
+        )
+        self._write("dovecot.conf", text)
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with open(os.path.join(self.directory, "dovecot.log"), "ab") as log:
+            return subprocess.Popen(
+                [BINARY, "-F", "-c", os.path.join(self._base, "dovecot.conf")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _write(self, name: str, text: str) -> None:
+        """Replace a file of the configuration whole."""
+        path = os.path.join(self._base, name)
+        with open(f"{path}.new", "w") as file:
+            file.write(text)
+        os.chmod(f"{path}.new", 0o644)
+        os.replace(f"{path}.new", path)
+
+    def _greets(self) -> bool:
+        """Wait for the ports; False as soon as the process has ended."""
+        assert self._process is not None
+        ports = [self.pop3_port] + ([self.imap_port] if self.imap else [])
+        deadline = time.monotonic() + 20
+        while ports and time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                return False
+            try:
+                with socket.create_connection((self.host, ports[0]), 5) as sock:
+                    sock.settimeout(5)
+                    if sock.recv(1):
+                        ports.pop(0)
+            except OSError:
+                time.sleep(0.02)  # nothing tells when a port begins to listen
+        return not ports
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _group_name(gid: int) -> str:
+    import grp
+
+    return grp.getgrgid(gid).gr_name
