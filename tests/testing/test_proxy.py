@@ -161,7 +161,8 @@ def test_a_full_link_holds_the_sender_back(echo: Echo) -> None:
 def test_the_link_ends_after_exactly_that_many_octets_to_the_client(
     echo: Echo, kind: str, ending: str, after: int
 ) -> None:
-    with Proxy(echo.address, faults=[Fault(kind, after)]) as proxy, dial(proxy) as sock:
+    faults = [Fault(kind, after)]  # with a delay, for a reset before connect() returns is its error
+    with Proxy(echo.address, delay=0.005, faults=faults) as proxy, dial(proxy) as sock:
         if after > len(GREETING):
             sock.sendall(b"NOOP\r\n")
         assert read_to_end(sock) == ((GREETING + b"NOOP\r\n")[:after], ending)
