@@ -80,14 +80,17 @@ class Wire:
     """One connection. `write` queues, `read` waits; each sends what is queued.
 
     `peer` names the other side in errors. `timeout` is the longest silence, in
-    seconds. Errors: UnavailableError (lost, silent, stopped), LoginError (TLS
-    refused before anything was said).
+    seconds; `grace`, how long waits go on when the engine stops (an answer that
+    decides what became of a mail is worth some time). Errors: UnavailableError (lost,
+    silent, stopped), LoginError (TLS refused before anything was said).
     """
 
     def __init__(self, sock: socket.socket, peer: str, timeout: float, halt: Halt) -> None:
         self.peer = peer
         self.timeout = timeout
+        self.grace = 0.0
         self.halt = halt
+        self._grace_ends: float | None = None
         self._sock = sock
         self._out = bytearray()
         self._ready = b""
@@ -164,6 +167,12 @@ class Wire:
     def write(self, data: bytes) -> None:
         """Queue octets; they leave with the next `read` or `flush`."""
         self._out += data
+
+    @property
+    def local_address(self) -> str:
+        """The numeric address of this end, "" on a socket that has none."""
+        name = self._sock.getsockname()
+        return name[0] if isinstance(name, tuple) else ""
 
     @property
     def unsent(self) -> int:
@@ -258,14 +267,29 @@ class Wire:
         left = deadline - time.monotonic()
         if left <= 0:
             raise UnavailableError(f"{self.peer} keeps silent: no {what} in time")
-        readers: list[object] = [self.halt]
-        if reading:
-            readers.append(self._sock)
+        readers: list[object] = [self._sock] if reading else []
+        if self.halt.is_set():
+            left = min(left, self._grace_left())
+        else:
+            readers.append(self.halt)
         ready = _select(readers, [self._sock] if writing else [], left)
         if self.halt in ready:
-            raise UnavailableError("stopped on request")
+            self._grace_left()
+            return
         if not ready:
+            self._grace_left()
             raise UnavailableError(f"{self.peer} keeps silent: no {what} in time")
+
+    def _grace_left(self) -> float:
+        """Seconds that a wait may still go on. Raises UnavailableError once there are none."""
+        if not self.halt.is_set():
+            return float("inf")
+        if self._grace_ends is None:
+            self._grace_ends = time.monotonic() + self.grace
+        left = self._grace_ends - time.monotonic()
+        if left <= 0:
+            raise UnavailableError("stopped on request")
+        return left
 
 
 def _select(readers: Iterable[object], writers: Iterable[object], seconds: float) -> list[object]:
