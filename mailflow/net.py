@@ -6,13 +6,13 @@ side that writes never stops reading, so that two full buffers cannot dead-lock.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import threading
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.errors import LoginError, PeerError, UnavailableError
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     import ssl
 
 READ_SIZE = 1 << 18
+
+STAGGER = 0.25
+"""Seconds before the next address is tried beside one that does not answer (RFC 8305, 5)."""
+
+SLOWEST = 0.5
+"""Octets a second that a peer must move while it is waited for, unless told otherwise."""
+
+PATIENCE = 5
+"""How many time-outs of waiting are added up before that rate is looked at."""
 
 
 class Halt:
@@ -47,7 +56,7 @@ class Halt:
 
     def wait(self, seconds: float) -> bool:
         """Sleep; True as soon as `set` was called."""
-        return bool(select.select([self._reader], [], [], max(0.0, seconds))[0])
+        return bool(_poll({self._reader: select.POLLIN}, max(0.0, seconds)))
 
     def check(self) -> None:
         """Raise UnavailableError if the engine stops."""
@@ -61,7 +70,12 @@ class Halt:
 
 def is_loopback(host: str) -> bool:
     """Whether `host` names this machine without asking the network."""
-    return host in ("localhost", "::1", "ip6-localhost") or host.startswith(("127.", "/"))
+    if host in ("localhost", "ip6-localhost", "::1") or host.startswith("/"):
+        return True
+    try:
+        return socket.inet_pton(socket.AF_INET, host)[0] == 127
+    except OSError:
+        return False
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
@@ -71,7 +85,8 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise LoginError(f"cannot use ca_file {ca_file}: {error}") from None
+        reason = error.strerror or str(error)
+        raise LoginError(f"cannot use ca_file {ca_file}: {reason}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
@@ -80,21 +95,24 @@ class Wire:
     """One connection. `write` queues, `read` waits; each sends what is queued.
 
     `peer` names the other side in errors. `timeout` is the longest silence, in
-    seconds; `grace`, how long waits go on when the engine stops (an answer that
-    decides what became of a mail is worth some time). Errors: UnavailableError (lost,
-    silent, stopped), LoginError (TLS refused before anything was said).
+    seconds; `slowest` the octets a second it must move over several of them. Only
+    time spent waiting counts. Errors: UnavailableError (lost, silent, stopped),
+    LoginError (TLS refused before anything was said).
     """
 
     def __init__(self, sock: socket.socket, peer: str, timeout: float, halt: Halt) -> None:
         self.peer = peer
         self.timeout = timeout
-        self.grace = 0.0
         self.halt = halt
-        self._grace_ends: float | None = None
+        self.slowest = SLOWEST
         self._sock = sock
         self._out = bytearray()
         self._ready = b""
-        self._last_wait = 0.0
+        self._tls = False
+        self._not_now: tuple[type[OSError], ...] = (BlockingIOError,)
+        self._failure: UnavailableError | None = None
+        self._waited = 0.0
+        self._moved = 0
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -103,22 +121,18 @@ class Wire:
     def connect(
         cls, host: str, port: int, *, timeout: float, halt: Halt, peer: str | None = None
     ) -> Wire:
-        """Try each address of `host` in turn (RFC 8305 in its simplest form)."""
+        """Connect to the first address of `host` that answers, within `timeout`.
+
+        A `host` that begins with "/" is a Unix socket. Raises UnavailableError.
+        """
         halt.check()
-        peer = peer or f"{host}:{port}"
         if host.startswith("/"):
-            return cls(_connected(socket.AF_UNIX, host, timeout, halt, peer), peer, timeout, halt)
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            raise UnavailableError(f"cannot find {host}: {error.args[-1]}") from None
-        failure: UnavailableError | None = None
-        for family, _, _, _, address in found:
-            try:
-                return cls(_connected(family, address, timeout, halt, peer), peer, timeout, halt)
-            except UnavailableError as error:
-                failure = failure or error
-        raise failure or UnavailableError(f"cannot find {host}: no address")
+            peer = peer or host
+            addresses = [_Address(socket.AF_UNIX, host)]
+        else:
+            peer = peer or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            addresses = _resolve(host, port, timeout, halt)
+        return cls(_race(addresses, peer, timeout, halt), peer, timeout, halt)
 
     def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
         """Shake hands. What was received before it in clear breaks the protocol.
@@ -129,35 +143,43 @@ class Wire:
         import ssl
 
         self.flush()
-        if self._ready or (self._readable_now() and self._peek_is_clear()):
-            raise PeerError(f"{self.peer} sent octets in clear behind its answer to STARTTLS")
+        if self._ready or self._speaks_in_clear():
+            raise PeerError(f"{self.peer} sent octets in clear before the TLS handshake")
         wrapped = context.wrap_socket(
             self._sock, server_hostname=server_name, do_handshake_on_connect=False
         )
         self._sock = wrapped
+        self._tls = True
+        self._not_now = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
         deadline = time.monotonic() + self.timeout
         while True:
             try:
                 wrapped.do_handshake()
                 return
             except ssl.SSLWantReadError:
-                self._wait(True, False, deadline, "the TLS handshake")
+                self._wait(select.POLLIN, deadline, "TLS handshake")
             except ssl.SSLWantWriteError:
-                self._wait(False, True, deadline, "the TLS handshake")
-            except ssl.SSLCertVerificationError as error:
-                reason = error.verify_message or error.reason
-                raise LoginError(
-                    f"the certificate of {self.peer} is refused: {reason} "
-                    f"(server name {server_name})"
-                ) from None
-            except (ssl.SSLError, OSError) as error:
-                reason = getattr(error, "reason", None) or error.strerror or str(error)
-                raise UnavailableError(f"no TLS with {self.peer}: {reason}") from None
+                self._wait(select.POLLOUT, deadline, "TLS handshake")
+            except OSError as error:
+                raise self._no_tls(error, server_name) from None
 
-    def _readable_now(self) -> bool:
-        return bool(select.select([self._sock], [], [], 0)[0])
+    def _no_tls(self, error: OSError, server_name: str) -> LoginError | UnavailableError:
+        import ssl
 
-    def _peek_is_clear(self) -> bool:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return LoginError(
+                f"the certificate of {self.peer} is refused: {error.verify_message}"
+                f" (expected for {server_name})"
+            )
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+            reason = (error.reason or str(error)).lower().replace("_", " ")
+            hint = ""
+            if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
+                hint = "; this port does not speak TLS from the first octet"
+            return LoginError(f"no TLS with {self.peer}: {reason}{hint}")
+        return UnavailableError(f"{self.peer} broke off the TLS handshake")
+
+    def _speaks_in_clear(self) -> bool:
         """A server says nothing before our ClientHello: whatever is there is not TLS."""
         try:
             return bool(self._sock.recv(1, socket.MSG_PEEK))
@@ -165,14 +187,8 @@ class Wire:
             return False
 
     def write(self, data: bytes) -> None:
-        """Queue octets; they leave with the next `read` or `flush`."""
+        """Queue octets; they leave with the next `read`, `poll` or `flush`."""
         self._out += data
-
-    @property
-    def local_address(self) -> str:
-        """The numeric address of this end, "" on a socket that has none."""
-        name = self._sock.getsockname()
-        return name[0] if isinstance(name, tuple) else ""
 
     @property
     def unsent(self) -> int:
@@ -184,13 +200,20 @@ class Wire:
         if self._ready:
             data, self._ready = self._ready, b""
             return data
+        self._send()
+        try:
+            return self._recv(most)
+        except self._not_now:
+            pass
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
+            writing = select.POLLOUT if self._out and self._failure is None else 0
+            self._wait(select.POLLIN | writing, deadline, "answer")
             self._send()
             try:
                 return self._recv(most)
-            except BlockingIOError:
-                self._wait(True, bool(self._out), deadline, "an answer")
+            except self._not_now:
+                pass
 
     def poll(self, most: int = READ_SIZE) -> bytes | None:
         """What is there now, without waiting: None if nothing, b"" at the end."""
@@ -199,135 +222,199 @@ class Wire:
         self._send()
         try:
             return self._recv(most)
-        except BlockingIOError:
+        except self._not_now:
             return None
 
     def flush(self, timeout: float | None = None) -> None:
-        """Send all that is queued, taking in what arrives meanwhile."""
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        while True:
+        """Send all that is queued, taking in what arrives meanwhile.
+
+        Each bit of progress starts the time-out anew. When the peer has left, it
+        raises UnavailableError; `read` then still gives what the peer said before.
+        """
+        patience = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + patience
+        while self._send() or self._out:
+            if self._failure is not None:
+                self._hear_out()
+                raise self._failure
+            hearing = select.POLLIN if len(self._ready) < READ_SIZE else 0
             before = len(self._out)
-            self._send()
-            if not self._out:
-                return
-            if len(self._out) < before:
-                deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-            if len(self._ready) < READ_SIZE:
+            self._wait(select.POLLOUT | hearing, deadline, "room to send")
+            if hearing:
                 try:
                     data = self._recv(READ_SIZE)
-                except BlockingIOError:
-                    self._wait(True, True, deadline, "room to send")
-                    continue
-                if not data:
+                except self._not_now:
+                    data = None
+                if data:
+                    self._ready += data
+                elif data == b"":
                     raise UnavailableError(f"{self.peer} closed the connection")
-                self._ready += data
-            else:
-                self._wait(False, True, deadline, "room to send")
+            self._send()
+            if len(self._out) < before:
+                deadline = time.monotonic() + patience
 
     def close(self) -> None:
         """Just leave; nothing more is sent."""
         self._sock.close()
 
+    def _hear_out(self) -> None:
+        """Keep what a peer said before it left."""
+        while len(self._ready) < READ_SIZE:
+            try:
+                data = self._recv(READ_SIZE)
+            except (*self._not_now, UnavailableError):
+                return
+            if not data:
+                return
+            self._ready += data
+
     def _recv(self, most: int) -> bytes:
-        """Raises BlockingIOError where nothing is there."""
-        import ssl  # loaded with socket use of TLS; a name lookup afterwards
-
+        """Raises one of `_not_now` where nothing is there."""
         try:
-            return self._sock.recv(most)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
-        except BlockingIOError:
+            data = self._sock.recv(most)
+            if self._tls:
+                data = self._more_records(data, most)
+        except self._not_now:
             raise
-        except ssl.SSLEOFError:
-            raise UnavailableError(f"{self.peer} cut the TLS connection") from None
         except OSError as error:
-            raise UnavailableError(
-                f"the connection to {self.peer} is lost: {error.strerror or error}"
-            ) from None
+            raise self._lost(error) from None
+        self._moved += len(data)
+        return data
 
-    def _send(self) -> None:
-        import ssl
+    def _more_records(self, data: bytes, most: int) -> bytes:
+        """TLS gives one record (16 KiB at most) at a time: take those that are there."""
+        records = [data]
+        size = len(data)
+        try:
+            while data and size < most:
+                data = self._sock.recv(most - size)
+                records.append(data)
+                size += len(data)
+        except OSError:
+            pass  # nothing more now, or the next call meets the same error
+        return b"".join(records)
 
-        while self._out:
+    def _send(self) -> bool:
+        """Hand over what the system takes; True if all of it."""
+        while self._out and self._failure is None:
             try:
                 with memoryview(self._out) as view, view[:READ_SIZE] as piece:
                     sent = self._sock.send(piece)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
+            except self._not_now:
+                return False
             except OSError as error:
-                if self._readable_now():
-                    return  # what the peer said before it left is worth reading
-                raise UnavailableError(
-                    f"the connection to {self.peer} is lost: {error.strerror or error}"
-                ) from None
+                self._failure = self._lost(error)  # what it said before is still to be read
+                return False
+            self._moved += sent
             del self._out[:sent]
+        return not self._out
 
-    def _wait(self, reading: bool, writing: bool, deadline: float, what: str) -> None:
+    def _lost(self, error: OSError) -> UnavailableError:
+        reason = os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
+        return UnavailableError(f"the connection to {self.peer} is lost: {reason}")
+
+    def _wait(self, mask: int, deadline: float, what: str) -> None:
         """Until the socket is ready. Raises UnavailableError at the deadline or the halt."""
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise UnavailableError(f"{self.peer} keeps silent: no {what} in time")
-        readers: list[object] = [self._sock] if reading else []
-        if self.halt.is_set():
-            left = min(left, self._grace_left())
-        else:
-            readers.append(self.halt)
-        ready = _select(readers, [self._sock] if writing else [], left)
-        if self.halt in ready:
-            self._grace_left()
-            return
-        if not ready:
-            self._grace_left()
-            raise UnavailableError(f"{self.peer} keeps silent: no {what} in time")
-
-    def _grace_left(self) -> float:
-        """Seconds that a wait may still go on. Raises UnavailableError once there are none."""
-        if not self.halt.is_set():
-            return float("inf")
-        if self._grace_ends is None:
-            self._grace_ends = time.monotonic() + self.grace
-        left = self._grace_ends - time.monotonic()
-        if left <= 0:
+        now = time.monotonic()
+        ready: dict[int, int] = {}
+        if deadline > now:
+            waiting = {self.halt.fileno(): select.POLLIN, self._sock.fileno(): mask}
+            ready = _poll(waiting, deadline - now)
+        if self.halt.fileno() in ready:
             raise UnavailableError("stopped on request")
-        return left
+        if not ready:
+            raise UnavailableError(f"{self.peer} keeps silent: no {what} in time")
+        self._waited += time.monotonic() - now
+        if self._waited > PATIENCE * self.timeout:
+            if self._moved < self.slowest * self._waited:
+                raise UnavailableError(
+                    f"{self.peer} is too slow: {self._moved} octets in {self._waited:.0f} seconds"
+                )
+            self._waited, self._moved = 0.0, 0
 
 
-def _select(readers: Iterable[object], writers: Iterable[object], seconds: float) -> list[object]:
-    """poll(2): select(2) cannot see descriptors over 1023."""
+class _Address(NamedTuple):
+    """What socket() and connect() take."""
+
+    family: int
+    address: object
+
+
+def _poll(masks: dict[int, int], seconds: float) -> dict[int, int]:
+    """Descriptor to event mask; empty at the end of time. select(2) ends at 1023."""
     poller = select.poll()
-    waiting: dict[int, object] = {}
-    masks: dict[int, int] = {}
-    for mask, parts in ((select.POLLIN, readers), (select.POLLOUT, writers)):
-        for part in parts:
-            number = part.fileno()  # type: ignore[attr-defined]
-            waiting[number] = part
-            masks[number] = masks.get(number, 0) | mask
     for number, mask in masks.items():
         poller.register(number, mask)
-    return [waiting[number] for number, _ in poller.poll(min(seconds, 3600.0) * 1000)]
+    return dict(poller.poll(None if seconds == float("inf") else min(seconds, 1e6) * 1000))
 
 
-def _connected(
-    family: int, address: object, timeout: float, halt: Halt, peer: str
-) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def _resolve(host: str, port: int, timeout: float, halt: Halt) -> list[_Address]:
+    """The addresses of `host`. A name is looked up in a thread, since that cannot be ended."""
     try:
-        sock.setblocking(False)
-        try:
-            sock.connect(address)  # type: ignore[arg-type]
-        except BlockingIOError:
-            ready = _select([halt], [sock], timeout)
-            if halt in ready:
-                raise UnavailableError("stopped on request") from None
-            if not ready:
-                raise UnavailableError(f"cannot connect to {peer}: no answer in time") from None
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code)) from None
-    except OSError as error:
-        sock.close()
-        raise UnavailableError(f"cannot connect to {peer}: {error.strerror or error}") from None
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        return _look_up(host, port, socket.AI_NUMERICHOST)
+    except OSError:
+        pass  # a name
+    except UnicodeError:
+        raise UnavailableError(f"cannot find {host}: not a host name") from None
+    found: list[_Address] = []
+    failure: list[BaseException] = []
+    reader, writer = socket.socketpair()
+
+    def look_up() -> None:
+        with writer:
+            try:
+                found.extend(_look_up(host, port, 0))
+            except (OSError, UnicodeError) as error:
+                failure.append(error)
+
+    threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
+    with reader:
+        waiting = {halt.fileno(): select.POLLIN, reader.fileno(): select.POLLIN}
+        ready = _poll(waiting, timeout)
+        if halt.fileno() in ready:
+            raise UnavailableError("stopped on request")
+        if not ready:
+            raise UnavailableError(f"cannot find {host}: the name service does not answer")
+    if failure:
+        raise UnavailableError(f"cannot find {host}: {failure[0].args[-1]}")
+    return found
+
+
+def _look_up(host: str, port: int, flags: int) -> list[_Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [_Address(family, address) for family, _, _, _, address in found]
+
+
+def _race(addresses: list[_Address], peer: str, timeout: float, halt: Halt) -> socket.socket:
+    """The first of `addresses` that answers; the next one starts when one fails or dawdles."""
+    deadline = time.monotonic() + timeout
+    running: dict[int, socket.socket] = {}
+    reason = "no address"
+    left = list(addresses)
+    try:
+        while left or running:
+            if left:
+                address = left.pop(0)
+                try:
+                    sock = socket.socket(address.family, socket.SOCK_STREAM)
+                    running[sock.fileno()] = sock
+                    sock.setblocking(False)
+                    sock.connect(address.address)  # type: ignore[arg-type]
+                except BlockingIOError:
+                    pass
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                    sock = running.popitem()[1] if running else sock
+                    sock.close()
+                    continue
+            ready, failed = _answers(running, left, deadline, halt)
+            if ready is not None:
+                return running.pop(ready)
+            reason = failed or reason
+            if not left and time.monotonic() >= deadline:
+                reason = "no answer in time"
+                break
+    finally:
+        for sock in running.values():
+            sock.close()
+    raise UnavailableError(f"cannot connect to {peer}: {reason}")
