@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.errors import LoginError, PeerError, UnavailableError
@@ -42,10 +43,8 @@ class Halt:
     def set(self) -> None:
         """End all waits. Safe in a signal handler."""
         self._event.set()
-        try:
+        with suppress(BlockingIOError):
             os.write(self._writer, b"!")
-        except BlockingIOError:
-            pass
 
     def is_set(self) -> bool:
         return self._event.is_set()
@@ -95,16 +94,19 @@ class Wire:
     """One connection. `write` queues, `read` waits; each sends what is queued.
 
     `peer` names the other side in errors. `timeout` is the longest silence, in
-    seconds; `slowest` the octets a second it must move over several of them. Only
-    time spent waiting counts. Errors: UnavailableError (lost, silent, stopped),
-    LoginError (TLS refused before anything was said).
+    seconds; `slowest`, how many octets a second it must move, over several of them
+    (only time spent waiting counts); `grace`, how long waits go on when the engine
+    stops, since an answer that decides what became of a mail is worth some time.
+    Errors: UnavailableError (lost, silent, stopped), LoginError (TLS refused).
     """
 
     def __init__(self, sock: socket.socket, peer: str, timeout: float, halt: Halt) -> None:
         self.peer = peer
         self.timeout = timeout
-        self.halt = halt
         self.slowest = SLOWEST
+        self.grace = 0.0
+        self.halt = halt
+        self._grace_ends: float | None = None
         self._sock = sock
         self._out = bytearray()
         self._ready = b""
@@ -191,6 +193,12 @@ class Wire:
         self._out += data
 
     @property
+    def local_address(self) -> str:
+        """The numeric address of this end, "" on a socket that has none."""
+        name = self._sock.getsockname()
+        return name[0] if isinstance(name, tuple) else ""
+
+    @property
     def unsent(self) -> int:
         """Octets queued and not yet handed to the system."""
         return len(self._out)
@@ -233,7 +241,7 @@ class Wire:
         """
         patience = self.timeout if timeout is None else timeout
         deadline = time.monotonic() + patience
-        while self._send() or self._out:
+        while not self._send():
             if self._failure is not None:
                 self._hear_out()
                 raise self._failure
@@ -249,8 +257,7 @@ class Wire:
                     self._ready += data
                 elif data == b"":
                     raise UnavailableError(f"{self.peer} closed the connection")
-            self._send()
-            if len(self._out) < before:
+            if self._send() or len(self._out) < before:
                 deadline = time.monotonic() + patience
 
     def close(self) -> None:
@@ -259,14 +266,9 @@ class Wire:
 
     def _hear_out(self) -> None:
         """Keep what a peer said before it left."""
-        while len(self._ready) < READ_SIZE:
-            try:
-                data = self._recv(READ_SIZE)
-            except (*self._not_now, UnavailableError):
-                return
-            if not data:
-                return
-            self._ready += data
+        with suppress(UnavailableError, *self._not_now):
+            while len(self._ready) < READ_SIZE and (data := self._recv(READ_SIZE)):
+                self._ready += data
 
     def _recv(self, most: int) -> bytes:
         """Raises one of `_not_now` where nothing is there."""
@@ -310,27 +312,46 @@ class Wire:
         return not self._out
 
     def _lost(self, error: OSError) -> UnavailableError:
-        reason = os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
+        reason = getattr(error, "reason", None) or error.strerror or str(error)
         return UnavailableError(f"the connection to {self.peer} is lost: {reason}")
 
     def _wait(self, mask: int, deadline: float, what: str) -> None:
         """Until the socket is ready. Raises UnavailableError at the deadline or the halt."""
-        now = time.monotonic()
-        ready: dict[int, int] = {}
-        if deadline > now:
-            waiting = {self.halt.fileno(): select.POLLIN, self._sock.fileno(): mask}
-            ready = _poll(waiting, deadline - now)
-        if self.halt.fileno() in ready:
-            raise UnavailableError("stopped on request")
+        began = time.monotonic()
+        left = deadline - began
+        masks = {self._sock.fileno(): mask}
+        if self.halt.is_set():
+            left = min(left, self._grace_left())
+        else:
+            masks[self.halt.fileno()] = select.POLLIN
+        ready = _poll(masks, left) if left > 0 else {}
+        if not ready or self.halt.fileno() in ready:
+            self._grace_left()
         if not ready:
             raise UnavailableError(f"{self.peer} keeps silent: no {what} in time")
-        self._waited += time.monotonic() - now
-        if self._waited > PATIENCE * self.timeout:
-            if self._moved < self.slowest * self._waited:
-                raise UnavailableError(
-                    f"{self.peer} is too slow: {self._moved} octets in {self._waited:.0f} seconds"
-                )
-            self._waited, self._moved = 0.0, 0
+        self._check_pace(time.monotonic() - began)
+
+    def _grace_left(self) -> float:
+        """Seconds that a wait may still go on. Raises UnavailableError once there are none."""
+        if not self.halt.is_set():
+            return float("inf")
+        if self._grace_ends is None:
+            self._grace_ends = time.monotonic() + self.grace
+        left = self._grace_ends - time.monotonic()
+        if left <= 0:
+            raise UnavailableError("stopped on request")
+        return left
+
+    def _check_pace(self, waited: float) -> None:
+        """A peer that sends one octet a minute is as good as silent."""
+        self._waited += waited
+        if self._waited <= PATIENCE * self.timeout:
+            return
+        if self._moved < self.slowest * self._waited:
+            raise UnavailableError(
+                f"{self.peer} is too slow: {self._moved} octets in {self._waited:.0f} seconds"
+            )
+        self._waited, self._moved = 0.0, 0
 
 
 class _Address(NamedTuple):
@@ -389,32 +410,46 @@ def _race(addresses: list[_Address], peer: str, timeout: float, halt: Halt) -> s
     """The first of `addresses` that answers; the next one starts when one fails or dawdles."""
     deadline = time.monotonic() + timeout
     running: dict[int, socket.socket] = {}
-    reason = "no address"
     left = list(addresses)
+    reason = ""
     try:
         while left or running:
             if left:
-                address = left.pop(0)
                 try:
-                    sock = socket.socket(address.family, socket.SOCK_STREAM)
-                    running[sock.fileno()] = sock
-                    sock.setblocking(False)
-                    sock.connect(address.address)  # type: ignore[arg-type]
-                except BlockingIOError:
-                    pass
+                    sock = _begin(left.pop(0))
                 except OSError as error:
-                    reason = error.strerror or str(error)
-                    sock = running.popitem()[1] if running else sock
-                    sock.close()
+                    reason = reason or error.strerror or str(error)
                     continue
-            ready, failed = _answers(running, left, deadline, halt)
-            if ready is not None:
-                return running.pop(ready)
-            reason = failed or reason
-            if not left and time.monotonic() >= deadline:
-                reason = "no answer in time"
+                running[sock.fileno()] = sock
+            patience = deadline - time.monotonic()
+            if patience <= 0:
+                reason = reason or "no answer in time"
                 break
+            masks = dict.fromkeys(running, select.POLLOUT) | {halt.fileno(): select.POLLIN}
+            ready = _poll(masks, min(patience, STAGGER) if left else patience)
+            if halt.fileno() in ready:
+                raise UnavailableError("stopped on request")
+            for number in ready:
+                sock = running.pop(number)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    return sock
+                sock.close()
+                reason = reason or os.strerror(code)
     finally:
         for sock in running.values():
             sock.close()
-    raise UnavailableError(f"cannot connect to {peer}: {reason}")
+    raise UnavailableError(f"cannot connect to {peer}: {reason or 'no address'}")
+
+
+def _begin(address: _Address) -> socket.socket:
+    """A socket on its way to `address`. Raises OSError if it is refused at once."""
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(address.address)  # type: ignore[arg-type]
+    except OSError as error:
+        if error.errno != errno.EINPROGRESS:
+            sock.close()
+            raise
+    return sock
