@@ -60,7 +60,7 @@ class Item(NamedTuple):
     """One message of a listing; None for what the wire does not say.
 
     `key` is stable over sessions and unique in the source. `date` is seconds since
-    the epoch.
+    the epoch, `uid` IMAP's.
     """
 
     key: str
@@ -68,6 +68,7 @@ class Item(NamedTuple):
     date: float | None = None
     flags: frozenset[str] | None = None
     folder: str | None = None
+    uid: int | None = None
 
 
 class Fetched(NamedTuple):

@@ -13,7 +13,7 @@ ValueError saying what was expected; it never looks at other options.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast, overload
 
 from mailflow.errors import BadMailError, ConfigError
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from mailflow.query import Query as CompiledQuery
 
 T = TypeVar("T")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean `host`?" where a known word is like `word`, else ""."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 class _Required:
@@ -47,14 +55,15 @@ class Option(Generic[T]):
     @classmethod
     def optional(cls, doc: str, **kwargs: Any) -> Option[T | None]:
         """The same, but None where the file does not say it."""
-        return cast("Option[T | None]", cls(doc, default=None, **kwargs))
+        return cast("Option[T | None]", cls(doc, default=cast("T", None), **kwargs))
 
     @property
     def required(self) -> bool:
         return self.default is REQUIRED
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        """A word that Python keeps for itself is declared with "_" behind it: `for_`."""
+        self.name = name.removesuffix("_")
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -89,9 +98,9 @@ class Options:
         """Every option by name, in the order of declaration, bases first."""
         found: dict[str, Option[Any]] = {}
         for owner in reversed(cls.__mro__):
-            for name, value in vars(owner).items():
+            for value in vars(owner).values():
                 if isinstance(value, Option):
-                    found[name] = value
+                    found[value.name] = value
         return found
 
     def faults(self) -> Iterator[tuple[str, str]]:
@@ -156,9 +165,9 @@ class Choice(Option[str]):
         self.expected = " or ".join(f'"{word}"' for word in words)
 
     def convert(self, value: object, base: str) -> str:
-        if value not in self.words:
+        if not isinstance(value, str) or value not in self.words:
             raise self.reject()
-        return cast("str", value)
+        return value
 
     def schema(self) -> dict[str, object]:
         return {"type": "string", "enum": list(self.words), "description": self.doc}
@@ -377,18 +386,35 @@ class SecretValue:
     """Where a secret is; `reveal()` gets it. Its repr never shows it.
 
     `reveal` raises ConfigError or UnavailableError; what it gives is registered
-    with the log, which masks it everywhere.
+    with the log, which masks it everywhere. `check` raises the same if it can be
+    told beforehand that it will; `literal`: it stands in the file itself.
     """
 
-    __slots__ = ("_reveal", "literal", "origin")
+    __slots__ = ("_check", "_reveal", "literal", "origin")
 
-    def __init__(self, reveal: Callable[[], str], origin: str, *, literal: bool = False) -> None:
+    def __init__(
+        self,
+        reveal: Callable[[], str],
+        origin: str,
+        *,
+        literal: bool = False,
+        check: Callable[[], object] | None = None,
+    ) -> None:
         self._reveal = reveal
+        self._check = check
         self.origin = origin
         self.literal = literal
 
     def reveal(self) -> str:
-        return self._reveal()
+        from mailflow.log import register_secret
+
+        text = self._reveal()
+        register_secret(text)
+        return text
+
+    def check(self) -> None:
+        if self._check is not None:
+            self._check()
 
     def __repr__(self) -> str:
         return f"<secret from {self.origin}>"

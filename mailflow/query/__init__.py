@@ -1,1 +1,93 @@
-"""The query language: one way to say which mail is meant."""
+"""The query language: one way to say which mail is meant, in files and in Python.
+
+    parse('not seen and size < 6000').matches(MailFacts(mail))
+
+Rule of the package: what is not known is neither true nor false, so that a listing
+alone may decide, and only what is still open has to be read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from mailflow.query.tree import ALWAYS, And, Node, Or, joined, negated, show, tests
+from mailflow.query.tree import reach as _reach
+
+if TYPE_CHECKING:
+    from mailflow.query.facts import Facts
+
+
+class Query:
+    """An expression. Immutable; two that print alike are equal.
+
+    `text` is as it was written, `str()` its one normal form.
+    """
+
+    __slots__ = ("text", "tree")
+
+    always: ClassVar[Query]
+    """Matches everything: a `where` that was not given."""
+
+    def __init__(self, tree: Node, text: str = "") -> None:
+        self.tree = tree
+        self.text = text or show(tree)
+
+    def decide(self, facts: Facts) -> bool | None:
+        """True or False, or None where it hangs on what `facts` do not know (yet)."""
+        if self.tree == ALWAYS:
+            return True
+        from mailflow.query.match import decide
+
+        return decide(self.tree, facts)
+
+    def matches(self, facts: Facts) -> bool:
+        """Whether it holds: what cannot be known does not match, nor does its opposite."""
+        return self.decide(facts) is True
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names of the fields it asks for."""
+        return frozenset(test.field for test in tests(self.tree))
+
+    @property
+    def reach(self) -> str:
+        """What must be had to decide it: listing, header, body, mail or trouble."""
+        return _reach(self.tree)
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that stand for its normal form, the same in every run."""
+        from hashlib import blake2b
+
+        return blake2b(str(self).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+    def __and__(self, other: Query) -> Query:
+        return Query(joined(And, (self.tree, other.tree)))
+
+    def __or__(self, other: Query) -> Query:
+        return Query(joined(Or, (self.tree, other.tree)))
+
+    def __invert__(self) -> Query:
+        return Query(negated(self.tree))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Query) and self.tree == other.tree
+
+    def __hash__(self) -> int:
+        return hash(self.tree)
+
+    def __str__(self) -> str:
+        return show(self.tree)
+
+    def __repr__(self) -> str:
+        return f"Query({str(self)!r})"
+
+
+Query.always = Query(ALWAYS)
+
+
+def parse(text: str) -> Query:
+    """The Query that `text` says. Raises QueryError, a ValueError that knows the column."""
+    from mailflow.query.parse import parse_tree
+
+    return Query(parse_tree(text), text)

@@ -1,0 +1,332 @@
+"""What is known of a message, said lazily: nothing is read or parsed before it is asked.
+
+Rule of the file: `find` gives UNKNOWN for what another look may tell, and an empty
+value for what is known to be absent. What a message says is never trusted to be well
+formed; nothing here raises for it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from mailflow.query.tree import FIELDS
+
+if TYPE_CHECKING:
+    from email.message import Message
+
+    from mailflow.kinds import Item, Trouble
+    from mailflow.mail import Header, Mail
+
+
+class _Unknown:
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN = _Unknown()
+
+BODY_LIMIT = 8 << 20
+"""`content` and `attachment` look at this many octets of a message."""
+
+
+class Facts(Protocol):
+    """What a query asks. `now` is seconds since the epoch."""
+
+    now: float
+
+    def find(self, field: str, argument: str | None) -> object:
+        """The value of a field, or UNKNOWN. Its Python type goes by the field's type:
+
+        flag: bool; word: str; number, size, span, moment: a number, or None; text: a tuple
+        of str; address: a tuple of raw fields, or of addr-specs for an envelope.
+        """
+        ...
+
+
+class ItemFacts:
+    """What a listing says; all that is in the message itself is UNKNOWN."""
+
+    def __init__(self, item: Item, *, now: float | None = None) -> None:
+        self.now = time.time() if now is None else now
+        self._item = item
+
+    def find(self, field: str, argument: str | None) -> object:
+        item = self._item
+        found: object = None
+        if field in ("size", "folder", "uid"):
+            found = getattr(item, field)
+        elif field in ("created", "age"):
+            found = item.date
+        elif FIELDS[field].reach == "listing" and item.flags is not None:
+            return field in {flag.lstrip("\\").lower() for flag in item.flags}
+        if found is None:
+            return UNKNOWN
+        if field == "age":
+            return self.now - found  # type: ignore[operator]  # a date is a number
+        return (found,) if field == "folder" else found
+
+
+class MailFacts:
+    """What a mail says, and what its listing said where `item` is given.
+
+    `whole` False: only its header section is at hand.
+    """
+
+    def __init__(
+        self, mail: Mail, item: Item | None = None, *, now: float | None = None, whole: bool = True
+    ) -> None:
+        self.now = time.time() if now is None else now
+        self._mail = mail
+        self._listed = None if item is None else ItemFacts(item, now=self.now)
+        self._whole = whole
+        self._header: Header | None = None
+        self._parts: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+
+    def find(self, field: str, argument: str | None) -> object:
+        if self._listed is not None and not (field == "size" and self._whole):
+            found = self._listed.find(field, argument)
+            if found is not UNKNOWN:
+                return found
+        return _FINDERS[field](self, argument) if field in _FINDERS else UNKNOWN
+
+    @property
+    def mail(self) -> Mail:
+        return self._mail
+
+    @property
+    def whole(self) -> bool:
+        return self._whole
+
+    @property
+    def header(self) -> Header:
+        if self._header is None:
+            self._header = self._mail.header()
+        return self._header
+
+    @property
+    def parts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The texts, and the names of the attachments."""
+        if self._parts is None:
+            self._parts = _parts(self._mail)
+        return self._parts
+
+
+class TroubleFacts:
+    """What a trouble says, and its mail. Without one, nothing holds of the mail."""
+
+    def __init__(self, trouble: Trouble, *, now: float | None = None) -> None:
+        self.now = time.time() if now is None else now
+        self._trouble = trouble
+        self._mail = None if trouble.mail is None else MailFacts(trouble.mail, now=self.now)
+
+    def find(self, field: str, argument: str | None) -> object:
+        trouble = self._trouble
+        if field in ("stage", "attempt", "age"):
+            return getattr(trouble, field)
+        if field in ("step", "error"):
+            return (str(getattr(trouble, field)),)
+        if field == "error.temporary":
+            return trouble.error.temporary
+        if field == "verdict":
+            return None if trouble.verdict is None else type(trouble.verdict).__name__.lower()
+        if field == "recipient" and trouble.recipients:
+            return trouble.recipients
+        if self._mail is None:
+            return _ABSENT.get(FIELDS[field].type)
+        return self._mail.find(field, argument)
+
+
+_ABSENT: dict[str, object] = {"flag": False, "text": (), "address": ()}
+
+
+def _size(facts: MailFacts, argument: str | None) -> object:  # noqa: ARG001
+    return facts.mail.content.size if facts.whole else UNKNOWN
+
+
+def _created(facts: MailFacts, argument: str | None) -> float | None:  # noqa: ARG001
+    """The last relay's stamp, which the author cannot forge, else the author's."""
+    received = [value.rpartition(";")[2] for value in facts.header.get_all("Received")[:1]]
+    for value in (*received, *facts.header.get_all("Date")[:1]):
+        at = _date(value)
+        if at is not None:
+            return at
+    return None
+
+
+def _age(facts: MailFacts, argument: str | None) -> float | None:
+    created = _created(facts, argument)
+    return None if created is None else facts.now - created
+
+
+def _raw(name: str) -> Callable[[MailFacts, str | None], tuple[str, ...]]:
+    return lambda facts, argument: tuple(facts.header.get_all(name))
+
+
+def _subject(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+    return _named(facts, "Subject")
+
+
+def _named(facts: MailFacts, argument: str | None) -> tuple[str, ...]:
+    from mailflow.mail import decode_words
+
+    try:
+        return tuple(decode_words(value) for value in facts.header.get_all(argument or ""))
+    except UnicodeEncodeError:  # no field has a name outside ASCII
+        return ()
+
+
+def _list(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+    """The id is what stands in <> at the end of List-Id (RFC 2919, 2)."""
+    noted = facts.mail.notes.get("list")
+    ids = [re.search(r"<([^<>]*)>[^<>]*$", value) for value in facts.header.get_all("List-Id")]
+    found = [match[1].strip() for match in ids if match]
+    return tuple(found if noted is None else [noted, *found])
+
+
+def _mime(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+    values = facts.header.get_all("Content-Type")
+    return tuple(form for value in values for form in (value, value.partition(";")[0].strip()))
+
+
+def _auto_submitted(facts: MailFacts, argument: str | None) -> bool:  # noqa: ARG001
+    return auto_submitted(facts.mail, facts.header)
+
+
+def _content(facts: MailFacts, argument: str | None) -> object:  # noqa: ARG001
+    return facts.parts[0] if facts.whole else UNKNOWN
+
+
+def _attachment(facts: MailFacts, argument: str | None) -> object:  # noqa: ARG001
+    return facts.parts[1] if facts.whole else UNKNOWN
+
+
+def _sender(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+    sender = facts.mail.envelope.sender
+    return () if sender is None else (sender,)
+
+
+def _recipient(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+    return facts.mail.envelope.recipients
+
+
+def _note(facts: MailFacts, argument: str | None) -> tuple[str, ...]:
+    noted = facts.mail.notes.get(argument or "")
+    return () if noted is None else (noted,)
+
+
+_FINDERS: dict[str, Callable[[MailFacts, str | None], object]] = {
+    "size": _size,
+    "created": _created,
+    "age": _age,
+    "from": _raw("From"),
+    "to": _raw("To"),
+    "cc": _raw("Cc"),
+    "bcc": _raw("Bcc"),
+    "subject": _subject,
+    "header": _named,
+    "list": _list,
+    "mime": _mime,
+    "auto_submitted": _auto_submitted,
+    "content": _content,
+    "attachment": _attachment,
+    "sender": _sender,
+    "recipient": _recipient,
+    "note": _note,
+}
+
+
+def auto_submitted(mail: Mail, header: Header | None = None) -> bool:
+    """Whether a program sent it, so that it must not be answered (RFC 3834, 2 and 5).
+
+    One of: Auto-Submitted other than `no`; a null reverse-path, in the envelope or in
+    Return-Path; a report (DSN, MDN); Precedence bulk, junk or auto_reply; a field that
+    vacation programs add; a MAILER-DAEMON in From. Precedence `list` is none of them:
+    a human wrote what a list sends.
+    """
+    header = header or mail.header()
+    said = header.get("Auto-Submitted")
+    if said is not None and _word(said) != "no":
+        return True
+    if mail.envelope.sender == "" or _word(header.get("Return-Path") or "") == "<>":
+        return True
+    if _word(header.get("Content-Type") or "") == "multipart/report":
+        return True
+    if _word(header.get("Precedence") or "") in ("bulk", "junk", "auto_reply"):
+        return True
+    if any(name in header for name in _VACATION):
+        return True
+    authors = (spec for value in header.get_all("From") for spec in addresses(value))
+    return any(spec.lower().startswith("mailer-daemon@") for spec in authors)
+
+
+_VACATION = ("X-Autoreply", "X-Autorespond", "X-Auto-Reply", "X-Mail-Autoreply", "X-AutoReply-From")
+
+
+def _word(value: str) -> str:
+    """What stands before parameters and comments, in lower case."""
+    return re.split(r"[;(\s]", value.strip(), maxsplit=1)[0].lower()
+
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)')
+_COMMENT = re.compile(r"\((?:[^()\\]|\\.)*\)")
+_SPEC = r"[^\s<>()\[\]:;,@\\\"]+@(?:[^\s<>()\[\]:;,@\\\"]+|\[[^\s<>()\[\]@]+\])"
+_MAILBOX = re.compile(rf"(?:[^<>:]*:)?(?:[^<>]*<\s*({_SPEC})\s*>|\s*({_SPEC}))\s*")
+
+
+def addresses(value: str) -> tuple[str, ...]:
+    """The addr-specs of an address field (RFC 5322, 3.4), undecoded.
+
+    What two programs might read differently gives no address: two of them in one
+    mailbox, a quote that is not closed, text after the angle bracket.
+    """
+    bare = _QUOTED.sub(" ", value)
+    while (shorter := _COMMENT.sub(" ", bare)) != bare:
+        bare = shorter
+    if '"' in bare:
+        return ()
+    found = (_MAILBOX.fullmatch(element) for element in re.split("[,;]", bare))
+    return tuple(match[1] or match[2] for match in found if match)
+
+
+def _date(value: str) -> float | None:
+    from email.utils import mktime_tz, parsedate_tz
+
+    try:
+        parsed = parsedate_tz(value)
+        return None if parsed is None else float(mktime_tz(parsed))
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
+def _parts(mail: Mail) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(texts, names of attachments); one that has no name counts as ""."""
+    from email import message_from_bytes
+
+    with mail.content.open() as reader:
+        data = reader.read(BODY_LIMIT)
+    texts: list[str] = []
+    names: list[str] = []
+    try:
+        for part in message_from_bytes(data).walk():
+            if part.get_content_maintype() in ("multipart", "message"):
+                continue
+            name = part.get_filename()
+            if name is not None or part.get_content_disposition() == "attachment":
+                names.append(name or "")
+            elif part.get_content_maintype() == "text":
+                texts.append(_decoded(part))
+    except Exception:  # noqa: BLE001  # hostile MIME makes the parser raise what it likes
+        return (data.decode("utf-8", "replace"),), tuple(names)
+    return tuple(texts), tuple(names)
+
+
+def _decoded(part: Message) -> str:
+    payload = part.get_payload(decode=True)
+    octets = payload if isinstance(payload, bytes) else b""
+    try:
+        return octets.decode(part.get_content_charset("utf-8"), "replace")
+    except LookupError:
+        return octets.decode("latin-1")
