@@ -14,7 +14,30 @@ from mailflow.query.tree import ALWAYS, And, Node, Or, joined, negated, show, te
 from mailflow.query.tree import reach as _reach
 
 if TYPE_CHECKING:
-    from mailflow.query.facts import Facts
+    from mailflow.query.facts import Facts, ItemFacts, MailFacts, TroubleFacts
+    from mailflow.query.field import field
+    from mailflow.query.parse import QueryError
+
+__all__ = ["ItemFacts", "MailFacts", "Query", "QueryError", "TroubleFacts", "field", "parse"]
+
+_HOMES = {
+    "ItemFacts": "facts",
+    "MailFacts": "facts",
+    "TroubleFacts": "facts",
+    "QueryError": "parse",
+    "field": "field",
+}
+
+
+def __getattr__(name: str) -> object:
+    """The names that a pipeline without a `when` never needs are imported when asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"mailflow.query.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 class Query:

@@ -76,8 +76,10 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _KEYWORDS = ("and", "or", "not", "all", "has", "since", "before", "on", "older", "newer")
-_UNITS = {"octet": "", "octets": "", "second": "s", "seconds": "s", "minute": "m", "minutes": "m",
-          "hour": "h", "hours": "h", "day": "d", "days": "d", "week": "w", "weeks": "w"}  # fmt: skip
+_UNITS = {
+    "octet": "", "octets": "", "second": "s", "seconds": "s", "minute": "m", "minutes": "m",
+    "hour": "h", "hours": "h", "day": "d", "days": "d", "week": "w", "weeks": "w",
+}  # fmt: skip
 _SIGNS = {"=": "is", "==": "is", "!=": "is not", "<>": "is not", "!": "not", "~": "not",
           "&": "and", "&&": "and", "|": "or", "||": "or"}  # fmt: skip
 
