@@ -15,7 +15,7 @@ from mailflow.query.tree import reach as _reach
 
 if TYPE_CHECKING:
     from mailflow.query.facts import Facts, ItemFacts, MailFacts, TroubleFacts
-    from mailflow.query.field import field
+    from mailflow.query.fields import field
     from mailflow.query.parse import QueryError
 
 __all__ = ["ItemFacts", "MailFacts", "Query", "QueryError", "TroubleFacts", "field", "parse"]
@@ -25,7 +25,7 @@ _HOMES = {
     "MailFacts": "facts",
     "TroubleFacts": "facts",
     "QueryError": "parse",
-    "field": "field",
+    "field": "fields",
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import date
 
 from mailflow.query import Query, parse
-from mailflow.query.tree import FIELDS, quoted
+from mailflow.query.tree import FIELDS, Test, quoted
 
 
 class FieldName:
@@ -61,10 +61,17 @@ class FieldName:
         """Whether it is one of `values`; of none, it never is."""
         if not values:
             return ~Query.always
-        return parse(f"{self._words} in ({', '.join(self._literal(each) for each in values)})")
+        return self._parsed(f"in ({', '.join(self._literal(each) for each in values)})")
 
     def _compared(self, verb: str, value: object) -> Query:
-        return parse(f"{self._words} {verb} {self._literal(value)}")
+        return self._parsed(f"{verb} {self._literal(value)}")
+
+    def _parsed(self, comparison: str) -> Query:
+        """One test; a value such as "2MB or seen" does not become two."""
+        query = parse(f"{self._words} {comparison}")
+        if not isinstance(query.tree, Test):
+            raise ValueError(f"expected one value; found {comparison!r}")
+        return query
 
     def _literal(self, value: object) -> str:
         """A span may be in seconds; a moment may be a datetime.date."""
