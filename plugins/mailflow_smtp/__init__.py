@@ -1,0 +1,17 @@
+"""SMTP: mail to a smarthost or any other server that takes it (RFC 5321)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailflow import hookimpl
+
+if TYPE_CHECKING:
+    from mailflow.hooks import Register
+
+
+@hookimpl
+def mailflow_register(register: Register) -> None:
+    from mailflow_smtp.distributor import SmtpDistributor
+
+    register.distributor(SmtpDistributor)
