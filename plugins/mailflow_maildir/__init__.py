@@ -1,0 +1,17 @@
+"""Maildir: one file for each mail, in directories that any reader may watch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailflow.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from mailflow.hooks import Register
+
+
+@hookimpl
+def mailflow_register(register: Register) -> None:
+    from mailflow_maildir.distributor import MaildirDistributor
+
+    register.distributor(MaildirDistributor)
