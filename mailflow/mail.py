@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple, Protocol
 
 HEADER_LIMIT = 1 << 20
@@ -25,7 +25,7 @@ class Content(Protocol):
     def size(self) -> int: ...
 
     def open(self) -> BinaryIO:
-        """A fresh reader at octet 0; the caller closes it."""
+        """A fresh, seekable reader at octet 0; the caller closes it."""
         ...
 
 
@@ -59,7 +59,11 @@ class OctetFile:
 
 
 class Spliced:
-    """Content made of a new header section and another content's body."""
+    """Content made of a new header section and another content's body.
+
+    `head` stands before the octets of `base` from `offset` on; the blank line is in
+    whichever of the two had it.
+    """
 
     __slots__ = ("base", "head", "offset")
 
@@ -83,21 +87,33 @@ class _SplicedReader(io.RawIOBase):
 
     def __init__(self, content: Spliced) -> None:
         self._head = memoryview(content.head)
+        self._offset = content.offset
+        self._size = content.size
+        self._at = 0
         self._base = content.base.open()
-        self._base.seek(content.offset)
+        self._base.seek(self._offset)
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        if self._head:
-            taken = min(len(buffer), len(self._head))
-            buffer[:taken] = self._head[:taken]
-            self._head = self._head[taken:]
-            return taken
-        data = self._base.read(len(buffer))
+        data: bytes | memoryview
+        if self._at < len(self._head):
+            data = self._head[self._at : self._at + len(buffer)]
+        else:
+            data = self._base.read(len(buffer))
         buffer[: len(data)] = data
+        self._at += len(data)
         return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        self._base.seek(self._offset + max(0, self._at - len(self._head)))
+        return self._at
 
     def close(self) -> None:
         self._base.close()
@@ -114,7 +130,7 @@ def read(content: Content) -> bytes:
 
 def chunks(content: Content, size: int = CHUNK) -> Iterator[bytes]:
     """The octets in pieces of at most `size`."""
-    if isinstance(content, Octets) and len(content.data) <= size:
+    if isinstance(content, Octets) and 0 < len(content.data) <= size:
         yield content.data
         return
     with content.open() as reader:
@@ -126,35 +142,61 @@ def head(content: Content) -> bytes:
     """The header section with the CRLF of its last field, without the blank line.
 
     It ends before the first line that is no field, as a relay would see it. Looked
-    for in HEADER_LIMIT octets: of a longer section only its whole fields within
-    that limit count.
+    for in HEADER_LIMIT octets: of a longer section (see `is_cut`) only its whole
+    fields within that limit count.
     """
     if isinstance(content, Spliced):
-        return _FIELDS.match(content.head).group()  # type: ignore[union-attr]
-    if isinstance(content, Octets):
-        start = content.data[:HEADER_LIMIT]
-    else:
-        with content.open() as reader:
-            start = reader.read(HEADER_LIMIT)
-    end = _FIELDS.match(start).end()  # type: ignore[union-attr]  # it matches b"" too
-    if content.size > HEADER_LIMIT and b"\n" not in start[end:]:
-        end = max(0, _last_field(start, end))
-    elif content.size <= HEADER_LIMIT and _UNENDED.match(start, end):
-        end = len(start)
-    return start[:end]
+        return content.head[: _end_of_fields(content.head)]
+    section = _peek(content, 0, HEADER_LIMIT)
+    return section[: _end_of_fields(section, whole=content.size <= HEADER_LIMIT)]
 
 
-_FIELDS = re.compile(rb"(?:[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*")
-_UNENDED = re.compile(rb"(?:[!-9;-~]+[ \t]*:|[ \t])[^\n]*\Z")
+def is_cut(content: Content) -> bool:
+    """Whether fields go on behind those that `head` gives: there are too many octets."""
+    if content.size <= HEADER_LIMIT:
+        return False
+    return _FIELD_BEGINS.match(_peek(content, len(head(content)), _NAME_LIMIT)) is not None
 
 
-def _last_field(start: bytes, end: int) -> int:
-    """Where the last whole field before `end` begins: it may go on after the limit."""
-    while (end := start.rfind(b"\n", 0, max(0, end - 1))) >= 0:
-        if start[end + 1 : end + 2] not in (b" ", b"\t"):
-            return end + 1
-        end += 1
+_NAME_LIMIT = 1024  # octets: no field name is longer, where a section was cut
+_FIELD_BEGINS = re.compile(rb"[!-9;-~]++[ \t]*:")
+_FIELDS = re.compile(
+    rb"(?:>?From (?![ \t]*:)[^\n]*\n(?=[!-9;-~]++[ \t]*:))?"  # the line an mbox begins with
+    rb"(?:[!-9;-~]++[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*+)*+"
+)
+_UNENDED = re.compile(rb"(?:[!-9;-~]++[ \t]*:|[ \t])[^\n]*\Z")
+_ONE_FIELD = re.compile(rb"[^\n]+\n?(?:[ \t][^\n]*\n?)*+")
+_MBOX_LINE = re.compile(rb">?From (?![ \t]*:)")
+_FOLD = (b" ", b"\t")
+
+
+def _end_of_fields(section: bytes, *, whole: bool = True) -> int:
+    """Where the fields end that `section` begins with; more of it follows if not `whole`."""
+    end = _FIELDS.match(section).end()  # type: ignore[union-attr]  # it matches b"" too
+    if whole:
+        unended = _UNENDED.match(section, end) and (end or section[:1] not in _FOLD)
+        return len(section) if unended else end
+    rest = section[end:]
+    if b"\n" in rest or (rest and rest[:1] not in _FOLD):
+        return end
+    return _last_field(section, end)  # which may go on behind the limit
+
+
+def _last_field(section: bytes, end: int) -> int:
+    """Where the last of the fields before `end` begins."""
+    while (newline := section.rfind(b"\n", 0, max(0, end - 1))) >= 0:
+        end = newline + 1
+        if section[end : end + 1] not in _FOLD:
+            return end
     return 0
+
+
+def _peek(content: Content, offset: int, size: int) -> bytes:
+    if isinstance(content, Octets):
+        return content.data[offset : offset + size]
+    with content.open() as reader:
+        reader.seek(offset)
+        return reader.read(size)
 
 
 class Envelope(NamedTuple):
@@ -195,24 +237,26 @@ class Mail(NamedTuple):
 
     def with_header(self, header: Header) -> Mail:
         """A copy with this header section; every octet of the body stays."""
-        base, offset = self.content, len(head(self.content))
+        base, old, section = self.content, head(self.content), bytes(header)
+        if section == old:
+            return self
+        offset, tail = len(old), b""
         if isinstance(base, Spliced):
-            base, offset = base.base, base.offset
-        section = bytes(header)
+            tail = base.head[offset:]
+            offset, base = base.offset, base.base
         if section and not section.endswith(b"\n"):
             section += b"\r\n"
-        if base.size > offset:
-            section += _blank_line(base, offset)
+        section += tail or _blank_line(base, offset)
         return self._replace(content=Spliced(section, base, offset))
 
 
 def _blank_line(base: Content, offset: int) -> bytes:
-    """What must stand between fields and a body that does not begin with one."""
-    if isinstance(base, Octets):
-        return b"" if base.data[offset : offset + 2] == b"\r\n" else b"\r\n"
-    with base.open() as reader:
-        reader.seek(offset)
-        return b"" if reader.read(2) == b"\r\n" else b"\r\n"
+    """What must stand between fields and what follows them: nothing if that is a
+    blank line already, or more fields (of a section that was cut)."""
+    follows = _peek(base, offset, _NAME_LIMIT)
+    if not follows or follows.startswith((b"\r\n", b"\n")) or _FIELD_BEGINS.match(follows):
+        return b""
+    return b"\r\n"
 
 
 class Header:
@@ -220,107 +264,103 @@ class Header:
 
     Reading gives unfolded text; octets outside ASCII are read as UTF-8, else as
     surrogate escapes. Writing refuses CR, LF and NUL in a value (ValueError), and
-    never touches a field it was not asked to change. Names ignore case.
+    never touches a field it was not asked to change. Names ignore case. What is
+    behind the fields of `section` is left out; an mbox "From " line stays first.
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_names")
 
     def __init__(self, section: bytes = b"") -> None:
-        self._fields: list[bytes] = []
-        for line in _lines(section):
-            if line[:1] in (b" ", b"\t") and self._fields:
-                self._fields[-1] += line
-            else:
-                self._fields.append(line)
+        self._fields: list[bytes] = _ONE_FIELD.findall(section, 0, _end_of_fields(section))
+        self._names = [field.partition(b":")[0].rstrip().lower() for field in self._fields]
+        if self._fields and _MBOX_LINE.match(self._fields[0]):
+            self._names[0] = b""
 
     def __bytes__(self) -> bytes:
         return b"".join(self._fields)
 
     def __contains__(self, name: str) -> bool:
-        return self._find(name) is not None
+        return _key(name) in self._names
 
     def raw(self, name: str) -> bytes | None:
         """The octets of the first field of that name, with its line ends."""
-        found = self._find(name)
-        return None if found is None else self._fields[found]
+        key = _key(name)
+        return self._fields[self._names.index(key)] if key in self._names else None
 
     def get(self, name: str) -> str | None:
         """The unfolded value of the first field of that name."""
-        found = self._find(name)
-        return None if found is None else _value(self._fields[found])
+        field = self.raw(name)
+        return None if field is None else _value(field)
 
     def get_all(self, name: str) -> list[str]:
         """The unfolded values of every field of that name, in order."""
-        return [_value(field) for field in self._fields if _named(field, name)]
+        key = _key(name)
+        if key not in self._names:
+            return []
+        named = zip(self._names, self._fields, strict=True)
+        return [_value(field) for each, field in named if each == key]
 
     def decoded(self, name: str) -> str | None:
-        """The first value with its encoded words decoded (RFC 2047), for a human."""
+        """The first value with its encoded words decoded once (RFC 2047), for a human.
+
+        It can always be encoded again. It may hold control characters: no field,
+        file name or command is to be made of it unseen.
+        """
         value = self.get(name)
         return None if value is None else decode_words(value)
 
     def names(self) -> list[str]:
         """The field names, in order, as they are written."""
         return [
-            field.partition(b":")[0].decode("ascii", "replace").rstrip()
-            for field in self._fields
-            if b":" in field
+            field.partition(b":")[0].decode("ascii").rstrip()
+            for key, field in zip(self._names, self._fields, strict=True)
+            if key
         ]
 
     def set(self, name: str, value: str) -> None:
         """Replace the first field of that name and remove the others; else append."""
-        field = _field(name, value)
-        found = self._find(name)
-        if found is None:
-            self._append(field)
+        field, key = _field(name, value), _key(name)
+        if key not in self._names:
+            self._append(key, field)
             return
-        self._fields[found] = field
-        self._fields[found + 1 :] = [f for f in self._fields[found + 1 :] if not _named(f, name)]
+        first = self._names.index(key)
+        self._fields[first] = field
+        self._keep(lambda number: number == first or self._names[number] != key)
 
     def add(self, name: str, value: str, *, first: bool = False) -> None:
         """Add a field at the end, or (trace fields) before all others."""
+        field, key = _field(name, value), _key(name)
         if first:
-            self._fields.insert(0, _field(name, value))
+            place = 1 if self._names[:1] == [b""] else 0
+            self._fields.insert(place, field)
+            self._names.insert(place, key)
         else:
-            self._append(_field(name, value))
+            self._append(key, field)
 
     def remove(self, name: str) -> None:
         """Remove every field of that name."""
-        self._fields = [field for field in self._fields if not _named(field, name)]
+        key = _key(name)
+        if key in self._names:
+            self._keep(lambda number: self._names[number] != key)
 
-    def _append(self, field: bytes) -> None:
+    def remove_mbox_line(self) -> None:
+        """Remove the "From " line, which is no field and does not travel by SMTP."""
+        self._keep(lambda number: bool(self._names[number]))
+
+    def _append(self, key: bytes, field: bytes) -> None:
         if self._fields and not self._fields[-1].endswith(b"\n"):
             self._fields[-1] += b"\r\n"
         self._fields.append(field)
+        self._names.append(key)
 
-    def _find(self, name: str) -> int | None:
-        for number, field in enumerate(self._fields):
-            if _named(field, name):
-                return number
-        return None
-
-
-def decode_words(value: str) -> str:
-    """Decode encoded words (RFC 2047); what cannot be decoded stays as it is."""
-    if "=?" not in value:
-        return value
-    from email.errors import HeaderParseError
-    from email.header import decode_header, make_header
-
-    try:
-        return str(make_header(decode_header(value)))
-    except (HeaderParseError, LookupError, UnicodeError, ValueError):
-        return value
+    def _keep(self, wanted: Callable[[int], bool]) -> None:
+        kept = [number for number in range(len(self._names)) if wanted(number)]
+        self._fields = [self._fields[number] for number in kept]
+        self._names = [self._names[number] for number in kept]
 
 
-def _lines(section: bytes) -> list[bytes]:
-    lines = [line + b"\n" for line in section.split(b"\n")]
-    lines[-1] = lines[-1][:-1]
-    return [line for line in lines if line]
-
-
-def _named(field: bytes, name: str) -> bool:
-    raw = name.encode("ascii")
-    return field[: len(raw)].lower() == raw.lower() and field[len(raw) :].lstrip(b" \t")[:1] == b":"
+def _key(name: str) -> bytes:
+    return name.lower().encode("ascii", "replace")
 
 
 def _value(field: bytes) -> str:
@@ -337,7 +377,7 @@ def _field(name: str, value: str) -> bytes:
         raise ValueError(f"not a header field name: {name!r}")
     if any(character in value for character in "\r\n\0"):
         raise ValueError(f"CR, LF or NUL in the value of {name}")
-    octets = value.encode("utf-8", "surrogateescape")
+    octets = value.encode("utf-8", "surrogateescape").strip(b" \t")
     if len(name) + 2 + len(octets) <= 78:
         return name.encode("ascii") + b": " + octets + b"\r\n"
     return _folded(name.encode("ascii") + b":", octets)
@@ -346,10 +386,67 @@ def _field(name: str, value: str) -> bytes:
 def _folded(line: bytes, value: bytes) -> bytes:
     """Fold before spaces at 78 octets where there is one (RFC 5322, 2.2.3)."""
     lines = []
-    for word in value.split(b" "):
-        if len(line) + 1 + len(word) > 78 and line.strip() and not line.endswith(b":"):
+    for number, word in enumerate(value.split(b" ")):
+        if number and len(line) + 1 + len(word) > 78 and line.strip():
             lines.append(line)
             line = b""
         line += b" " + word
     lines.append(line)
     return b"\r\n".join(lines) + b"\r\n"
+
+
+def decode_words(value: str) -> str:
+    """Decode encoded words (RFC 2047) once; what cannot be decoded stays as it is.
+
+    Octets that are no text become U+FFFD. Not by email.header, which gives up a
+    whole value for one bad word, takes quadratic time, and would be imported for
+    every message of the hook.
+    """
+    if "=?" not in value:
+        return _SURROGATES.sub("\ufffd", value)
+    parts: list[str] = []
+    codec, octets, end = "", b"", 0
+    for word in _WORD.finditer(value):
+        found, decoded = _codec(word[1]), _word_octets(word[2], word[3])
+        if not found or decoded is None:
+            continue
+        gap = value[end : word.start()]
+        joined = bool(codec) and not gap.strip(" \t\r\n")  # the space between two words goes
+        if not (joined and found == codec):
+            parts += [octets.decode(codec or "ascii", "replace"), "" if joined else gap]
+            octets = b""
+        octets += decoded
+        codec, end = found, word.end()
+    parts += [octets.decode(codec or "ascii", "replace"), value[end:]]
+    return _SURROGATES.sub("\ufffd", "".join(parts))
+
+
+_WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\r\n]*)\?=")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+_NO_CHARSETS = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape")
+"""Python's codecs that are no charset, and slow or dangerous on foreign octets."""
+
+
+def _codec(charset: str) -> str:
+    """Python's name for a charset (RFC 2231: with a language behind "*"), or ""."""
+    import codecs
+
+    try:
+        name = codecs.lookup(charset.partition("*")[0]).name
+        b"a".decode(name, "replace")
+    except (LookupError, ValueError):  # not known, or no text encoding
+        return ""
+    return "" if name.replace("-", "_") in _NO_CHARSETS else name
+
+
+def _word_octets(encoding: str, text: str) -> bytes | None:
+    import binascii
+
+    try:
+        raw = text.encode("ascii")
+        if encoding in "qQ":
+            return binascii.a2b_qp(raw, header=True)
+        return binascii.a2b_base64(raw + b"=" * (-len(raw) % 4))
+    except ValueError:  # binascii.Error and UnicodeError are such
+        return None
