@@ -137,7 +137,7 @@ def send(mail: Callable[..., Mail]) -> Callable[..., Result]:
         error = None
         try:
             for report in distributor.distribute(post or mail(**facts), ticket):
-                reports.append(report)  # noqa: PERF402  # what came before an error counts
+                reports.append(report)  # what came before an error counts
         except MailflowError as raised:
             error = raised
         return Result(reports, commits, error)
