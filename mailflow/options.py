@@ -5,32 +5,24 @@
         speed = Integer("Metres a second.", default=20, least=1)
         home = Path.optional("Where it sleeps.")
 
-An instance is made from a TOML table by `mailflow.engine.config`; attributes are
-the converted values. Rule of the file: `convert` gives the value or raises
-ValueError saying what was expected; it never looks at other options.
+`PigeonOptions.read({"loft": "York"})` makes one of a TOML table, as the engine does;
+attributes are the converted values. Rule of the file: `convert` gives the value or
+raises ValueError saying what was expected; it never looks at other options.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, Self, TypeVar, cast, overload
 
-from mailflow.errors import BadMailError, ConfigError
+from mailflow.errors import ConfigError
+from mailflow.pattern import Pattern
+from mailflow.values import FOREVER, Mailbox, duration, mailbox, nearest, path, size
 
 if TYPE_CHECKING:
-    from mailflow.mail import Mail
     from mailflow.query import Query as CompiledQuery
 
 T = TypeVar("T")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean `host`?" where a known word is like `word`, else ""."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 class _Required:
@@ -41,11 +33,29 @@ class _Required:
 REQUIRED: Any = _Required()
 
 
+class ElementsError(ValueError):
+    """What is wrong inside an array or table: `faults` says where, and each error."""
+
+    def __init__(self, faults: Sequence[tuple[tuple[str | int, ...], ValueError]]) -> None:
+        super().__init__("; ".join(str(error) for _, error in faults))
+        self.faults = faults
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong: `path` leads to it, `detail` is more lines to show."""
+
+    path: tuple[str | int, ...]
+    text: str
+    detail: str = ""
+
+
 class Option(Generic[T]):
     """One option: its meaning, default, and how TOML becomes its value."""
 
     expected = "a value"
     json_type: Mapping[str, object] = {}
+    hidden = False
+    """Whether its value must not be shown."""
 
     def __init__(self, doc: str, *, default: T = REQUIRED) -> None:
         self.doc = doc
@@ -72,11 +82,17 @@ class Option(Generic[T]):
     def __get__(self, instance: object | None, owner: type) -> Self | T:
         if instance is None:
             return self
-        return cast("T", instance.__dict__.get(self.name, self.default))
+        value = instance.__dict__.get(self.name, self.default)
+        if value is REQUIRED:
+            raise AttributeError(f"required option `{self.name}` was not given")
+        return cast("T", value)
+
+    def __set__(self, instance: object, value: T) -> NoReturn:
+        raise AttributeError(f"option `{self.name}` cannot be set")
 
     def convert(self, value: object, base: str) -> T:
         """The option's value; `base` is the directory relative paths start from."""
-        raise NotImplementedError
+        return cast("T", value)
 
     def schema(self) -> dict[str, object]:
         """The plain JSON Schema that TOML editors read."""
@@ -86,11 +102,22 @@ class Option(Generic[T]):
         return ValueError(f"expected {self.expected}")
 
 
+def dotted(path: Sequence[str | int]) -> str:
+    """("distribute", 1, "host") as a user counts: distribute[2].host."""
+    text = ""
+    for part in path:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
 class Options:
     """The base of every component's options. Nothing may be set after it is made."""
 
     def __init__(self, values: Mapping[str, object] = {}) -> None:
         """`values` are converted already; those not given have their defaults."""
+        unknown = values.keys() - self.declared().keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no option {', '.join(sorted(unknown))}")
         self.__dict__.update(values)
 
     @classmethod
@@ -98,27 +125,97 @@ class Options:
         """Every option by name, in the order of declaration, bases first."""
         found: dict[str, Option[Any]] = {}
         for owner in reversed(cls.__mro__):
-            for value in vars(owner).values():
+            for name, value in vars(owner).items():
                 if isinstance(value, Option):
-                    found[value.name] = value
+                    found[name] = value
         return found
+
+    @classmethod
+    def read(cls, table: Mapping[str, object], base: str = ".") -> Self:
+        """Made from a TOML table. Raises ConfigError that says all that is wrong."""
+        declared = cls.declared()
+        values, faults = convert(declared, table, base)
+        for name in table.keys() - declared.keys():
+            faults.append(Fault((name,), f"unknown option{nearest(name, declared)}"))
+        if not faults:
+            options = cls(values)
+            faults = [Fault((name,), text) for name, text in options.faults()]
+            if not faults:
+                return options
+        raise ConfigError("; ".join(f"{dotted(f.path)}: {f.text}" for f in faults))
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """(option, what is wrong) for rules that join several options."""
         return iter(())
 
 
-class Text(Option[str]):
-    """A string without control characters."""
+def convert(
+    declared: Mapping[str, Option[Any]], table: Mapping[str, object], base: str
+) -> tuple[dict[str, object], list[Fault]]:
+    """The values of the options that `table` gives, and what is wrong with others.
 
-    expected = "a string"
+    Keys that are not declared are left alone; a required one must be given.
+    """
+    values: dict[str, object] = {}
+    faults: list[Fault] = []
+    for name, option in declared.items():
+        if name in table:
+            try:
+                values[name] = option.convert(table[name], base)
+            except ValueError as error:
+                faults += _told(error, (name,), table[name], option)
+        elif option.required:
+            faults.append(Fault((), f"`{name}` is missing: {option.doc}"))
+    return values, faults
+
+
+def _told(
+    error: ValueError, where: tuple[str | int, ...], value: Any, option: Option[Any]
+) -> Iterator[Fault]:
+    """An error as faults, each where it belongs, with what was found there."""
+    if isinstance(error, ElementsError):
+        for inner, each in error.faults:
+            found = _at(value, inner)
+            yield from _told(each, where + inner, found, option)
+        return
+    text = str(error)
+    if text.startswith("expected") and "found" not in text and not option.hidden:
+        text += f"; found {_found(value)}"
+    yield Fault(where, text, getattr(error, "caret", ""))
+
+
+def _at(value: Any, where: Sequence[Any]) -> object:
+    """What stands there; an element that stands alone needs no array around it."""
+    for part in where:
+        value = value[part] if isinstance(value, list | dict) else value
+    return value
+
+
+def _found(value: object) -> str:
+    """A value as a TOML file would say it, in short."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "an array"
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class Text(Option[str]):
+    """A string without control characters, of `least` characters or more."""
+
     json_type = {"type": "string"}
 
+    def __init__(self, doc: str, *, default: str = REQUIRED, least: int = 0) -> None:
+        super().__init__(doc, default=default)
+        self.least = least
+        self.expected = "a string that is not empty" if least else "a string"
+
     def convert(self, value: object, base: str) -> str:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or len(value) < self.least:
             raise self.reject()
         if any(ord(character) < 32 or ord(character) == 127 for character in value):
-            raise ValueError("expected a string without control characters")
+            raise ValueError("expected a string on one line, without control characters")
         return value
 
 
@@ -173,52 +270,6 @@ class Choice(Option[str]):
         return {"type": "string", "enum": list(self.words), "description": self.doc}
 
 
-DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-SIZE_UNITS = {"": 1, "b": 1, "k": 1024, "kb": 1000, "kib": 1024, "m": 1 << 20, "mb": 10**6,
-              "mib": 1 << 20, "g": 1 << 30, "gb": 10**9, "gib": 1 << 30}  # fmt: skip
-FOREVER = float("inf")
-
-
-def _quantity(value: object) -> tuple[float, str] | None:
-    """("10", "m") of "10m"; None if it is no number with a unit."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return float(value), ""
-    if not isinstance(value, str):
-        return None
-    number = value.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
-    unit = value.strip()[len(number) :].strip().lower()
-    try:
-        return float(number), unit
-    except ValueError:
-        return None
-
-
-def duration(value: object) -> float:
-    """Seconds of "90s", "10m", "2h", "14d", "1w", "forever" or 0. Raises ValueError."""
-    expected = 'expected a duration such as "30s", "10m", "2h", "14d" or "forever"'
-    if value == "forever":
-        return FOREVER
-    quantity = _quantity(value)
-    if quantity is None or not 0 <= quantity[0] < FOREVER:
-        raise ValueError(expected)
-    number, unit = quantity
-    if number == 0 and not unit:
-        return 0.0
-    if unit not in DURATION_UNITS:
-        raise ValueError(expected)
-    return number * DURATION_UNITS[unit]
-
-
-def size(value: object) -> int:
-    """Octets of "2MB" (10**6), "2MiB" (2**20), "64k" (1024) or 1000. Raises ValueError."""
-    quantity = _quantity(value)
-    if quantity is None or not 0 <= quantity[0] < FOREVER or quantity[1] not in SIZE_UNITS:
-        raise ValueError('expected a size such as 4096, "64k", "2MB" or "1GiB"')
-    return int(quantity[0] * SIZE_UNITS[quantity[1]])
-
-
 class Duration(Option[float]):
     """Seconds, written "90s", "10m", "2h", "14d", "1w" or "forever"."""
 
@@ -247,51 +298,6 @@ class Path(Option[str]):
 
     def convert(self, value: object, base: str) -> str:
         return path(value, base)
-
-
-def path(value: object, base: str) -> str:
-    """An absolute path. Raises ValueError."""
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("expected a path")
-    expanded = os.path.expanduser(value)
-    if expanded.startswith("~"):
-        raise ValueError(f"no home directory is known for {value!r}")
-    return os.path.normpath(os.path.join(base, expanded))
-
-
-class Mailbox(NamedTuple):
-    """A display name and an addr-spec (RFC 5322, 3.4)."""
-
-    name: str
-    address: str
-
-    @property
-    def domain(self) -> str:
-        return self.address.rpartition("@")[2]
-
-    def __str__(self) -> str:
-        if not self.name:
-            return self.address
-        from email.utils import formataddr
-
-        return formataddr((self.name, self.address))
-
-
-def mailbox(value: object) -> Mailbox:
-    """A Mailbox of "Ann <ann@example.org>" or "ann@example.org". Raises ValueError."""
-    expected = 'expected an address such as "ann@example.org" or "Ann <ann@example.org>"'
-    if not isinstance(value, str):
-        raise ValueError(expected)
-    name, address = "", value.strip()
-    if address.endswith(">"):
-        name, _, address = address[:-1].rpartition("<")
-        name = name.strip().strip('"').strip()
-    local, at, domain = address.rpartition("@")
-    if not (local and at and domain) or any(c <= " " or c in '<>(),;:"[]\x7f' for c in address):
-        raise ValueError(expected)
-    if any(c in name for c in "\r\n\0"):
-        raise ValueError(expected)
-    return Mailbox(name, address)
 
 
 class Address(Option[Mailbox]):
@@ -328,13 +334,37 @@ class ListOf(Option[tuple[T, ...]]):
 
     def convert(self, value: object, base: str) -> tuple[T, ...]:
         values = value if isinstance(value, list) else [value]
-        return tuple(self.element.convert(each, base) for each in values)
+        return tuple(_each(self.element, enumerate(values), base).values())
 
     def schema(self) -> dict[str, object]:
         element = dict(self.element.schema())
         element.pop("description", None)
         either = [element, {"type": "array", "items": element}]
         return {"anyOf": either, "description": self.doc}
+
+
+def _each(
+    element: Option[T],
+    values: Iterable[tuple[Any, object]],
+    base: str,
+    keys: Sequence[str] | None = None,
+) -> dict[Any, T]:
+    """Every element converted. Raises ElementsError with all that are wrong."""
+    converted: dict[Any, T] = {}
+    faults: list[tuple[tuple[str | int, ...], ValueError]] = []
+    for key, value in values:
+        try:
+            if keys is not None and key not in keys:
+                hint = nearest(key, keys) or f"; there are {', '.join(keys)}"
+                raise ValueError(f"unknown key{hint}")
+            converted[key] = element.convert(value, base)
+        except ElementsError as error:
+            faults += [((key, *where), each) for where, each in error.faults]
+        except ValueError as error:
+            faults.append(((key,), error))
+    if faults:
+        raise ElementsError(faults)
+    return converted
 
 
 class TableOf(Option[Mapping[str, T]]):
@@ -355,10 +385,7 @@ class TableOf(Option[Mapping[str, T]]):
     def convert(self, value: object, base: str) -> Mapping[str, T]:
         if not isinstance(value, dict):
             raise self.reject()
-        for key in value:
-            if self.keys is not None and key not in self.keys:
-                raise ValueError(f"expected no key but {', '.join(self.keys)}; found {key!r}")
-        return {key: self.element.convert(each, base) for key, each in value.items()}
+        return _each(self.element, value.items(), base, self.keys)
 
     def schema(self) -> dict[str, object]:
         element = dict(self.element.schema())
@@ -372,6 +399,8 @@ class TableOf(Option[Mapping[str, T]]):
 
 class Secret(Option["SecretValue"]):
     """A password or token: { file | env | command | netrc = ... }, or the text itself."""
+
+    hidden = True
 
     expected = 'a secret such as { file = "~/.config/mailflow/x.secret" }'
     json_type = {"type": ["object", "string"]}
@@ -423,8 +452,8 @@ class SecretValue:
 class Template(Option["Pattern"]):
     """Text with placeholders that are filled in for each mail.
 
-    {note:NAME} {header:NAME} {sender} {source} {id} {list} stand for what the mail
-    says; what is not set is an error unless a default follows: {note:folder|.Lists}.
+    {note:NAME} {header:NAME} {sender} {id} stand for what the mail says; what is not
+    set is an error unless a default follows: {note:folder|.Lists}.
     """
 
     expected = "a string; {note:NAME}, {header:NAME}, {sender}, {id} may stand in it"
@@ -436,66 +465,10 @@ class Template(Option["Pattern"]):
         return Pattern(value)
 
 
-class Pattern:
-    """A parsed template: `render(mail)` gives its text for one mail."""
-
-    NAMES = ("sender", "id", "note", "header")
-
-    def __init__(self, text: str) -> None:
-        """Raises ValueError where a brace is not closed or a name not known."""
-        self.text = text
-        self._parts: list[tuple[str, str, str, str | None]] = []
-        rest = text
-        while rest:
-            literal, brace, rest = rest.partition("{")
-            if literal:
-                self._parts.append((literal, "", "", None))
-            if not brace:
-                break
-            inside, closed, rest = rest.partition("}")
-            if not closed:
-                raise ValueError("expected } after {")
-            body, bar, default = inside.partition("|")
-            kind, _, argument = body.partition(":")
-            if kind not in self.NAMES or (kind in ("note", "header")) != bool(argument):
-                raise ValueError(
-                    f"expected {{note:NAME}}, {{header:NAME}}, {{sender}} or {{id}}; "
-                    f"found {{{inside}}}"
-                )
-            self._parts.append(("", kind, argument, default if bar else None))
-
-    def render(self, mail: Mail) -> str:
-        """The text for `mail`. Raises BadMailError where something is not set."""
-        return "".join(
-            literal if not kind else self._look_up(mail, kind, argument, default)
-            for literal, kind, argument, default in self._parts
-        )
-
-    def _look_up(self, mail: Mail, kind: str, argument: str, default: str | None) -> str:
-        value: str | None
-        if kind == "id":
-            value = mail.id
-        elif kind == "sender":
-            value = mail.envelope.sender
-        elif kind == "note":
-            value = mail.notes.get(argument)
-        else:
-            value = mail.header().decoded(argument)
-        if value is None:
-            value = default
-        if value is None:
-            name = f"{kind}:{argument}" if argument else kind
-            raise BadMailError(f"{{{name}}} is not set for this mail; add a default: {{{name}|x}}")
-        return value
-
-    def __repr__(self) -> str:
-        return f"Pattern({self.text!r})"
-
-
 class ServerOptions(Options):
     """What every component that logs in to a server has, under the same words."""
 
-    host = Text("The server's name or address.")
+    host = Text("The server's name or address.", least=1)
     port = Integer.optional(
         "Its port; by default the one that belongs to `tls`.", least=1, most=65535
     )
@@ -511,7 +484,7 @@ class ServerOptions(Options):
 
 
 __all__ = [
-    "FOREVER", "Address", "Choice", "ConfigError", "Duration", "Flag", "Integer", "ListOf",
+    "FOREVER", "Address", "Choice", "Duration", "Fault", "Flag", "Integer", "ListOf",
     "Mailbox", "Option", "Options", "Path", "Pattern", "Query", "Secret", "SecretValue",
     "ServerOptions", "Size", "TableOf", "Template", "Text", "duration", "mailbox", "path", "size",
 ]  # fmt: skip

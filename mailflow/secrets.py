@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mailflow.errors import ConfigError, UnavailableError
-from mailflow.options import SecretValue, nearest, path
+from mailflow.options import SecretValue
+from mailflow.values import nearest, path
 
 if TYPE_CHECKING:
     from subprocess import Popen

@@ -20,7 +20,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, NoReturn, cast
 
-from mailflow.options import duration, nearest, size
 from mailflow.query.tree import (
     ALWAYS,
     FIELDS,
@@ -34,6 +33,7 @@ from mailflow.query.tree import (
     joined,
     negated,
 )
+from mailflow.values import duration, nearest, size
 
 DEPTH = 100
 """Parentheses and `not` may be nested this deep."""

@@ -216,7 +216,7 @@ def moment(text: str, now: float) -> tuple[float, float]:
     in local time, from midnight to midnight. Raises ValueError.
     """
     if text[-1] in SPANS and text[0].isdigit():
-        from mailflow.options import duration
+        from mailflow.values import duration
 
         at = now - duration(text)
         return at, at

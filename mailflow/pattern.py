@@ -1,0 +1,70 @@
+"""Text with placeholders that are filled in for each mail: `{note:folder|.Lists}`.
+
+Rule of the file: a pattern is checked when the pipeline is read; a mail can only lack
+what it names, and then that mail is at fault.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailflow.errors import BadMailError
+
+if TYPE_CHECKING:
+    from mailflow.mail import Mail
+
+
+class Pattern:
+    """A parsed template: `render(mail)` gives its text for one mail."""
+
+    NAMES = ("sender", "id", "note", "header")
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError where a brace is not closed or a name not known."""
+        self.text = text
+        self._parts: list[tuple[str, str, str, str | None]] = []
+        rest = text
+        while rest:
+            literal, brace, rest = rest.partition("{")
+            if literal:
+                self._parts.append((literal, "", "", None))
+            if not brace:
+                break
+            inside, closed, rest = rest.partition("}")
+            if not closed:
+                raise ValueError("expected } after {")
+            body, bar, default = inside.partition("|")
+            kind, _, argument = body.partition(":")
+            if kind not in self.NAMES or (kind in ("note", "header")) != bool(argument):
+                raise ValueError(
+                    f"expected {{note:NAME}}, {{header:NAME}}, {{sender}} or {{id}}; "
+                    f"found {{{inside}}}"
+                )
+            self._parts.append(("", kind, argument, default if bar else None))
+
+    def render(self, mail: Mail) -> str:
+        """The text for `mail`. Raises BadMailError where something is not set."""
+        return "".join(
+            literal if not kind else self._look_up(mail, kind, argument, default)
+            for literal, kind, argument, default in self._parts
+        )
+
+    def _look_up(self, mail: Mail, kind: str, argument: str, default: str | None) -> str:
+        value: str | None
+        if kind == "id":
+            value = mail.id
+        elif kind == "sender":
+            value = mail.envelope.sender
+        elif kind == "note":
+            value = mail.notes.get(argument)
+        else:
+            value = mail.header().decoded(argument)
+        if value is None:
+            value = default
+        if value is None:
+            name = f"{kind}:{argument}" if argument else kind
+            raise BadMailError(f"{{{name}}} is not set for this mail; add a default: {{{name}|x}}")
+        return value
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"
