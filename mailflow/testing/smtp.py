@@ -19,6 +19,7 @@ import fnmatch
 import socket
 import struct
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -45,8 +46,8 @@ class Act(Enum):
 
 CUT, RESET, STALL = Act.CUT, Act.RESET, Act.STALL
 
-Action = str | bytes | Act
-"""A reply without its CRLF, octets sent as they are, or an act."""
+Action = str | bytes | float | Act
+"""A reply without its CRLF, octets sent as they are, seconds to wait, or an act."""
 
 
 class Message(NamedTuple):
@@ -444,6 +445,9 @@ class _Dialogue:
                 self._reply(action)
             elif isinstance(action, bytes):
                 self._out += action
+            elif isinstance(action, float):
+                self._flush()
+                time.sleep(action)
             else:
                 self._flush()
                 self._leave(action)
@@ -535,7 +539,7 @@ class _Dialogue:
 def _octets(actions: Sequence[Action]) -> bytes:
     """What the actions say."""
     return b"".join(each.encode() if isinstance(each, str) else each for each in actions
-                    if not isinstance(each, Act))  # fmt: skip
+                    if isinstance(each, str | bytes))  # fmt: skip
 
 
 def _decoded(text: str) -> bytes:

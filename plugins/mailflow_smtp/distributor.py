@@ -7,6 +7,7 @@ irrevocable act (RFC 5321, 4.1.1.4); whatever goes wrong before it is no doubt.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -24,8 +25,8 @@ from mailflow.options import (
     ServerOptions,
     Text,
 )
+from mailflow.sasl import MECHANISMS, Credentials
 from mailflow.verdicts import FAILED, LATER, SENT, Report
-from mailflow_smtp.login import MECHANISMS, Credentials
 from mailflow_smtp.session import Session
 from mailflow_smtp.wire import Extensions, Reply, Stuffer, Transaction, path
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from mailflow.mail import Mail
 
 PORTS = {"implicit": 465, "starttls": 587, "none": 25}
+
+LOGIN_PAUSE = 300.0
+"""Seconds for which a refused login counts for the mails that follow."""
 
 _HELO = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Za-z.:]+\]")
 
@@ -51,7 +55,7 @@ class SmtpOptions(ServerOptions):
     timeout = Duration("How long to wait for each answer (RFC 5321, 4.5.3.2).", default=300.0)
     auth = ListOf(
         "The mechanisms to log in with, in this order; the next is tried where one is refused.",
-        Choice("A mechanism.", *MECHANISMS), default=MECHANISMS,
+        Choice("A mechanism.", *MECHANISMS), default=tuple(MECHANISMS),
     )  # fmt: skip
     helo = Text.optional(
         "The name to say in EHLO; by default this host's full name, or its address in brackets."
@@ -102,6 +106,7 @@ class SmtpDistributor:
         self._runtime = runtime
         self._session: Session | None = None
         self._tls: ssl.SSLContext | None = None
+        self._login_error: tuple[float, LoginError] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -187,10 +192,22 @@ class SmtpDistributor:
             self._tls = tls_context(options.ca_file)
         credentials = None
         if options.user is not None and options.password is not None:
-            credentials = Credentials(options.user, options.password.reveal(), options.auth)
-        self._session = Session.open(options, self._runtime.halt, credentials, self._tls)
-        self._runtime.log.debug("smtp.opened", host=self._session.peer, tls=options.protection)
+            credentials = Credentials(options.user, options.password.reveal())
+        self._session = self._open(credentials)
+        self._runtime.log.debug(
+            "connection opened", host=self._session.peer, tls=options.protection
+        )
         return self._session, True
+
+    def _open(self, credentials: Credentials | None) -> Session:
+        """Connect. A refused login is not tried again for a while: accounts get locked."""
+        if self._login_error and time.monotonic() < self._login_error[0]:
+            raise LoginError(self._login_error[1].text)
+        try:
+            return Session.open(self._options, self._runtime.halt, credentials, self._tls)
+        except LoginError as error:
+            self._login_error = time.monotonic() + LOGIN_PAUSE, error
+            raise
 
     def _drop(self) -> None:
         """Leave without a word."""
@@ -246,14 +263,14 @@ class SmtpDistributor:
         try:
             (reply,) = session.finish(self._options.message_timeout)
         except (UnavailableError, PeerError) as error:
-            self._runtime.log.debug("smtp.cancelled", host=session.peer, reason=str(error))
+            self._runtime.log.debug("transaction cancelled", host=session.peer, reason=str(error))
             self._drop()
             return
         if reply.positive or reply.code == 421:
             self._drop()
 
     def _note_mended(self, mail: Mail, count: int) -> None:
-        self._runtime.log.info("smtp.mended", mail=mail.id, line_ends=count)
+        self._runtime.log.info("bare line ends became CRLF", mail=mail.id, count=count)
 
 
 class Letter:

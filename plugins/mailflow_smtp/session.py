@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from mailflow.errors import LoginError, MailflowError, PeerError, RefusedError, UnavailableError
 from mailflow.net import Wire
-from mailflow_smtp.login import Credentials, log_in
+from mailflow_smtp.login import log_in
 from mailflow_smtp.wire import Extensions, Reply, ReplyReader, Transaction
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from mailflow.net import Halt
+    from mailflow.sasl import Credentials
 
 CONNECT_TIMEOUT = 60.0
 """Seconds: a host that is there answers a SYN sooner than a server its greeting."""
@@ -41,6 +42,8 @@ class Target(Protocol):
     def helo(self) -> str | None: ...
     @property
     def timeout(self) -> float: ...
+    @property
+    def auth(self) -> Sequence[str]: ...
 
 
 class Session:
@@ -99,7 +102,7 @@ class Session:
             self._start_tls(tls, target.host)
             self._hello()
         if credentials:
-            log_in(self, credentials)
+            log_in(self, credentials, target.auth)
 
     def _expect_service(self, reply: Reply, answered: str) -> None:
         """Raise unless the server is willing (RFC 5321, 3.1; RFC 7504)."""

@@ -66,7 +66,6 @@ class Reply(NamedTuple):
 
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?=\s|$)")
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
 class ReplyReader:
@@ -100,9 +99,9 @@ class ReplyReader:
                 self._lines = []
                 self._octets = 0
                 return reply
-        if len(self._buffer) > LINE_KEPT:
-            self._count(len(self._buffer) - LINE_KEPT)
-            del self._buffer[LINE_KEPT:]
+        if len(self._buffer) > 2 * LINE_KEPT:
+            self._count(len(self._buffer) - 2 * LINE_KEPT)
+            del self._buffer[2 * LINE_KEPT :]
         self._searched = len(self._buffer)
         return None
 
@@ -116,7 +115,8 @@ class ReplyReader:
             raise PeerError(f"{self.peer} answered {self._code} and {code} in one reply")
         self._code = code
         if len(self._lines) < LINES_KEPT:
-            self._lines.append(_clean((found[3] or b"")[:LINE_KEPT]))
+            text = found[3] or b""
+            self._lines.append(_clean(text[:LINE_KEPT]) + "..." * (len(text) > LINE_KEPT))
         return found[2] != b"-"
 
     def _count(self, octets: int) -> None:
@@ -127,7 +127,10 @@ class ReplyReader:
 
 def _clean(text: bytes) -> str:
     """Safe to log and to put into a delivery status notification."""
-    return _CONTROLS.sub(" ", text.decode("utf-8", "replace"))
+    decoded = text.decode("utf-8", "replace")
+    if decoded.isprintable():
+        return decoded
+    return "".join(each if each.isprintable() else " " for each in decoded)
 
 
 class Extensions:
@@ -166,19 +169,20 @@ def _number(words: Sequence[str]) -> int:
     return int(words[0]) if words and words[0].isascii() and words[0].isdigit() else 0
 
 
+_NOT_IN_PATH = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069<>]")
+
+
 def path(address: str) -> bytes:
     """An address as it stands in MAIL and RCPT; "" is the null sender.
 
     Raises ValueError on what could end the path or the command, or cannot be sent.
     """
-    if any(character <= " " or character in "<>\x7f" for character in address):
+    if _NOT_IN_PATH.search(address):
         raise ValueError(f"not an address: {address!r} has a space, bracket or control character")
     try:
         octets = address.encode()
     except UnicodeEncodeError:
         raise ValueError(f"not an address: {address!r} is not UTF-8") from None
-    if _CONTROLS.search(address):
-        raise ValueError(f"not an address: {address!r} has a control character")
     if len(octets) > PATH_LIMIT:
         raise ValueError(f"an address of {len(octets)} octets, more than {PATH_LIMIT}")
     return b"<" + octets + b">"
