@@ -29,7 +29,8 @@ def split_from_line(start: bytes) -> tuple[str | None, int]:
     found = _FROM_LINE.match(start)
     if found is None:
         return None, 0
-    return _sender(found.group(1).decode("utf-8", "surrogateescape")), found.end()
+    address = found.group(1).decode("utf-8", "surrogateescape")
+    return _sender(address) if address else None, found.end()
 
 
 def envelope(
