@@ -63,9 +63,9 @@ class Option(Generic[T]):
         self.name = ""
 
     @classmethod
-    def optional(cls, doc: str, **kwargs: Any) -> Option[T | None]:
+    def optional(cls, doc: str, *args: Any, **kwargs: Any) -> Option[T | None]:
         """The same, but None where the file does not say it."""
-        return cast("Option[T | None]", cls(doc, default=cast("T", None), **kwargs))
+        return cast("Option[T | None]", cls(doc, *args, default=cast("T", None), **kwargs))
 
     @property
     def required(self) -> bool:
@@ -122,12 +122,15 @@ class Options:
 
     @classmethod
     def declared(cls) -> dict[str, Option[Any]]:
-        """Every option by name, in the order of declaration, bases first."""
+        """Every option by name, in the order of declaration, bases first.
+
+        `list_` in Python is `list` in TOML, and so with every word that Python has taken.
+        """
         found: dict[str, Option[Any]] = {}
         for owner in reversed(cls.__mro__):
-            for name, value in vars(owner).items():
+            for value in vars(owner).values():
                 if isinstance(value, Option):
-                    found[name] = value
+                    found[value.name] = value
         return found
 
     @classmethod
@@ -486,5 +489,6 @@ class ServerOptions(Options):
 __all__ = [
     "FOREVER", "Address", "Choice", "Duration", "Fault", "Flag", "Integer", "ListOf",
     "Mailbox", "Option", "Options", "Path", "Pattern", "Query", "Secret", "SecretValue",
-    "ServerOptions", "Size", "TableOf", "Template", "Text", "duration", "mailbox", "path", "size",
+    "ServerOptions", "Size", "TableOf", "Template", "Text", "duration", "mailbox", "nearest",
+    "path", "size",
 ]  # fmt: skip

@@ -91,12 +91,16 @@ class Registry:
         check_requirements(use, component, plugin.distribution)
         return component
 
+    def load(self, name: str) -> None:
+        """Load a plugin that is there for its listeners. Raises PluginError."""
+        self._plugin(name)
+
     def _missing(self, plugin: Plugin, table: str, use: str) -> str:
         kind, name = KINDS[table], use.partition(".")[2]
         others = [k for k, component in plugin.components if component == name]
         if others:
             tables = [other for other in KINDS if KINDS[other] in others]
-            return f"`{use}` is a {others[0]}, not a {kind}; it goes under [[{tables[0]}]]"
+            return f"`{use}` is a {others[0]}, not a {kind}; it stands under [[{tables[0]}]]"
         here = [_use(plugin.name, c) for k, c in plugin.components if k == kind]
         if not here:
             return f"plugin `{plugin.name}` has no {kind}"

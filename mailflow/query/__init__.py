@@ -16,7 +16,7 @@ from mailflow.query.tree import reach as _reach
 if TYPE_CHECKING:
     from mailflow.query.facts import Facts, ItemFacts, MailFacts, TroubleFacts
     from mailflow.query.fields import field
-    from mailflow.query.parse import QueryError
+    from mailflow.query.grammar import QueryError
 
 __all__ = ["ItemFacts", "MailFacts", "Query", "QueryError", "TroubleFacts", "field", "parse"]
 
@@ -24,7 +24,7 @@ _HOMES = {
     "ItemFacts": "facts",
     "MailFacts": "facts",
     "TroubleFacts": "facts",
-    "QueryError": "parse",
+    "QueryError": "grammar",
     "field": "fields",
 }
 
@@ -80,8 +80,10 @@ class Query:
     @property
     def hash(self) -> str:
         """16 hexadecimal digits that stand for its normal form, the same in every run."""
-        from hashlib import blake2b
-
+        try:
+            from _blake2 import blake2b  # hashlib would load OpenSSL
+        except ImportError:
+            from hashlib import blake2b
         return blake2b(str(self).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     def __and__(self, other: Query) -> Query:
@@ -111,6 +113,6 @@ Query.always = Query(ALWAYS)
 
 def parse(text: str) -> Query:
     """The Query that `text` says. Raises QueryError, a ValueError that knows the column."""
-    from mailflow.query.parse import parse_tree
+    from mailflow.query.grammar import parse_tree
 
     return Query(parse_tree(text), text)

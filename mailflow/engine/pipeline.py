@@ -1,0 +1,160 @@
+"""What a pipeline is once its file was read: steps with their options, ready to be made.
+
+Rule of the file: the engine's own keys are declared here, as options like those of a
+component, so that one declaration gives their checks and their docs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mailflow.options import FOREVER, Choice, Duration, Integer, ListOf, Options, Text
+from mailflow.options import Path as PathOption
+from mailflow.options import Query as QueryOption
+from mailflow.query import Query
+
+if TYPE_CHECKING:
+    from mailflow.engine.source import FileFault
+
+DAY = 86400.0
+
+
+class FetchStep(NamedTuple):
+    """One [[fetch]]: `where` and the rest are the engine's, `options` the component's."""
+
+    name: str
+    use: str
+    component: type[Any]
+    options: Options
+    where: Query
+    keep: float
+    limit: int | None
+    start: str | None
+    every: float | None
+
+
+class ProcessStep(NamedTuple):
+    """One [[process]]; no `when` is always."""
+
+    name: str
+    use: str
+    component: type[Any]
+    options: Options
+    when: Query | None
+
+
+class DistributeStep(NamedTuple):
+    """One [[distribute]]; `if_in_doubt` is resend or hold."""
+
+    name: str
+    use: str
+    component: type[Any]
+    options: Options
+    when: Query | None
+    parallel: int
+    if_in_doubt: str
+
+
+class ReactStep(NamedTuple):
+    """One [[react]]; no `when` is always."""
+
+    name: str
+    use: str
+    component: type[Any]
+    options: Options
+    when: Query | None
+
+
+class Pipeline(NamedTuple):
+    """One file. `base` is where its relative paths start, `journal` a file's path.
+
+    `history` is how long the story of a mail is told after its end, `linger` how long
+    the hook tries to deliver. `warnings` are for `mailflow check`.
+    """
+
+    path: str
+    name: str
+    base: str
+    journal: str
+    history: float
+    linger: float
+    fetch: tuple[FetchStep, ...]
+    process: tuple[ProcessStep, ...]
+    distribute: tuple[DistributeStep, ...]
+    react: tuple[ReactStep, ...]
+    warnings: tuple[FileFault, ...] = ()
+
+
+Step = FetchStep | ProcessStep | DistributeStep | ReactStep
+
+
+class PipelineOptions(Options):
+    """[pipeline]"""
+
+    name = Text.optional("What it is called; by default as its file.", least=1)
+    journal = PathOption.optional(
+        "The journal's file; by default under the user's state directory, by the file's name."
+    )
+    history = Duration("How long the story of a mail is kept after its end.", default=30 * DAY)
+    linger = Duration(
+        "How long `hook` tries to deliver before it leaves it to `run`.", default=20.0
+    )
+    plugins = ListOf(
+        "Plugins to load for their listeners; those that `use` names are loaded anyway.",
+        Text("A plugin's name.", least=1), default=(),
+    )  # fmt: skip
+
+
+class StepOptions(Options):
+    """What every step takes."""
+
+    use = Text('The component: "plugin" or "plugin.component".', least=1)
+    name = Text.optional("What the step is called; by default as `use`.", least=1)
+    account = Text.optional("Take what is not set here from [account.NAME].", least=1)
+
+
+class FetchOptions(StepOptions):
+    """[[fetch]]"""
+
+    where = QueryOption("Which messages are wanted.", default=Query.always)
+    keep = Duration("How long a message stays at the source once it is ours.", default=FOREVER)
+    limit = Integer.optional("How many messages a run fetches at most.", least=1)
+    start = Choice.optional(
+        'With a full mailbox at the first run: take "all", or only what is "new".'
+    )
+    every = Duration.optional("How long `serve` waits between two visits.")
+
+
+class ProcessOptions(StepOptions):
+    """[[process]]"""
+
+    when = QueryOption.optional("Which mail it sees.")
+
+
+class DistributeOptions(StepOptions):
+    """[[distribute]]"""
+
+    when = QueryOption.optional("Which mail it gets.")
+    parallel = Integer("How many of it work at a time.", default=1, least=1, most=64)
+    if_in_doubt = Choice(
+        "After a crash in the one moment when nobody knows whether mail was taken.",
+        "resend", "hold", default="resend",
+    )  # fmt: skip
+
+
+class ReactOptions(StepOptions):
+    """[[react]]"""
+
+    when = QueryOption.optional("Which troubles it is asked about.")
+
+
+ENGINE: Mapping[str, tuple[type[StepOptions], Any]] = {
+    "fetch": (FetchOptions, FetchStep),
+    "process": (ProcessOptions, ProcessStep),
+    "distribute": (DistributeOptions, DistributeStep),
+    "react": (ReactOptions, ReactStep),
+}
+"""The engine's own keys of each table, and the step that is made of it."""
+
+TABLES = ("pipeline", *ENGINE, "account")

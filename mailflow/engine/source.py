@@ -1,0 +1,161 @@
+"""A pipeline's file: read, taken apart by tomli, and its faults with their lines.
+
+Rule of the file: whatever is wrong with a file as a whole is one clear line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mailflow.errors import ConfigError
+from mailflow.options import Fault, dotted
+
+LIMIT = 1 << 20
+"""A pipeline's file is at most this many octets."""
+
+
+class FileFault(NamedTuple):
+    """One thing that is wrong with a file. `line` is 0 where there is none.
+
+    `path` is dotted, counted as a user counts: distribute[2].host. `detail` is more
+    lines, such as a mark below the word of an expression.
+    """
+
+    file: str
+    line: int
+    path: str
+    text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (place, self.path, self.text) if part)
+
+
+class ConfigFaults(ConfigError):  # noqa: N818  # several faults, one error
+    """All that is wrong with the files that were given; its text has a line for each."""
+
+    def __init__(self, faults: Iterable[FileFault]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+    @property
+    def detailed(self) -> str:
+        """The same, with the detail of each fault, indented, below it."""
+        lines = []
+        for fault in self.faults:
+            lines.append(str(fault))
+            lines += [f"    {line}" for line in fault.detail.splitlines()]
+        return "\n".join(lines)
+
+
+class Source:
+    """One file's data; `file` is as the user named it, `path` absolute."""
+
+    def __init__(self, file: str, path: str, data: Mapping[str, Any], text: str = "") -> None:
+        self.file = file
+        self.path = path
+        self.data = data
+        self._text = text
+
+    @classmethod
+    def read(cls, file: str) -> Source:
+        """Raises ConfigFaults with one fault."""
+        try:
+            with open(file, "rb") as reader:
+                octets = reader.read(LIMIT + 1)
+        except OSError as error:
+            raise _whole(file, f"cannot be read: {os.strerror(error.errno or 0)}") from None
+        text = _decoded(file, octets)
+        return cls(file, os.path.abspath(file), _parsed(file, text), text)
+
+    @property
+    def base(self) -> str:
+        """The directory that relative paths start from."""
+        return os.path.dirname(self.path)
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffix."""
+        return os.path.splitext(os.path.basename(self.path))[0]
+
+    def located(self, faults: Sequence[Fault]) -> list[FileFault]:
+        """The faults with their lines, from the top of the file to its end."""
+        if not faults:
+            return []
+        if not self._text:
+            return [FileFault(self.file, 0, dotted(f.path), f.text, f.detail) for f in faults]
+        from mailflow.engine.toml_lines import Lines
+
+        lines = Lines(self._text)
+        found = [
+            FileFault(self.file, lines.line(f.path), dotted(f.path), f.text, f.detail)
+            for f in faults
+        ]
+        return sorted(found, key=lambda fault: fault.line)
+
+
+def find(word: str) -> str:
+    """The file that `word` names: a path, or a pipeline's name to be looked for.
+
+    A name without a slash and `.toml` is looked for here, in the user's and in the
+    system's directory, in that order. Raises ConfigFaults.
+    """
+    if os.sep in word or word.endswith(".toml") or os.path.exists(word):
+        return word
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    directories = (os.curdir, os.path.join(home, "mailflow"), "/etc/mailflow")
+    tried = [os.path.normpath(os.path.join(each, f"{word}.toml")) for each in directories]
+    for path in tried:
+        if os.path.exists(path):
+            return path
+    raise _whole(word, f"there is no such pipeline; looked for {', '.join(tried)}")
+
+
+def _whole(file: str, text: str, line: int = 0) -> ConfigFaults:
+    return ConfigFaults([FileFault(file, line, "", text)])
+
+
+def _decoded(file: str, octets: bytes) -> str:
+    if len(octets) > LIMIT:
+        raise _whole(file, f"is larger than {LIMIT} octets, too large for a pipeline")
+    if octets.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _whole(file, "is UTF-16; save it as UTF-8", 1)
+    if octets.startswith(b"\xef\xbb\xbf"):
+        raise _whole(file, "begins with a byte order mark; save it as UTF-8 without one", 1)
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        text = f"octet 0x{octets[error.start]:02x} is not UTF-8; save the file as UTF-8"
+        raise _whole(file, text, line) from None
+
+
+def _parsed(file: str, text: str) -> dict[str, Any]:
+    import tomli
+
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        said = f"not TOML at column {error.colno}: {_plain(error.msg)}"
+        raise _whole(file, said, error.lineno) from None
+    except RecursionError:
+        raise _whole(file, "arrays and tables are nested too deep") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise _whole(file, f"not TOML: {error}") from None
+
+
+def _plain(message: str) -> str:
+    """What tomli says, in the words of a user who knows no parser."""
+    twice = re.fullmatch(r"Cannot declare \((.*)\) twice", message)
+    if twice:
+        keys = re.findall(r"'([^']*)'", twice[1])
+        return f"[{'.'.join(keys)}] is there twice"
+    if message == "Cannot overwrite a value":
+        return "this key is there twice"
+    if message == "Invalid value":
+        return "invalid value; text stands in quotes"
+    return message[:1].lower() + message[1:]
