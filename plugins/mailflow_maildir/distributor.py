@@ -154,22 +154,27 @@ class MaildirDistributor:
                         _unlink(os.path.join(directory, name))
 
     def _deliver(self, group: list[_Delivery]) -> Iterator[tuple[Ticket, Report]]:
-        """Deliver all; those for which too many files were open, in a group of their own."""
-        while group:
-            self._run(group)
-            crowded = [each for each in group if each.crowded]
-            if len(crowded) == len(group):
-                crowded = []
-            failed = {each.path for each in group if each.error is not None}
-            if crowded or len(self._folders) > FOLDERS:
-                failed = set(self._folders)
-            for path in failed & self._folders.keys():
-                # Its disk may be gone and come back: it is opened anew next time.
-                self._folders.pop(path).close()
-            for each in group:
-                if each not in crowded:
-                    yield each.ticket, self._report(each)
-            group = [_Delivery(each.mail, each.ticket) for each in crowded]
+        """Deliver all; those for which too many files were open, in smaller groups."""
+        if not group:
+            return
+        self._run(group)
+        crowded = [each for each in group if each.crowded]
+        if len(group) == 1 and not self._folders.keys() - {group[0].path}:
+            crowded = []  # there is nothing left to close
+        failed = {each.path for each in group if each.error is not None}
+        if crowded or len(self._folders) > FOLDERS:
+            failed = set(self._folders)
+        for path in failed & self._folders.keys():
+            # Its disk may be gone and come back: it is opened anew next time.
+            self._folders.pop(path).close()
+        for each in group:
+            if each not in crowded:
+                yield each.ticket, self._report(each)
+        if crowded:
+            again = [_Delivery(each.mail, each.ticket) for each in crowded]
+            half = len(again) // 2
+            for smaller in (again[:half], again[half:]):
+                yield from self._deliver(smaller)
 
     def _run(self, group: list[_Delivery]) -> None:
         """Write, flush, publish, flush the directory."""

@@ -82,7 +82,7 @@ class Folder:
             self.tmp, self.new = (self._open(name) for name in ("tmp", "new"))
         except BaseException as error:
             self.close()
-            if isinstance(error, FileNotFoundError | NotADirectoryError):
+            if isinstance(error, FileNotFoundError):
                 raise UnavailableError(
                     f"no Maildir at {path}: make it, or set create = true"
                 ) from None
