@@ -1,0 +1,67 @@
+"""POP3 to Maildir: whole processes, from Dovecot, every file durable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from bench import corpus, fetchers, mailbox
+from bench.measure import Series, take_turns
+from bench.row import Contender, Options, Outcome, Ratio, Row, judged
+
+
+def contenders(options: Options) -> Sequence[Contender]:
+    found = [
+        fetchers.mailflow(options.script),
+        fetchers.mpop(),
+        fetchers.cs_pop3(options.peers / "bin" / "pop3"),
+        fetchers.limit(),
+    ]
+    if options.context:
+        found += [fetchers.getmail6(), fetchers.fdm(), fetchers.fetchmail()]
+    return [contender for contender in found if contender]
+
+
+def run(row: Row, options: Options, *, messages: int, delay: float, delete: bool) -> Outcome:
+    count = options.count(messages)
+    mails = list(corpus.messages(count))
+    expected = mailbox.digests(mails)
+    known = contenders(options)
+    series = {contender.name: Series(contender.name) for contender in known}
+    with mailbox.Mailbox(options.directory, delay) as box:
+        shared = None if delete else box.account(mails)
+        for repetition, contender in take_turns(known, options.turns):
+            where = options.directory / f"{row.name}-{contender.name}-{repetition}"
+            where.mkdir()
+            account = shared or box.account(mails)
+            command = contender.prepare(where, account, delete)
+            mailbox.settle_disk()
+            sample = options.launcher.run(command)
+            kept = 0 if delete else count
+            fault = mailbox.fault(where / "Maildir", expected, box.count(account), kept)
+            series[contender.name].samples.append(judged(sample, command, fault))
+    return Outcome(list(series.values()), known)
+
+
+def row(
+    name: str, messages: int, milliseconds: int, *, delete: bool, most: float, of: Sequence[str]
+) -> Row:
+    link = f"at a round trip of {milliseconds} ms" if milliseconds else "on loopback"
+    after = "and so is the mailbox, which is empty afterwards" if delete else "the mail stays"
+    return Row(
+        name,
+        f"POP3 to Maildir: {messages:,} messages of about 20 KB {link}, "
+        f"{'deleting' if delete else 'keeping'}",
+        f"From the start of the process to its end, fetching from Dovecot {link}. The Maildir "
+        f"and the program's state are new each time, {after}.",
+        partial(run, messages=messages, delay=milliseconds / 2000, delete=delete),
+        Ratio(most, tuple(of)),
+    )
+
+
+ROWS = (
+    row("pop3-loopback", 2000, 0, delete=False, most=0.9, of=["mpop"]),
+    row("pop3-50ms", 500, 50, delete=False, most=0.55, of=["mpop"]),
+    row("pop3-600ms-keep", 200, 600, delete=False, most=0.6, of=["mpop", "cs.pop3"]),
+    row("pop3-600ms-delete", 200, 600, delete=True, most=0.65, of=["mpop", "cs.pop3"]),
+)
