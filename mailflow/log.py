@@ -96,14 +96,12 @@ def mask(text: str) -> str:
 
 def clean(text: str) -> str:
     """`text` masked, on one line, with nothing in it that a terminal would obey."""
-    return _OBEYED.sub(_escaped, mask(text))
+    return re.sub(_OBEYED, _escaped, mask(text))
 
 
 # C0, DEL and C1 controls; soft hyphen; marks, overrides and isolates that turn the
 # direction; zero-width characters; line and paragraph separators; lone surrogates.
-_OBEYED = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
-)
+_OBEYED = "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 

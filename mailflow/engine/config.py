@@ -95,6 +95,7 @@ class _Reader:
         self._warnings: list[Fault] = []
         self._accounts: dict[str, Mapping[str, object]] = {}
         self._account_keys: dict[str, set[str]] = {}
+        self._names: dict[str, list[str]] = {}
 
     def pipeline(self) -> Pipeline:
         data = self._source.data
@@ -104,6 +105,7 @@ class _Reader:
                 self._fault((key,), f"unknown table{hint}")
         options = self._pipeline_options()
         self._read_accounts()
+        self._names = {kind: self._read_names(kind) for kind in ENGINE}
         steps = {table: self._steps(table) for table in ENGINE}
         self._check_accounts()
         for table in ("fetch", "distribute"):
@@ -176,6 +178,21 @@ class _Reader:
                 if key not in known:
                     self._fault(("account", name, key), f"unknown key{nearest(key, known)}")
 
+    def _read_names(self, kind: str) -> list[str]:
+        """What the steps of one kind are called; the second of one name is a fault."""
+        names: dict[str, int] = {}
+        array = self._source.data.get(kind, [])
+        for number, table in enumerate(array if isinstance(array, list) else []):
+            name = table.get("name", table.get("use")) if isinstance(table, dict) else None
+            if not isinstance(name, str):
+                continue
+            first = names.setdefault(name, number)
+            if first != number:
+                key = "name" if "name" in table else "use"
+                text = f"{kind}[{first + 1}] has the name `{name}` too; give this one a `name`"
+                self._fault((kind, number, key), text)
+        return list(names)
+
     def _steps(self, kind: str) -> list[Any]:
         """The steps of one kind that are without fault."""
         array = self._source.data.get(kind, [])
@@ -183,30 +200,12 @@ class _Reader:
             self._fault((kind,), f"expected an array of tables; write [[{kind}]]")
             return []
         steps: list[Any] = []
-        names: dict[str, int] = {}
         for number, value in enumerate(array):
-            path = (kind, number)
-            table = self._table(path, value)
-            if table is None:
-                continue
-            self._check_name(path, table, names)
-            step = self._step(path, table)
+            table = self._table((kind, number), value)
+            step = None if table is None else self._step((kind, number), table)
             if step is not None:
                 steps.append(step)
         return steps
-
-    def _check_name(
-        self, path: tuple[str, int], table: Mapping[str, object], names: dict[str, int]
-    ) -> None:
-        """Names are unique within a kind: the journal knows a step by it."""
-        name = table.get("name", table.get("use"))
-        if not isinstance(name, str):
-            return
-        first = names.setdefault(name, path[1])
-        if first != path[1]:
-            key = "name" if "name" in table else "use"
-            text = f"{path[0]}[{first + 1}] has the name `{name}` already; give this one a `name`"
-            self._fault((*path, key), text)
 
     def _step(self, path: tuple[str, int], table: Mapping[str, object]) -> Step | None:
         kind = path[0]
@@ -317,8 +316,8 @@ class _Reader:
             if isinstance(value, Query) and value is not Query.always:
                 from mailflow.engine.fields import unknowable
 
-                for field, text in unknowable(value, path[0], component):
-                    self._fault((*path, key), f"`{field}` {text}")
+                for text in unknowable(value, path[0], component, self._names):
+                    self._fault((*path, key), text)
 
     def _check_secrets(self, path: tuple[str, int], values: Mapping[str, object]) -> None:
         for key, value in values.items():

@@ -72,13 +72,21 @@ class ItemFacts:
 class MailFacts:
     """What a mail says, and what its listing said where `item` is given.
 
-    `whole` False: only its header section is at hand.
+    `whole` False: only its header section is at hand. `source` is the name of the
+    [[fetch]] that it came by.
     """
 
     def __init__(
-        self, mail: Mail, item: Item | None = None, *, now: float | None = None, whole: bool = True
+        self,
+        mail: Mail,
+        item: Item | None = None,
+        *,
+        now: float | None = None,
+        whole: bool = True,
+        source: str = "",
     ) -> None:
         self.now = time.time() if now is None else now
+        self.source = source
         self._mail = mail
         self._listed = None if item is None else ItemFacts(item, now=self.now)
         self._whole = whole
@@ -90,7 +98,12 @@ class MailFacts:
             found = self._listed.find(field, argument)
             if found is not UNKNOWN:
                 return found
-        return _FINDERS[field](self, argument) if field in _FINDERS else UNKNOWN
+        if field == "header":
+            return _named(self, argument or "")
+        if field == "note":
+            noted = self._mail.notes.get(argument or "")
+            return () if noted is None else (noted,)
+        return _FINDERS[field](self) if field in _FINDERS else UNKNOWN
 
     @property
     def mail(self) -> Mail:
@@ -117,8 +130,9 @@ class MailFacts:
 class TroubleFacts:
     """What a trouble says, and its mail. Without one, nothing holds of the mail."""
 
-    def __init__(self, trouble: Trouble, *, now: float | None = None) -> None:
+    def __init__(self, trouble: Trouble, *, now: float | None = None, source: str = "") -> None:
         self.now = time.time() if now is None else now
+        self._source = trouble.step if trouble.stage == "fetch" else source
         self._trouble = trouble
         self._mail = None if trouble.mail is None else MailFacts(trouble.mail, now=self.now)
 
@@ -134,6 +148,8 @@ class TroubleFacts:
             return None if trouble.verdict is None else type(trouble.verdict).__name__.lower()
         if field == "recipient" and trouble.recipients:
             return trouble.recipients
+        if field == "source":
+            return (self._source,) if self._source else ()
         if self._mail is None:
             return _ABSENT.get(FIELDS[field].type)
         return self._mail.find(field, argument)
@@ -142,11 +158,11 @@ class TroubleFacts:
 _ABSENT: dict[str, object] = {"flag": False, "text": (), "address": ()}
 
 
-def _size(facts: MailFacts, argument: str | None) -> object:  # noqa: ARG001
+def _size(facts: MailFacts) -> object:
     return facts.mail.content.size if facts.whole else UNKNOWN
 
 
-def _created(facts: MailFacts, argument: str | None) -> float | None:  # noqa: ARG001
+def _created(facts: MailFacts) -> float | None:
     """The last relay's stamp, which the author cannot forge, else the author's."""
     received = [value.rpartition(";")[2] for value in facts.header.get_all("Received")[:1]]
     for value in (*received, *facts.header.get_all("Date")[:1]):
@@ -156,29 +172,29 @@ def _created(facts: MailFacts, argument: str | None) -> float | None:  # noqa: A
     return None
 
 
-def _age(facts: MailFacts, argument: str | None) -> float | None:
-    created = _created(facts, argument)
+def _age(facts: MailFacts) -> float | None:
+    created = _created(facts)
     return None if created is None else facts.now - created
 
 
-def _raw(name: str) -> Callable[[MailFacts, str | None], tuple[str, ...]]:
-    return lambda facts, argument: tuple(facts.header.get_all(name))
+def _raw(name: str) -> Callable[[MailFacts], tuple[str, ...]]:
+    return lambda facts: tuple(facts.header.get_all(name))
 
 
-def _subject(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+def _subject(facts: MailFacts) -> tuple[str, ...]:
     return _named(facts, "Subject")
 
 
-def _named(facts: MailFacts, argument: str | None) -> tuple[str, ...]:
+def _named(facts: MailFacts, name: str) -> tuple[str, ...]:
     from mailflow.mail import decode_words
 
     try:
-        return tuple(decode_words(value) for value in facts.header.get_all(argument or ""))
+        return tuple(decode_words(value) for value in facts.header.get_all(name))
     except UnicodeEncodeError:  # no field has a name outside ASCII
         return ()
 
 
-def _list(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+def _list(facts: MailFacts) -> tuple[str, ...]:
     """The id is what stands in <> at the end of List-Id (RFC 2919, 2)."""
     noted = facts.mail.notes.get("list")
     ids = [re.search(r"<([^<>]*)>[^<>]*$", value) for value in facts.header.get_all("List-Id")]
@@ -186,38 +202,37 @@ def _list(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: A
     return tuple(found if noted is None else [noted, *found])
 
 
-def _mime(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+def _mime(facts: MailFacts) -> tuple[str, ...]:
     values = facts.header.get_all("Content-Type")
     return tuple(form for value in values for form in (value, value.partition(";")[0].strip()))
 
 
-def _auto_submitted(facts: MailFacts, argument: str | None) -> bool:  # noqa: ARG001
+def _auto_submitted(facts: MailFacts) -> bool:
     return auto_submitted(facts.mail, facts.header)
 
 
-def _content(facts: MailFacts, argument: str | None) -> object:  # noqa: ARG001
+def _content(facts: MailFacts) -> object:
     return facts.parts[0] if facts.whole else UNKNOWN
 
 
-def _attachment(facts: MailFacts, argument: str | None) -> object:  # noqa: ARG001
+def _attachment(facts: MailFacts) -> object:
     return facts.parts[1] if facts.whole else UNKNOWN
 
 
-def _sender(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+def _sender(facts: MailFacts) -> tuple[str, ...]:
     sender = facts.mail.envelope.sender
     return () if sender is None else (sender,)
 
 
-def _recipient(facts: MailFacts, argument: str | None) -> tuple[str, ...]:  # noqa: ARG001
+def _recipient(facts: MailFacts) -> tuple[str, ...]:
     return facts.mail.envelope.recipients
 
 
-def _note(facts: MailFacts, argument: str | None) -> tuple[str, ...]:
-    noted = facts.mail.notes.get(argument or "")
-    return () if noted is None else (noted,)
+def _source(facts: MailFacts) -> tuple[str, ...]:
+    return (facts.source,) if facts.source else ()
 
 
-_FINDERS: dict[str, Callable[[MailFacts, str | None], object]] = {
+_FINDERS: dict[str, Callable[[MailFacts], object]] = {
     "size": _size,
     "created": _created,
     "age": _age,
@@ -226,7 +241,6 @@ _FINDERS: dict[str, Callable[[MailFacts, str | None], object]] = {
     "cc": _raw("Cc"),
     "bcc": _raw("Bcc"),
     "subject": _subject,
-    "header": _named,
     "list": _list,
     "mime": _mime,
     "auto_submitted": _auto_submitted,
@@ -234,7 +248,7 @@ _FINDERS: dict[str, Callable[[MailFacts, str | None], object]] = {
     "attachment": _attachment,
     "sender": _sender,
     "recipient": _recipient,
-    "note": _note,
+    "source": _source,
 }
 
 

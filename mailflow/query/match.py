@@ -24,8 +24,7 @@ NO_RE2 = "`matches` needs google-re2: pip install 'mailflow[filters]'"
 def decide(tree: Node, facts: Facts) -> bool | None:
     """True, False, or None for not known (Kleene's three values)."""
     if isinstance(tree, Test):
-        fact = facts.find(tree.field, tree.argument)
-        return None if fact is UNKNOWN else _DECIDERS[FIELDS[tree.field].type](tree, fact, facts)
+        return _test(tree, facts)
     if isinstance(tree, Not):
         inner = decide(tree.term, facts)
         return None if inner is None else not inner
@@ -40,11 +39,17 @@ def decide(tree: Node, facts: Facts) -> bool | None:
     return result
 
 
-def _flag(test: Test, fact: Any, facts: Facts) -> bool:  # noqa: ARG001
-    return bool(fact)
+def _test(test: Test, facts: Facts) -> bool | None:
+    fact: Any = facts.find(test.field, test.argument)
+    if fact is UNKNOWN:
+        return None
+    kind = FIELDS[test.field].type
+    if kind == "flag":
+        return bool(fact)
+    return _moment(test, fact, facts.now) if kind == "moment" else _DECIDERS[kind](test, fact)
 
 
-def _text(test: Test, fact: Any, facts: Facts) -> bool:  # noqa: ARG001
+def _text(test: Test, fact: Any) -> bool:
     """Whether any of the values in `fact` fits."""
     if test.verb == "exists":
         return bool(fact)
@@ -72,7 +77,7 @@ def plain(text: str) -> str:
     return re.sub(r"[ \t\r\n]+", " ", text).casefold()
 
 
-def _address(test: Test, fact: Any, facts: Facts) -> bool:
+def _address(test: Test, fact: Any) -> bool:
     if FIELDS[test.field].reach == "header":
         if test.verb in ("contains", "matches", "exists"):
             from mailflow.mail import decode_words
@@ -80,27 +85,27 @@ def _address(test: Test, fact: Any, facts: Facts) -> bool:
             fact = [decode_words(value) for value in fact]
         else:
             fact = [spec for value in fact for spec in addresses(value)]
-    return _text(test, fact, facts)
+    return _text(test, fact)
 
 
-def _word(test: Test, fact: Any, facts: Facts) -> bool:  # noqa: ARG001
+def _word(test: Test, fact: Any) -> bool:
     return fact in test.value if isinstance(test.value, tuple) else fact == test.value
 
 
-def _number(test: Test, fact: Any, facts: Facts) -> bool:
+def _number(test: Test, fact: Any) -> bool:
     if test.verb in ("is", "in"):
-        return _word(test, fact, facts)
+        return _word(test, fact)
     return fact is not None and _ORDERS[test.verb](fact, test.value)
 
 
 _ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
-def _moment(test: Test, fact: Any, facts: Facts) -> bool:
+def _moment(test: Test, fact: float | None, now: float) -> bool:
     """A day is from midnight to midnight: after it is `>`, in it or after it `>=`."""
     if fact is None:
         return False
-    begin, end = moment(cast("str", test.value), facts.now)
+    begin, end = moment(cast("str", test.value), now)
     if test.verb == "is":
         return bool(begin <= fact < max(end, begin + 1))
     if test.verb in ("<", ">="):
@@ -108,15 +113,13 @@ def _moment(test: Test, fact: Any, facts: Facts) -> bool:
     return bool(fact < end) if test.verb == "<=" else bool(fact >= end)
 
 
-_DECIDERS: dict[str, Callable[[Test, Any, Any], bool]] = {
-    "flag": _flag,
+_DECIDERS: dict[str, Callable[[Test, Any], bool]] = {
     "text": _text,
     "address": _address,
     "word": _word,
     "number": _number,
     "size": _number,
     "span": _number,
-    "moment": _moment,
 }
 
 _patterns: dict[str, Any] = {}

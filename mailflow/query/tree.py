@@ -94,6 +94,7 @@ FIELDS: dict[str, Field] = {
     "attachment": Field("text", "body", "The file names of its attachments."),
     "sender": Field("address", "mail", "The envelope's reverse-path."),
     "recipient": Field("address", "mail", "The forward-paths; in a reactor, those in trouble."),
+    "source": Field("text", "mail", "The name of the [[fetch]] that it came by."),
     "note": Field("text", "mail", "What an earlier step noted under that name.", argument=True),
     "stage": Field(
         "word", "trouble", "Where it went wrong.",
