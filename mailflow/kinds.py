@@ -90,7 +90,9 @@ class Fetcher(Component, Protocol):
     """Reads one source. Used by one thread, as a context manager.
 
     `source` is the account, as named in the file; it outlives a change of host or
-    port. `mark` is, after a complete listing, where the next one may start.
+    port. `mark` is, after a complete listing, where the next one may start. A fetcher
+    with the class attribute `pushed = True` is handed mail, by `mailflow hook` alone:
+    its keys are digests, and an equal message is another mail.
     Raising from any call ends the session: UnavailableError, LoginError, PeerError.
     """
 
@@ -143,8 +145,12 @@ class Context(Protocol):
 
     name: str
     pipeline: str
-    memory: Memory
-    log: Logger
+
+    @property
+    def memory(self) -> Memory: ...
+
+    @property
+    def log(self) -> Logger: ...
 
     @property
     def approved(self) -> bool:

@@ -31,7 +31,6 @@ class FetchStep(NamedTuple):
     keep: float
     limit: int | None
     start: str | None
-    every: float | None
 
 
 class ProcessStep(NamedTuple):
@@ -123,7 +122,6 @@ class FetchOptions(StepOptions):
     start = Choice.optional(
         'With a full mailbox at the first run: take "all", or only what is "new".'
     )
-    every = Duration.optional("How long `serve` waits between two visits.")
 
 
 class ProcessOptions(StepOptions):

@@ -55,6 +55,7 @@ class StdinFetcher:
     """The message on stdin; its key is a digest of envelope and content."""
 
     options: ClassVar[type[Options]] = StdinOptions
+    pushed = True
     source = "stdin"
     mark = ""
 

@@ -1,0 +1,66 @@
+"""Octets, rate and messages on a terminal, and nowhere else.
+
+Rule of the file: it costs an addition for each arrival; a thread of its own draws.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+EVERY = 0.2
+CLEAR = "\r\x1b[K"
+
+
+class Progress:
+    """Draws on stderr while it is entered, if that is a terminal."""
+
+    def __init__(self) -> None:
+        self._octets = 0
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def octets(self, count: int) -> None:
+        """So many octets have arrived (any thread)."""
+        self._octets += count
+
+    def __enter__(self) -> Self:
+        if sys.stderr is not None and sys.stderr.isatty():
+            self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            sys.stderr.write(CLEAR)
+            sys.stderr.flush()
+
+    def _draw(self) -> None:
+        while not self._over.wait(EVERY):
+            seconds = time.monotonic() - self._began
+            rate = self._octets / seconds if seconds else 0.0
+            line = f"{human(self._octets)} received, {human(rate)}/s, {seconds:.0f} s"
+            sys.stderr.write(CLEAR + line)
+            sys.stderr.flush()
+
+
+def human(octets: float) -> str:
+    """1234567 -> "1.2 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if octets < 1000 or unit == "GB":
+            return f"{octets:.0f} {unit}" if unit == "B" else f"{octets:.1f} {unit}"
+        octets /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,83 @@
+"""The command `mailflow` and its list of commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from mailflow import __version__
+from mailflow.errors import MailflowError
+
+COMMANDS = {
+    "run": "Fetch, process and deliver until nothing is due (for cron).",
+    "hook": "Take one message on stdin (for an MTA or procmail).",
+    "check": "Say everything that is wrong with pipeline files.",
+    "trace": "Tell one mail's story.",
+    "queue": "Look at what is due or held, and decide about it.",
+    "plugins": "Say what components there are, and their options.",
+    "demo": "Run the main job on servers of its own.",
+}
+"""Every command with its summary, so that `--help` imports none of them."""
+
+
+class Commands(click.Group):
+    """A group whose commands are modules of this package."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            from mailflow.options import nearest
+
+            ctx.fail(f"there is no command {cmd_name!r}{nearest(cmd_name, COMMANDS)}")
+        command: click.Command = import_module(f"mailflow.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+)
+@click.version_option(__version__, message="mailflow %(version)s")
+@click.option("-v", "--verbose", count=True, help="Say more: -v what is done, -vv every step.")
+@click.option("--log-json", is_flag=True, help="Log lines as JSON.")
+def root(verbose: int, log_json: bool) -> None:
+    """Mail from where it arrives to where it should be, and none lost on the way."""
+    from mailflow import log
+
+    log.configure(level=("warning", "info", "debug")[min(verbose, 2)], json=log_json)
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    try:
+        status = root(prog_name="mailflow", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = 64 if isinstance(error, click.UsageError) else error.exit_code
+    except click.exceptions.Exit as done:
+        status = done.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        status = 130
+    except MailflowError as error:
+        status = complain(error)
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def complain(error: MailflowError) -> int:
+    """Say what is wrong on stderr, a line each; gives the exit status."""
+    from mailflow.log import clean, mask
+
+    for line in error.text.splitlines():
+        click.echo(f"mailflow: {mask(clean(line))}", err=True)
+    return error.exit_code

@@ -1,0 +1,25 @@
+"""mailflow run FILE...: until the sources are empty and nothing is due."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(name="run")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--now", is_flag=True, help="Do not rest after failures: try every source now.")
+def command(files: tuple[str, ...], now: bool) -> int:
+    """Fetch, process and deliver until the sources are empty and nothing is due.
+
+    FILEs are pipelines in TOML. Ends with 0, or with the sysexits(3) status of what
+    nobody resolved: 75 where trying again will do.
+    """
+    from mailflow.cli.progress import Progress
+    from mailflow.engine.config import load
+    from mailflow.engine.registry import Registry
+    from mailflow.engine.supervisor import run
+
+    registry = Registry()
+    pipelines = load(files, registry)
+    with Progress() as progress:
+        return run(pipelines, registry, force=now, progress=progress.octets)

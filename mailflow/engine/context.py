@@ -1,0 +1,136 @@
+"""What a step may lastingly do while it handles one mail: remember, send, tell.
+
+Rule of the file: nothing is written here; a ledger collects the effects, and they
+join the commit that the mail's outcome is in.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mailflow.engine.journal import Effects, Notice, Remembered, Told, plans
+from mailflow.mail import Content, Envelope, Mail
+
+if TYPE_CHECKING:
+    from mailflow.engine.flow import Flow
+    from mailflow.kinds import Memory
+    from mailflow.log import Logger
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+_last = [0, 0]
+
+
+def new_id() -> str:
+    """16 of [0-9a-v]: sorts by time in this process, unique everywhere."""
+    now = time.time_ns() // 1_000_000
+    if now <= _last[0]:
+        _last[1] += 1
+    else:
+        _last[:] = [now, 0]
+    number = ((_last[0] * 1024 + min(_last[1], 1023)) << 25) | int.from_bytes(os.urandom(4)) >> 7
+    return "".join(_DIGITS[(number >> shift) & 31] for shift in range(75, -1, -5))
+
+
+Overlay = dict[tuple[str, str], tuple[str, str]]
+"""(step, key) -> (mail, value): what mails of one group remember before their commit."""
+
+
+class Ledger:
+    """The effects of one mail's handling. `now` is the same throughout."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        mail: str,
+        *,
+        now: float,
+        overlay: Overlay | None = None,
+        muted: bool = False,
+    ) -> None:
+        self.flow = flow
+        self.mail = mail
+        self.now = now
+        self.muted = muted
+        self._overlay: Overlay = {} if overlay is None else overlay
+        self._reads: list[Remembered] = []
+        self._writes: list[Remembered] = []
+        self._notices: list[Notice] = []
+        self._story: list[Told] = []
+
+    def effects(self) -> Effects:
+        return Effects(self._reads, self._writes, self._notices, self._story)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether anything but a story was read or left."""
+        return bool(self._reads or self._writes or self._notices)
+
+    def tell(self, step: str, what: str, text: str = "") -> None:
+        self._story.append(Told(self.mail, self.now, step, what, text))
+
+    def recall(self, step: str, key: str) -> str | None:
+        pending = self._overlay.get((step, key))
+        if pending is not None and pending[0] != self.mail:
+            value: str | None = pending[1]
+        else:
+            value = self.flow.journal.read(
+                lambda tx: plans.recall(tx, self.flow.pipeline.name, step, key, self.mail, self.now)
+            )
+        self._reads.append(Remembered(step, key, value))
+        return value
+
+    def remember(self, step: str, key: str, value: str, keep: float | None) -> None:
+        expires = None if keep is None else self.now + keep
+        self._writes.append(Remembered(step, key, value, expires))
+        self._overlay[step, key] = (self.mail, value)
+
+    def notify(self, step: str, mail: Mail, via: str | None) -> None:
+        """Queue a notice; troubles of a notice make no notice."""
+        if self.muted:
+            return
+        target = self.flow.sender(via)
+        to = mail.envelope.recipients if target.component.per_recipient else ("",)
+        self._notices.append(Notice(mail, tuple((target.name, each) for each in to), step))
+        self.tell(step, "notice", f"{mail.id} to {', '.join(mail.envelope.recipients)}")
+
+
+class StepContext:
+    """kinds.Context for one step and one mail."""
+
+    def __init__(self, ledger: Ledger, step: str, *, approved: bool = False) -> None:
+        self._ledger = ledger
+        self.name = step
+        self.pipeline = ledger.flow.pipeline.name
+        self.approved = approved
+        self.now = ledger.now
+        self.memory: Memory = StepMemory(ledger, step)
+
+    @property
+    def log(self) -> Logger:
+        return self._ledger.flow.log.bind(step=self.name, mail=self._ledger.mail)
+
+    def send(self, mail: Mail, via: str | None = None) -> None:
+        self._ledger.notify(self.name, mail, via)
+
+    def new(self, envelope: Envelope, content: Content, notes: Mapping[str, str] = {}) -> Mail:
+        return Mail(new_id(), envelope, content, dict(notes))
+
+
+class StepMemory:
+    """kinds.Memory for one step and one mail."""
+
+    def __init__(self, ledger: Ledger, step: str) -> None:
+        self._ledger = ledger
+        self._step = step
+
+    def get(self, key: str) -> str | None:
+        return self._ledger.recall(self._step, key)
+
+    def set(self, key: str, value: str, keep: float | None = None) -> None:
+        self._ledger.remember(self._step, key, value, keep)
+
+
+__all__ = ["Ledger", "Overlay", "StepContext", "StepMemory", "new_id"]

@@ -1,0 +1,201 @@
+"""One job in a distributor's hands: its ticket, its reports, and commits C and D.
+
+Rule of the file: what a distributor reports is written as it is; what it leaves
+unsaid is LATER if nothing was committed, and in doubt if something was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from mailflow.engine import reaction
+from mailflow.engine.context import Ledger
+from mailflow.engine.journal import Row, bodies, plans
+from mailflow.errors import MailflowError, PluginError, RefusedError, UnavailableError
+from mailflow.kinds import Ticket, Trouble
+from mailflow.verdicts import FAILED, LATER, SENT, Bounce, Discard, Hold, Report, Retry, Stop
+
+if TYPE_CHECKING:
+    from mailflow.engine.config import DistributeStep
+    from mailflow.engine.flow import Flow
+    from mailflow.engine.journal import Job
+    from mailflow.engine.journal.database import Transaction
+    from mailflow.engine.journal.plans import Loaded
+
+
+def ticket_key(mail: str, copy: int, step: str) -> str:
+    """The name of one delivery for good: [0-9a-v.], the same at every attempt."""
+    from zlib import crc32
+
+    return f"{mail}.{copy}.{crc32(step.encode()):08x}"
+
+
+class Delivery:
+    """A job, the mail it is about, and what is known of its recipients so far."""
+
+    def __init__(self, flow: Flow, step: DistributeStep, job: Job, loaded: Loaded) -> None:
+        self.flow = flow
+        self.step = step
+        self.job = job
+        self.mail = loaded.mail
+        self.arrived = loaded.arrived
+        self.notice = loaded.notice
+        self.reports: dict[str, Report] = {}
+        self._committed: set[str] = set()
+        self._recorded: set[str] = set()
+        self.ticket = Ticket(
+            key=ticket_key(job.mail, job.copy, step.name),
+            recipients=job.recipients,
+            attempt=job.attempt,
+            resumed=job.resumed,
+            commit=self.commit,
+        )
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing was reported, and nothing committed."""
+        return not self.reports and not self._committed
+
+    @property
+    def all_sent(self) -> bool:
+        return len(self.reports) == len(self.job.recipients) and all(
+            report.outcome is SENT for report in self.reports.values()
+        )
+
+    def commit(self, recipients: Collection[str]) -> None:
+        """Commit C, right before an irrevocable act; with it, what was sent before it."""
+        rows = self._sent_rows()
+        self._committed |= set(recipients)
+
+        def work(tx: Transaction) -> None:
+            plans.report(tx, rows, time.time())
+            plans.send(tx, self.job, recipients)
+
+        self.flow.journal.commit(work)
+
+    def report(self, report: Report) -> None:
+        """Take what the distributor says of a recipient."""
+        if report.recipient not in self.job.recipients:
+            raise PluginError(
+                f"{self.step.use} reports {report.recipient!r}, who was not asked for"
+            )
+        self.reports[report.recipient] = report
+
+    def close(self, error: MailflowError | None) -> None:
+        """Commit D: every recipient has a state. `error` ended the distributor's work."""
+        now = time.time()
+        ledger = Ledger(self.flow, self.mail.id, now=now, muted=self.notice)
+        silent = [to for to in self.job.recipients if to not in self.reports]
+        doubtful = [to for to in silent if to in self._committed]
+        unsaid = [to for to in silent if to not in self._committed]
+        if unsaid:
+            error = error or PluginError(f"{self.step.use} gave no report")
+            for to in unsaid:
+                self.reports[to] = Report(to, LATER, "", error.text)
+        rows = self._sent_rows()
+        rows += self._react(LATER, error if unsaid else None, ledger)
+        rows += self._react(FAILED, None, ledger)
+        rows += self._doubt(doubtful, error, ledger)
+        last = self.flow.give_back(self.mail.id)
+
+        def work(tx: Transaction) -> tuple[bool, list[str]]:
+            plans.report(tx, rows, now)
+            plans.settle_effects(tx, self.flow.pipeline.name, self.mail.id, ledger.effects(), now)
+            return plans.release(tx, self.mail.id, now) if last else (False, [])
+
+        done, files = self.flow.journal.commit(work)
+        bodies.remove(self.flow.journal, files)
+        self._announce(rows, done)
+
+    def _sent_rows(self) -> list[Row]:
+        rows = [
+            self._row(report, "sent", 0.0)
+            for to, report in self.reports.items()
+            if report.outcome is SENT and to not in self._recorded
+        ]
+        self._recorded |= {row.recipient for row in rows}
+        return rows
+
+    def _row(self, report: Report, state: str, due: float, doubt: int | None = None) -> Row:
+        return Row(
+            self.job.mail, self.job.copy, self.job.step, report.recipient, state, due,
+            self.job.attempt, self.job.doubt if doubt is None else doubt,
+            report.code, " ".join(report.text.split()), report.remote,
+        )  # fmt: skip
+
+    def _react(self, outcome: object, error: MailflowError | None, ledger: Ledger) -> list[Row]:
+        """Ask the reactors about all recipients with this outcome at once."""
+        reports = tuple(r for r in self.reports.values() if r.outcome is outcome)
+        if not reports:
+            return []
+        if error is None:
+            kind = RefusedError if outcome is FAILED else UnavailableError
+            error = kind(f"{reports[0].remote or self.step.name}: {reports[0].text}",
+                         code=reports[0].code)  # fmt: skip
+        trouble = Trouble(
+            stage="distribute", step=self.step.name, error=error, mail=self.mail,
+            recipients=tuple(r.recipient for r in reports), attempt=self.job.attempt,
+            age=max(0.0, ledger.now - self.arrived), reports=reports,
+        )  # fmt: skip
+        answer = reaction.decide(self.flow, trouble, ledger)
+        who = ", ".join(r.recipient for r in reports if r.recipient)
+        if isinstance(answer, Bounce | Discard):
+            state = "failed" if isinstance(answer, Bounce) else "dropped"
+            ledger.tell(self.step.name, state, f"{who} {answer.reason or error.text}".strip())
+            return [self._row(r, state, 0.0) for r in reports]
+        self.flow.failed(error)
+        if isinstance(answer, Hold):
+            ledger.tell(self.step.name, "held", f"{who} {answer.reason or error.text}".strip())
+            return [self._row(r, "held", 0.0) for r in reports]
+        if isinstance(answer, Stop):
+            self.flow.halt.set()
+        after = answer.after if isinstance(answer, Retry) else reaction.backoff(self.job.attempt)
+        ledger.tell(self.step.name, "later", f"{who} {error.text}".strip())
+        return [self._row(r, "due", ledger.now + after) for r in reports]
+
+    def _doubt(
+        self, recipients: list[str], error: MailflowError | None, ledger: Ledger
+    ) -> list[Row]:
+        """The final reply was lost: perhaps they have it, perhaps not."""
+        if not recipients:
+            return []
+        text = error.text if error else "no report after the commit"
+        self.flow.failed(error or UnavailableError(text))
+        return doubt_rows(self.flow, self.step.if_in_doubt, self.job, recipients, text, ledger)
+
+    def _announce(self, rows: list[Row], done: bool) -> None:
+        log = self.flow.log.bind(step=self.step.name, mail=self.mail.id)
+        for row in rows:
+            if row.state == "sent":
+                log.debug("sent", recipient=row.recipient, text=row.text)
+            else:
+                log.warning("not sent", recipient=row.recipient, state=row.state, text=row.text)
+            event = {"sent": "delivery.sent", "due": "delivery.later"}.get(
+                row.state, "delivery.failed"
+            )
+            self.flow.event(event, step=row.step, mail=row.mail, recipient=row.recipient)
+        if done:
+            self.flow.event("mail.done", mail=self.mail.id)
+
+
+def doubt_rows(
+    flow: Flow, policy: str, job: Job, recipients: list[str], text: str, ledger: Ledger
+) -> list[Row]:
+    """What becomes of deliveries in doubt: resent once, or held for a human to decide."""
+    hold = policy == "hold" or job.doubt > 0
+    why = f"perhaps taken already: {text}"
+    who = ", ".join(to for to in recipients if to)
+    ledger.tell(job.step, "in doubt", f"{who} {'held' if hold else 'sent again'}, {why}".strip())
+    flow.log.warning(
+        "in doubt", step=job.step, mail=job.mail, recipients=len(recipients),
+        then="held" if hold else "sent again", why=text,
+    )  # fmt: skip
+    state, due = (
+        ("held", 0.0) if hold else ("due", ledger.now + reaction.backoff(1) * (not job.resumed))
+    )
+    return [
+        Row(job.mail, job.copy, job.step, to, state, due, job.attempt, job.doubt + 1, "", why, "")
+        for to in recipients
+    ]

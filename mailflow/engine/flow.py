@@ -1,0 +1,136 @@
+"""A pipeline at work: its file, its journal, and its components, made once.
+
+Rule of the file: what several parts of the engine need of one pipeline is here,
+and nothing that moves mail.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from mailflow.errors import ConfigError, MailflowError, PluginError
+from mailflow.kinds import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailflow.engine.config import DistributeStep, Pipeline, ReactStep
+    from mailflow.engine.journal import Database
+    from mailflow.engine.registry import Registry
+    from mailflow.kinds import Processor, Reactor
+    from mailflow.log import Logger
+    from mailflow.net import Halt
+
+
+class Flow:
+    """One pipeline and what it is made of. `worst` is the exit status so far."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        journal: Database,
+        registry: Registry,
+        halt: Halt,
+        log: Logger,
+        progress: Callable[[int], None] = lambda octets: None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.journal = journal
+        self.registry = registry
+        self.halt = halt
+        self.log = log.bind(pipeline=pipeline.name)
+        self.progress = progress
+        self.processors: list[tuple[Any, Processor]] = [
+            (step, self.make(step)) for step in pipeline.process
+        ]
+        self.reactors: list[tuple[ReactStep, Reactor]] = [
+            (step, self.make(step)) for step in pipeline.react
+        ]
+        self._lock = threading.Lock()
+        self._in_work: dict[str, int] = {}
+        self.failures: list[MailflowError] = []
+
+    def make(self, step: Any) -> Any:
+        """The component of a step."""
+        runtime = Runtime(
+            name=step.name,
+            pipeline=self.pipeline.name,
+            halt=self.halt,
+            log=self.log.bind(step=step.name),
+            scratch=self.journal.owner.directory,
+            base=self.pipeline.base,
+            progress=self.progress,
+        )
+        try:
+            return step.component(step.options, runtime)
+        except MailflowError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{step.use} cannot be made: {describe(error)}") from error
+
+    @property
+    def deliver_first(self) -> bool:
+        """Whether mail may be delivered before its body is journalled: every distributor
+        repeatable, every processor pure."""
+        return all(step.component.repeatable for step in self.pipeline.distribute) and all(
+            step.component.pure for step in self.pipeline.process
+        )
+
+    def sender(self, via: str | None) -> DistributeStep:
+        """The distributor for a notice: that name, else the first that sends."""
+        for step in self.pipeline.distribute:
+            if step.name == via or (via is None and step.component.sends):
+                return step
+        wanted = f"named {via!r}" if via else "that sends"
+        raise ConfigError(f"{self.pipeline.path}: a notice needs a [[distribute]] {wanted}")
+
+    def distributor(self, name: str) -> DistributeStep | None:
+        for step in self.pipeline.distribute:
+            if step.name == name:
+                return step
+        return None
+
+    def take(self, mail: str, jobs: int) -> None:
+        """So many jobs of a mail are in this process's hands."""
+        with self._lock:
+            self._in_work[mail] = self._in_work.get(mail, 0) + jobs
+
+    def in_work(self, mail: str) -> int:
+        """How many jobs of a mail are in this process's hands."""
+        with self._lock:
+            return self._in_work.get(mail, 0)
+
+    def give_back(self, mail: str) -> bool:
+        """One job is through; whether it was the last of its mail."""
+        with self._lock:
+            self._in_work[mail] -= 1
+            if self._in_work[mail]:
+                return False
+            del self._in_work[mail]
+            return True
+
+    def failed(self, error: MailflowError) -> None:
+        """Something went wrong that the exit status should tell."""
+        self.failures.append(error)
+
+    def event(self, name: str, **facts: object) -> None:
+        """Tell the listeners; costs nothing where there are none."""
+        self.registry.event(name, pipeline=self.pipeline.name, **facts)
+
+
+def describe(error: BaseException) -> str:
+    """One line for an exception that is not ours."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def as_error(error: BaseException, doing: str) -> MailflowError:
+    """Any exception as one of ours; a plugin's own becomes a PluginError."""
+    if isinstance(error, MailflowError):
+        return error
+    if isinstance(error, OSError):
+        from mailflow.errors import from_os
+
+        return from_os(error, doing)
+    return PluginError(f"{doing}: {describe(error)}")

@@ -1,0 +1,393 @@
+"""One session with one source: what is wanted is fetched, what is ours is settled.
+
+Rule of the file: the fetcher is used by this thread alone; a key is settled only
+after the journal has answered for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import Condition
+from typing import TYPE_CHECKING, NamedTuple
+
+from mailflow.engine import reaction
+from mailflow.engine.context import Ledger, new_id
+from mailflow.engine.flow import as_error
+from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, plans
+from mailflow.engine.work import Arrived
+from mailflow.errors import ConfigError, InUseError, MailflowError, UnavailableError, from_os
+from mailflow.kinds import Fetched, Item, Missed, Trouble
+from mailflow.mail import Mail, head
+from mailflow.query import Query
+from mailflow.verdicts import Discard, Fate, Hold, Retry, Stop
+
+if TYPE_CHECKING:
+    from mailflow.engine.config import FetchStep
+    from mailflow.engine.flow import Flow
+    from mailflow.engine.journal.database import Transaction
+    from mailflow.kinds import Fetcher
+
+START_LIMIT = 100
+"""A first visit that would send more than this asks for `start`."""
+
+HEADS_FROM = 20
+"""From so many new keys on, renamed messages are looked for by their headers alone."""
+
+
+class Tally(NamedTuple):
+    """What a session did."""
+
+    fetched: int = 0
+    octets: int = 0
+    left: int = 0
+
+
+class Intake:
+    """The sessions of one [[fetch]] step. `put` hands arrivals on, and may block."""
+
+    def __init__(self, flow: Flow, step: FetchStep, put: Callable[[Arrived], None]) -> None:
+        self.flow = flow
+        self.step = step
+        self.put = put
+        self.tally = Tally()
+        self.settled: list[str] = []
+        self._answers: deque[tuple[str, Fate]] = deque()
+        self._change = Condition()
+        self._outstanding = 0
+        self._failure: MailflowError | None = None
+
+    def answer(self, key: str, fate: Fate, error: MailflowError | None = None) -> None:
+        """The word of the journal about a key (any thread)."""
+        with self._change:
+            self._outstanding -= 1
+            self._answers.append((key, fate))
+            self._failure = self._failure or error
+            self._change.notify()
+
+    def run(self, *, force: bool = False) -> None:
+        """One whole session, its failure told to the reactors and the journal."""
+        try:
+            fetcher: Fetcher = self.flow.make(self.step)
+        except MailflowError as error:
+            self._failed(Lane(self.flow.pipeline.name, self.step.name, ""), error, SourceState())
+            return
+        lane = Lane(self.flow.pipeline.name, self.step.name, fetcher.source)
+        state = self.flow.journal.read(lambda tx: arrivals.source_state(tx, lane))
+        if not force and state.failures and time.time() < self._rests_until(state):
+            self._rest(lane, state)
+            return
+        log = self.flow.log.bind(step=self.step.name, source=lane.source)
+        try:
+            with _mailbox_lock(self.step.use, lane.source):
+                self.flow.event("source.opened", step=self.step.name, source=lane.source)
+                self._session(fetcher, lane, state)
+        except InUseError as error:
+            if error.fields.get("ours"):
+                log.info("another run is at work on this mailbox")
+                return
+            self._failed(lane, error, state)
+        except Exception as error:  # noqa: BLE001  # one source never stops the others
+            self._failed(lane, as_error(error, f"step {self.step.name}"), state)
+        else:
+            self.flow.event("source.closed", step=self.step.name, source=lane.source)
+            log.debug("session ended", fetched=self.tally.fetched, octets=self.tally.octets)
+
+    def _session(self, fetcher: Fetcher, lane: Lane, state: SourceState) -> None:
+        with fetcher:
+            where = self.step.where
+            items = list(fetcher.listing(where, state.mark))
+            visit = _Visit(self, fetcher, lane, state, items)
+            visit.settle_due()
+            for got in fetcher.retrieve(visit.wanted()):
+                visit.take(got)
+                self._settle(fetcher)
+                self._check()
+            self._wait_for_answers(fetcher)
+            visit.close()
+            self._check()
+        now = time.time()
+
+        def work(tx: Transaction) -> None:
+            arrivals.settle(tx, lane, self.settled)
+            arrivals.source_worked(tx, lane, fetcher.mark, now)
+
+        self.flow.journal.commit(work)
+
+    def sent(self, octets: int) -> None:
+        """One arrival is on its way to the journal."""
+        self.tally = Tally(self.tally.fetched + 1, self.tally.octets + octets, self.tally.left)
+        with self._change:
+            self._outstanding += 1
+
+    def _settle(self, fetcher: Fetcher) -> None:
+        while self._answers:
+            key, fate = self._answers.popleft()
+            if fate is Fate.DONE and self.step.keep == 0:
+                fetcher.settle(key, fate)
+                self.settled.append(key)
+
+    def _wait_for_answers(self, fetcher: Fetcher) -> None:
+        while True:
+            self._settle(fetcher)
+            with self._change:
+                if self._answers:
+                    continue
+                if not self._outstanding:
+                    return
+                self._change.wait()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self.flow.halt.check()
+
+    def _rests_until(self, state: SourceState) -> float:
+        """The next try; at once where the file was mended since the failure."""
+        try:
+            changed = os.stat(self.flow.pipeline.path).st_mtime
+        except OSError:
+            changed = 0.0
+        return 0.0 if changed > (state.failed_at or 0.0) else state.next_try
+
+    def _rest(self, lane: Lane, state: SourceState) -> None:
+        until = time.strftime("%H:%M:%S", time.localtime(state.next_try))
+        text = f"{lane.source} rests until {until} after {state.failures} failures: {state.error}"
+        self.flow.log.warning("source rests", step=self.step.name, text=text)
+        self.flow.failed(UnavailableError(text))
+
+    def _failed(self, lane: Lane, error: MailflowError, state: SourceState) -> None:
+        if self.flow.halt.is_set() and not self._failure:
+            return
+        now = time.time()
+        ledger = Ledger(self.flow, "", now=now)
+        trouble = Trouble(
+            stage="fetch", step=self.step.name, error=error, attempt=state.failures + 1,
+            age=max(0.0, now - state.worked_at) if state.worked_at else 0.0,
+        )  # fmt: skip
+        self.flow.log.error(
+            "fetch failed", step=self.step.name, source=lane.source, error=error.text
+        )
+        self.flow.failed(error)
+        answer = reaction.decide(self.flow, trouble, ledger)
+        after = answer.after if isinstance(answer, Retry) else reaction.backoff(state.failures + 1)
+        if isinstance(error, ConfigError):
+            after = 0.0
+        if isinstance(answer, Stop | Hold | Discard):
+            self.flow.halt.set()
+
+        def work(tx: Transaction) -> None:
+            arrivals.source_failed(tx, lane, error.text, now + after, now)
+            plans.settle_effects(tx, lane.pipeline, "", ledger.effects(), now)
+
+        try:
+            self.flow.journal.commit(work)
+        except MailflowError as again:
+            self.flow.failed(again)
+        self.flow.event("source.failed", step=self.step.name, source=lane.source, error=error.text)
+
+
+class _Visit:
+    """One listing, and which of its keys are wanted."""
+
+    def __init__(
+        self, intake: Intake, fetcher: Fetcher, lane: Lane, state: SourceState,
+        items: Sequence[Item],
+    ) -> None:  # fmt: skip
+        self.intake = intake
+        self.flow = intake.flow
+        self.step = intake.step
+        self.fetcher = fetcher
+        self.lane = lane
+        self.first = state.worked_at is None
+        self.items = items
+        journal = self.flow.journal
+        self.known: dict[str, Known] = journal.read(lambda tx: arrivals.known(tx, lane))
+        self.intents: dict[str, tuple[str, int]] = journal.read(
+            lambda tx: arrivals.intents(tx, lane)
+        )
+        listed = {item.key for item in items}
+        self.missing = [key for key in self.known if key not in listed]
+        self.renamed: dict[bytes, str] = {}
+        for key in self.missing:
+            known = self.known[key]
+            if known.digest and known.state == "done":
+                self.renamed[known.digest] = key
+        self.sizes = {item.key: item for item in items}
+        self._passed: list[str] = []
+        self._rebound: list[tuple[str, str]] = []
+
+    def settle_due(self) -> None:
+        """Settle again what was ours before, where `keep` is over."""
+        now = time.time()
+        for item in self.items:
+            known = self.known.get(item.key)
+            if known and known.state != "passed" and known.at + self.step.keep <= now:
+                self._settle(item.key)
+
+    def wanted(self) -> list[str]:
+        """The keys to retrieve, in the order of the listing."""
+        fresh = [item for item in self.items if self._is_fresh(item)]
+        fresh = list(self._decided(fresh))
+        if self.first and not self.known and not self.intents:
+            fresh = self._first_visit(fresh)
+        limit = self.step.limit
+        return [item.key for item in (fresh if limit is None else fresh[:limit])]
+
+    def take(self, got: Fetched | Missed) -> None:
+        """One message has arrived, or cannot be had."""
+        if isinstance(got, Missed):
+            self._missed(got)
+            return
+        digest = digest_of(got)
+        old = self.renamed.pop(digest, None) if digest else None
+        if old is not None:
+            self._rebound.append((old, got.key))
+            self._known_by_content(got.key, old)
+            return
+        intent = self.intents.get(got.key)
+        mail = Mail(intent[0] if intent else new_id(), got.envelope, got.content)
+        if not self._passes(mail, self.sizes.get(got.key)):
+            self._passed.append(got.key)
+            return
+        arrival = Arrival(
+            mail, self.lane, got.key, digest, time.time(),
+            resumed=intent is not None, crashes=intent[1] if intent else 0,
+        )  # fmt: skip
+        self.intake.sent(got.content.size)
+        self.intake.put(Arrived(arrival, self.intake))
+
+    def close(self) -> None:
+        """What this visit has learnt besides mail."""
+        now = time.time()
+        listed = {item.key for item in self.items}
+        gone = [mail for key, (mail, _) in self.intents.items() if key not in listed]
+        why = self._where_hash()
+        missing = [key for key in self.missing if key not in {old for old, _ in self._rebound}]
+        if not (self._passed or self._rebound or gone or self.known):
+            return
+
+        def work(tx: Transaction) -> None:
+            arrivals.pass_by(tx, self.lane, self._passed, why, now)
+            arrivals.rebind(tx, self.lane, self._rebound)
+            arrivals.abandon_intents(tx, gone, now)
+            arrivals.note_missing(tx, self.lane, missing, now)
+
+        self.flow.journal.commit(work)
+
+    def _is_fresh(self, item: Item) -> bool:
+        known = self.known.get(item.key)
+        if known is None:
+            return True
+        return known.state == "passed" and known.why not in ("start", self._where_hash())
+
+    def _where_hash(self) -> str:
+        return self.step.where.hash
+
+    def _decided(self, items: list[Item]) -> Iterator[Item]:
+        """Those that `where` may let pass, as far as the listing or the headers say."""
+        where = self.step.where
+        if where == Query.always:
+            yield from self._not_renamed(items)
+            return
+        from mailflow.query import ItemFacts
+
+        candidates = [item for item in items if where.decide(ItemFacts(item)) is not False]
+        yield from self._not_renamed(candidates)
+
+    def _not_renamed(self, items: list[Item]) -> list[Item]:
+        """Where many keys are new and known ones are gone, the headers tell them apart."""
+        if not self.renamed or len(items) < HEADS_FROM:
+            return items
+        by_key = {item.key: item for item in items}
+        for got in self.fetcher.heads([item.key for item in items]):
+            digest = digest_of(got)
+            old = self.renamed.pop(digest, None) if digest else None
+            if old is not None:
+                self._rebound.append((old, got.key))
+                self._known_by_content(got.key, old)
+                del by_key[got.key]
+        return [item for item in items if item.key in by_key]
+
+    def _known_by_content(self, key: str, old: str) -> None:
+        self.flow.log.info("renamed at the source", step=self.step.name, key=key, before=old)
+        if self.known[old].at + self.step.keep <= time.time():
+            self._settle(key)
+
+    def _settle(self, key: str) -> None:
+        self.fetcher.settle(key, Fate.DONE)
+        self.intake.settled.append(key)
+
+    def _first_visit(self, fresh: list[Item]) -> list[Item]:
+        sends = any(step.component.sends for step in self.flow.pipeline.distribute)
+        if self.step.start == "new":
+            now = time.time()
+            keys = [item.key for item in fresh]
+            self.flow.journal.commit(lambda tx: arrivals.pass_by(tx, self.lane, keys, "start", now))
+            return []
+        if sends and self.step.start != "all" and len(fresh) > START_LIMIT:
+            raise ConfigError(
+                f"{self.flow.pipeline.path}: fetch.{self.step.name}: {len(fresh)} messages wait at"
+                f' {self.lane.source} and all would be sent; add start = "all" to send them,'
+                ' or start = "new" to begin with what comes from now on'
+            )
+        return fresh
+
+    def _passes(self, mail: Mail, item: Item | None) -> bool:
+        where = self.step.where
+        if where == Query.always:
+            return True
+        from mailflow.query import MailFacts
+
+        return bool(where.matches(MailFacts(mail, item=item)))
+
+    def _missed(self, missed: Missed) -> None:
+        self.flow.log.warning(
+            "cannot be had", step=self.step.name, key=missed.key, error=missed.error.text
+        )
+
+
+def digest_of(got: Fetched) -> bytes | None:
+    """16 octets that tell a message by its header section; None without a Message-ID,
+    since such headers may well be equal."""
+    from hashlib import sha256
+
+    section = head(got.content)
+    if b"message-id:" not in section.lower():
+        return None
+    return sha256(section).digest()[:16]
+
+
+class _mailbox_lock:  # noqa: N801  # used as a statement
+    """flock on a hash of the source, whatever the journal: one session at a time."""
+
+    def __init__(self, use: str, source: str) -> None:
+        from hashlib import sha256
+
+        from mailflow.engine.config import state_directory
+
+        name = sha256(f"{use}\0{source}".encode()).hexdigest()[:32]
+        self._path = os.path.join(state_directory(), "locks", name)
+
+    def __enter__(self) -> None:
+        try:
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            self._lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise from_os(error, f"write {self._path}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise InUseError("another run is at work on this mailbox", ours=True) from None
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._lock)
+
+
+def interested(steps: Iterable[FetchStep]) -> list[FetchStep]:
+    """The steps that are fetched from, not handed mail."""
+    return [step for step in steps if not getattr(step.component, "pushed", False)]

@@ -1,0 +1,293 @@
+"""What was seen at the sources, and the way of a mail into the journal (commit A).
+
+Rule of the file: each function is one part of one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from mailflow.engine.journal import bodies
+from mailflow.engine.journal.database import Transaction
+from mailflow.mail import Envelope, Mail
+
+MISSING_SECONDS = 30 * 86400.0
+"""A key is forgotten when complete listings have lacked it for this long."""
+
+
+class Lane(NamedTuple):
+    """One source of one fetch step of one pipeline."""
+
+    pipeline: str
+    step: str
+    source: str
+
+
+class Known(NamedTuple):
+    """What the journal knows of a key: `state` done, settled or passed, `at` since when."""
+
+    state: str
+    why: str
+    at: float
+    digest: bytes | None
+
+
+class SourceState(NamedTuple):
+    """How a source fares; times are seconds since the epoch."""
+
+    failures: int = 0
+    next_try: float = 0.0
+    failed_at: float | None = None
+    worked_at: float | None = None
+    mark: str = ""
+    error: str = ""
+
+
+class Arrival(NamedTuple):
+    """A mail as it came, with what identifies it at its source."""
+
+    mail: Mail
+    lane: Lane
+    key: str
+    digest: bytes | None
+    at: float
+    resumed: bool = False
+    crashes: int = 0
+
+
+def known(tx: Transaction, lane: Lane) -> dict[str, Known]:
+    rows = tx.execute(
+        "SELECT key, state, why, at, digest FROM seen"
+        " WHERE pipeline = ? AND step = ? AND source = ?",
+        lane,
+    )
+    return {key: Known(*rest) for key, *rest in rows}
+
+
+def source_state(tx: Transaction, lane: Lane) -> SourceState:
+    row = tx.execute(
+        "SELECT failures, next_try, failed_at, worked_at, mark, error FROM source"
+        " WHERE pipeline = ? AND step = ? AND source = ?",
+        lane,
+    ).fetchone()
+    return SourceState(*row) if row else SourceState()
+
+
+def source_worked(tx: Transaction, lane: Lane, mark: str, now: float) -> None:
+    tx.execute(
+        "INSERT INTO source (pipeline, step, source, worked_at, mark) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET failures = 0, next_try = 0, error = '',"
+        " worked_at = ?, mark = ?",
+        (*lane, now, mark, now, mark),
+    )
+
+
+def source_failed(tx: Transaction, lane: Lane, error: str, next_try: float, now: float) -> None:
+    tx.execute(
+        "INSERT INTO source (pipeline, step, source, failures, next_try, failed_at, error)"
+        " VALUES (?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " failures = failures + 1, next_try = ?, failed_at = ?, error = ?",
+        (*lane, next_try, now, error, next_try, now, error),
+    )
+
+
+def pass_by(tx: Transaction, lane: Lane, keys: Iterable[str], why: str, now: float) -> None:
+    """Note keys that are not wanted; they are never settled."""
+    tx.executemany(
+        "INSERT OR REPLACE INTO seen (pipeline, step, source, key, state, why, at)"
+        " VALUES (?, ?, ?, ?, 'passed', ?, ?)",
+        [(*lane, key, why, now) for key in keys],
+    )
+
+
+def settle(tx: Transaction, lane: Lane, keys: Iterable[str]) -> None:
+    """The source was told, and has confirmed: these keys are expected to vanish."""
+    tx.executemany(
+        "UPDATE seen SET state = 'settled'"
+        " WHERE pipeline = ? AND step = ? AND source = ? AND key = ?",
+        [(*lane, key) for key in keys],
+    )
+
+
+def rebind(tx: Transaction, lane: Lane, pairs: Iterable[tuple[str, str]]) -> None:
+    """(old, new): the source has renamed a message."""
+    tx.executemany(
+        "UPDATE OR REPLACE seen SET key = ?, missing = NULL"
+        " WHERE pipeline = ? AND step = ? AND source = ? AND key = ?",
+        [(new, *lane, old) for old, new in pairs],
+    )
+
+
+def note_missing(tx: Transaction, lane: Lane, missing: Sequence[str], now: float) -> None:
+    """After a complete listing: these keys were not in it, all others were."""
+    tx.execute("CREATE TEMP TABLE IF NOT EXISTS absent (key TEXT PRIMARY KEY) WITHOUT ROWID")
+    tx.execute("DELETE FROM absent")
+    tx.executemany("INSERT OR IGNORE INTO absent VALUES (?)", [(key,) for key in missing])
+    here = "pipeline = ? AND step = ? AND source = ?"
+    absent = "key IN (SELECT key FROM absent)"
+    tx.execute(
+        f"UPDATE seen SET missing = NULL WHERE {here} AND missing IS NOT NULL AND NOT {absent}",
+        lane,
+    )
+    tx.execute(
+        f"UPDATE seen SET missing = ? WHERE {here} AND missing IS NULL AND {absent}",
+        (now, *lane),
+    )
+    tx.execute(f"DELETE FROM seen WHERE {here} AND missing < ?", (*lane, now - MISSING_SECONDS))
+
+
+def accept(
+    tx: Transaction, owner: str, arrivals: Sequence[tuple[Arrival, bodies.Body]], opened: str | None
+) -> None:
+    """Commit A, the common way: body, mail and seen at once."""
+    _insert(tx, owner, [arrival for arrival, _ in arrivals], "accepted", opened)
+    for arrival, body in arrivals:
+        bodies.insert(tx, arrival.mail.id, 0, body)
+    if opened is None:
+        _see(tx, [arrival for arrival, _ in arrivals])
+
+
+def intend(tx: Transaction, owner: str, arrivals: Sequence[Arrival], opened: str | None) -> None:
+    """Commit A, deliver-first: only what a restart must know to look for a copy."""
+    _insert(tx, owner, arrivals, "intent", opened)
+
+
+def keep_intent(tx: Transaction, arrival: Arrival, body: bodies.Body, *, opened: bool) -> None:
+    """An intent could not be carried out at once: its body joins the common way."""
+    tx.execute("UPDATE mail SET state = 'accepted' WHERE id = ?", (arrival.mail.id,))
+    bodies.insert(tx, arrival.mail.id, 0, body)
+    if not opened:
+        _see(tx, [arrival])
+
+
+def fulfil(
+    tx: Transaction,
+    arrivals: Sequence[Arrival],
+    deliveries: Sequence[tuple[str, int, str, str]],
+    now: float,
+    *,
+    opened: bool,
+) -> None:
+    """Deliver-first is done: rows (mail, copy, step, text) are sent, the keys are seen."""
+    tx.executemany(
+        "UPDATE mail SET state = 'done', owner = NULL, working = 0, crashes = 0, ended = ?"
+        " WHERE id = ?",
+        [(now, arrival.mail.id) for arrival in arrivals],
+    )
+    tx.executemany(
+        "INSERT OR REPLACE INTO delivery (mail, copy, step, recipient, state, due, attempt, at,"
+        " text) VALUES (?, ?, ?, '', 'sent', 0, 1, ?, ?)",
+        [(mail, copy, step, now, text) for mail, copy, step, text in deliveries],
+    )
+    if not opened:
+        _see(tx, arrivals)
+
+
+def intents(tx: Transaction, lane: Lane) -> dict[str, tuple[str, int]]:
+    """key -> (mail id, crashes) of deliveries that a crash has cut."""
+    rows = tx.execute(
+        "SELECT key, id, crashes FROM mail INDEXED BY mail_unfinished WHERE state != 'done'"
+        " AND state = 'intent' AND pipeline = ? AND step = ? AND source = ? AND open IS NULL",
+        lane,
+    )
+    return {key: (mail, crashes) for key, mail, crashes in rows.fetchall()}
+
+
+def abandon_intents(tx: Transaction, ids: Iterable[str], now: float) -> None:
+    """Their messages are gone from the source: nothing can be done any more."""
+    rows = [(now, mail) for mail in ids]
+    tx.executemany(
+        "UPDATE mail SET state = 'done', owner = NULL, working = 0, ended = ? WHERE id = ?", rows
+    )
+    tx.executemany(
+        "INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, '', 'abandoned',"
+        " 'gone from the source before its delivery was confirmed')",
+        [(mail, now) for _, mail in rows],
+    )
+
+
+class Opened(NamedTuple):
+    """A mail of a hook process that gave no exit status yet."""
+
+    mail: str
+    state: str
+    process: str
+    crashes: int
+
+
+def opened(tx: Transaction, lane: Lane, key: str) -> list[Opened]:
+    rows = tx.execute(
+        "SELECT id, state, open, crashes FROM mail WHERE open IS NOT NULL AND pipeline = ?"
+        " AND step = ? AND key = ? AND source = ? ORDER BY id",
+        (lane.pipeline, lane.step, key, lane.source),
+    )
+    return [Opened(*row) for row in rows.fetchall()]
+
+
+def reopen(tx: Transaction, before: Opened, owner: str) -> bool:
+    """The MTA has tried again after a crash: this process answers for the mail now.
+    False where another process was faster."""
+    return (
+        tx.execute(
+            "UPDATE mail SET open = ? WHERE id = ? AND open = ?",
+            (owner, before.mail, before.process),
+        ).rowcount
+        == 1
+    )
+
+
+def close(tx: Transaction, mail: str) -> None:
+    """The exit status is about to be given."""
+    tx.execute("UPDATE mail SET open = NULL WHERE id = ?", (mail,))
+
+
+def _insert(
+    tx: Transaction, owner: str, arrivals: Sequence[Arrival], state: str, opened: str | None
+) -> None:
+    tx.executemany(
+        "INSERT INTO mail (id, pipeline, step, source, key, digest, sender, recipients, notes,"
+        " size, arrived, state, owner, open, working) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,1)"
+        " ON CONFLICT DO UPDATE SET state = excluded.state, owner = excluded.owner,"
+        " open = excluded.open, working = 1",
+        [
+            (
+                a.mail.id, *a.lane, a.key, a.digest, a.mail.envelope.sender,
+                "\n".join(a.mail.envelope.recipients), pack(a.mail.notes),
+                a.mail.content.size, a.at, state, owner, opened,
+            )
+            for a in arrivals
+        ],
+    )  # fmt: skip
+
+
+def _see(tx: Transaction, arrivals: Iterable[Arrival]) -> None:
+    tx.executemany(
+        "INSERT OR REPLACE INTO seen (pipeline, step, source, key, digest, state, at)"
+        " VALUES (?, ?, ?, ?, ?, 'done', ?)",
+        [(*a.lane, a.key, a.digest, a.at) for a in arrivals],
+    )
+
+
+def pack(notes: Mapping[str, str]) -> str:
+    """Notes as one text; "" for none."""
+    if not notes:
+        return ""
+    import json
+
+    return json.dumps(dict(notes), ensure_ascii=False)
+
+
+def unpack(text: str) -> dict[str, str]:
+    """Notes from one text."""
+    if not text:
+        return {}
+    import json
+
+    notes: dict[str, str] = json.loads(text)
+    return notes
+
+
+def envelope(sender: str | None, recipients: str) -> Envelope:
+    """An envelope from its two columns."""
+    return Envelope(sender, tuple(recipients.split("\n")) if recipients else ())

@@ -1,0 +1,211 @@
+"""The journal's file: opening it, and group commits.
+
+Rule of the file: one thread at a time writes, for all that queued while the last
+commit was being flushed; nobody waits for a timer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from mailflow.engine.journal.owners import Owner
+from mailflow.engine.journal.schema import MIGRATIONS
+from mailflow.errors import JournalError, from_os
+
+T = TypeVar("T")
+Transaction = sqlite3.Connection
+
+BUSY_SECONDS = 60.0
+
+CHECKPOINT_PAGES = 1000
+"""Pages of the write-ahead log that are carried over at once."""
+
+
+class Database:
+    """One SQLite file in WAL mode, every commit flushed. Shared by all threads.
+
+    `path` is the file; beside it `path`.d holds the owners' directories. Raises
+    JournalError where the file cannot be opened, is no journal, or is newer than
+    this program.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.owners = path + ".d"
+        _make_directories(self.owners)
+        self._queue: list[_Commit] = []
+        self._door = threading.Lock()
+        self._leader = threading.Lock()
+        try:
+            self._connection = _connect(path)
+            self._migrate()
+        except sqlite3.Error as error:
+            raise _journal_error(path, error) from None
+        self.owner = Owner(self.owners)
+
+    def commit(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction; back once it is on the disk.
+
+        What `work` raises undoes its own changes alone. Raises JournalError.
+        """
+        mine = _Commit(work)
+        with self._door:
+            self._queue.append(mine)
+        with self._leader:
+            if not mine.done:
+                with self._door:
+                    queue, self._queue = self._queue, []
+                self._write(queue)
+        if mine.error is not None:
+            raise mine.error
+        return cast("T", mine.result)
+
+    def read(self, query: Callable[[Transaction], T]) -> T:
+        """Run `query` outside any transaction; it fetches all it gives."""
+        with self._leader:
+            try:
+                return query(self._connection)
+            except sqlite3.Error as error:
+                raise _journal_error(self.path, error) from None
+
+    def close(self) -> None:
+        """Leave the owner's directory; what is due stays due."""
+        with self._leader:
+            self._connection.close()
+        self.owner.close()
+
+    def abandon(self) -> None:
+        """Leave without tidying the file: for a process that exits at once, and whose
+        successor would otherwise make the write-ahead log anew for every message."""
+        self.owner.close()
+
+    def _write(self, queue: list[_Commit]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for commit in queue:
+                    self._step(commit, alone=len(queue) == 1)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            for commit in queue:
+                commit.error = _journal_error(self.path, error)
+        except BaseException as error:  # noqa: BLE001  # handed to the callers
+            for commit in queue:
+                commit.error = commit.error or error
+        finally:
+            for commit in queue:
+                commit.done = True
+
+    def _step(self, commit: _Commit, *, alone: bool) -> None:
+        if alone:
+            commit.result = commit.work(self._connection)
+            return
+        self._connection.execute("SAVEPOINT step")
+        try:
+            commit.result = commit.work(self._connection)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001  # handed to its own caller
+            self._connection.execute("ROLLBACK TO step")
+            commit.error = error
+        self._connection.execute("RELEASE step")
+
+    def _migrate(self) -> None:
+        version = self._version()
+        if version > len(MIGRATIONS):
+            raise JournalError(f"{self.path} was written by a newer mailflow; use that one")
+        if version == len(MIGRATIONS):
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        for number in range(self._version(), len(MIGRATIONS)):
+            for statement in _statements(MIGRATIONS[number]):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {number + 1}")
+        self._connection.execute("COMMIT")
+
+    def _version(self) -> int:
+        return cast("int", self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+class _Commit:
+    """One caller's work in the queue, and what came of it."""
+
+    __slots__ = ("done", "error", "result", "work")
+
+    def __init__(self, work: Callable[[Transaction], Any]) -> None:
+        self.work = work
+        self.result: object = None
+        self.error: BaseException | None = None
+        self.done = False
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    mask = os.umask(0o077)
+    try:
+        connection = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        os.umask(mask)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    return connection
+
+
+def _make_directories(path: str) -> None:
+    """Make `path` and what is missing above it, lasting (each parent flushed), 0700."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        try:
+            try:
+                os.mkdir(directory, 0o700)
+            except FileExistsError:
+                continue
+            flush_directory(os.path.dirname(directory))
+        except OSError as error:
+            raise from_os(error, f"make {directory}") from None
+
+
+def flush_directory(path: str) -> None:
+    """Flush the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _statements(script: str) -> list[str]:
+    statements, current = [], ""
+    for line in script.splitlines():
+        current += line + "\n"
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements
+
+
+def _journal_error(path: str, error: sqlite3.Error) -> JournalError:
+    code = getattr(error, "sqlite_errorname", "") or ""
+    if code.startswith("SQLITE_FULL"):
+        return JournalError(f"the disk of the journal {path} is full; make room")
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return JournalError(f"{path} is damaged or no journal; nothing was changed in it")
+    if code.startswith("SQLITE_BUSY"):
+        return JournalError(f"the journal {path} is kept locked by another process")
+    if code.startswith("SQLITE_READONLY"):
+        return JournalError(f"the journal {path} cannot be written: it is read-only")
+    return JournalError(f"the journal {path} fails: {error}")

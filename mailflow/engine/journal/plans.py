@@ -1,0 +1,517 @@
+"""From an accepted mail to its deliveries: commits B, C and D, and what is due.
+
+Rule of the file: each function is one part of one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from mailflow.engine.journal import bodies
+from mailflow.engine.journal.arrivals import envelope, pack, unpack
+from mailflow.errors import MailflowError
+from mailflow.mail import Mail, Spliced
+
+if TYPE_CHECKING:
+    from mailflow.engine.journal.database import Database, Transaction
+    from mailflow.mail import Content
+
+CRASHES = 3
+"""A mail that was in work in this many crashes is held."""
+
+
+class ConflictError(MailflowError):
+    """Another process wrote what this plan had read: make the plan again."""
+
+    temporary = True
+
+
+class Copy(NamedTuple):
+    """One outcome of processing. `state`: planned, held, or waiting (at `step`, until `due`).
+
+    `deliveries` are (step, recipient); recipient "" where a mail has one delivery.
+    """
+
+    number: int
+    mail: Mail
+    state: str = "planned"
+    deliveries: tuple[tuple[str, str], ...] = ()
+    step: str = ""
+    reason: str = ""
+    due: float = 0.0
+    attempt: int = 0
+
+
+class Remembered(NamedTuple):
+    """One entry of a step's memory, read or written."""
+
+    step: str
+    key: str
+    value: str | None
+    expires: float | None = None
+
+
+class Told(NamedTuple):
+    """One sentence of a mail's story."""
+
+    mail: str
+    at: float
+    step: str
+    what: str
+    text: str = ""
+
+
+class Notice(NamedTuple):
+    """A mail of our own, to be handed to one distributor."""
+
+    mail: Mail
+    deliveries: tuple[tuple[str, str], ...]
+    step: str
+
+
+class Effects(NamedTuple):
+    """What processing or reacting leaves behind, besides copies: one commit."""
+
+    reads: Sequence[Remembered] = ()
+    writes: Sequence[Remembered] = ()
+    notices: Sequence[Notice] = ()
+    story: Sequence[Told] = ()
+
+
+class Job(NamedTuple):
+    """Due deliveries of one copy by one distributor."""
+
+    mail: str
+    copy: int
+    step: str
+    recipients: tuple[str, ...]
+    attempt: int
+    resumed: bool
+    doubt: int = 0
+
+
+class Waiting(NamedTuple):
+    """A mail, or a copy of one, that is to be processed (from `step` on)."""
+
+    mail: str
+    copy: int | None
+    step: str
+    attempt: int
+    approved: bool
+
+
+class Claimed(NamedTuple):
+    """Mails that this process has taken: what there is to do, and who crashed too often.
+
+    `alone`: it was in a crash, and nothing else is to be in work beside it.
+    """
+
+    jobs: Sequence[Job]
+    waiting: Sequence[Waiting]
+    crashed: Sequence[str]
+    alone: bool
+
+
+class Row(NamedTuple):
+    """What became of one delivery."""
+
+    mail: str
+    copy: int
+    step: str
+    recipient: str
+    state: str
+    due: float
+    attempt: int
+    doubt: int
+    code: str
+    text: str
+    remote: str
+
+
+def plan(
+    tx: Transaction,
+    pipeline: str,
+    mail: str,
+    original: tuple[int, Content],
+    copies: Sequence[tuple[Copy, bodies.Body | None]],
+    effects: Effects,
+    now: float,
+) -> None:
+    """Commit B. A copy comes with a body where it shares none with `original`, which
+    is (number of the body, content)."""
+    settle_effects(tx, pipeline, mail, effects, now)
+    for copy, body in copies:
+        head, offset, number = None, 0, original[0]
+        if body is not None:
+            number = _free_body(tx, mail)
+            bodies.insert(tx, mail, number, body)
+        else:
+            shared = bodies.parts(copy.mail.content, original[1])
+            head, offset = shared if shared else (None, 0)
+        put_copy(tx, copy, head, number, offset)
+        tx.executemany(
+            "INSERT OR IGNORE INTO delivery (mail, copy, step, recipient, state, due, at)"
+            " VALUES (?, ?, ?, ?, 'due', ?, ?)",
+            [(mail, copy.number, step, to, now, now) for step, to in copy.deliveries],
+        )
+    tx.execute("UPDATE mail SET state = 'planned' WHERE id = ?", (mail,))
+
+
+def put_copy(tx: Transaction, copy: Copy, head: bytes | None, body: int, offset: int) -> None:
+    mail = copy.mail
+    tx.execute(
+        "INSERT OR REPLACE INTO copy (mail, copy, state, sender, recipients, notes, head, body,"
+        " offset, step, reason, due, attempt) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            mail.id, copy.number, copy.state, mail.envelope.sender,
+            "\n".join(mail.envelope.recipients), pack(mail.notes), head, body, offset,
+            copy.step, copy.reason, copy.due, copy.attempt,
+        ),
+    )  # fmt: skip
+
+
+def _free_body(tx: Transaction, mail: str) -> int:
+    row = tx.execute("SELECT max(copy) FROM body WHERE mail = ?", (mail,)).fetchone()
+    return int(row[0] or 0) + 1
+
+
+def settle_effects(tx: Transaction, pipeline: str, mail: str, effects: Effects, now: float) -> None:
+    """Memory, notices and story. Raises ConflictError where a read is true no more."""
+    for read in effects.reads:
+        if recall(tx, pipeline, read.step, read.key, mail, now) != read.value:
+            raise ConflictError("another process has changed what this plan was made from")
+    tx.executemany(
+        "INSERT OR REPLACE INTO memory (pipeline, step, key, mail, value, expires)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [(pipeline, w.step, w.key, mail, w.value, w.expires) for w in effects.writes],
+    )
+    for notice in effects.notices:
+        _insert_notice(tx, pipeline, notice, now)
+    tell(tx, effects.story)
+
+
+def recall(
+    tx: Transaction, pipeline: str, step: str, key: str, mail: str, now: float
+) -> str | None:
+    """The newest value of a key that another mail has left."""
+    row = tx.execute(
+        "SELECT value FROM memory WHERE pipeline = ? AND step = ? AND key = ? AND mail != ?"
+        " AND (expires IS NULL OR expires > ?) ORDER BY mail DESC LIMIT 1",
+        (pipeline, step, key, mail, now),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def tell(tx: Transaction, story: Iterable[Told]) -> None:
+    tx.executemany("INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, ?, ?, ?)", story)
+
+
+def _insert_notice(tx: Transaction, pipeline: str, notice: Notice, now: float) -> None:
+    mail = notice.mail
+    tx.execute(
+        "INSERT INTO mail (id, pipeline, step, source, key, sender, recipients, notes, size,"
+        " arrived, state, notice) VALUES (?, ?, ?, '', '', ?, ?, ?, ?, ?, 'planned', 1)",
+        (
+            mail.id, pipeline, notice.step, mail.envelope.sender,
+            "\n".join(mail.envelope.recipients), pack(mail.notes), mail.content.size, now,
+        ),
+    )  # fmt: skip
+    with mail.content.open() as reader:
+        bodies.insert(tx, mail.id, 0, bodies.Body(mail.content.size, reader.read(), None))
+    put_copy(tx, Copy(0, mail), None, 0, 0)
+    tx.executemany(
+        "INSERT INTO delivery (mail, copy, step, recipient, state, due, at)"
+        " VALUES (?, 0, ?, ?, 'due', ?, ?)",
+        [(mail.id, step, to, now, now) for step, to in notice.deliveries],
+    )
+
+
+class Loaded(NamedTuple):
+    """A mail from the journal. `body` is the number of the body it is made from."""
+
+    mail: Mail
+    arrived: float
+    notice: bool
+    body: int
+    step: str
+
+
+def load(journal: Database, mail: str, copy: int | None) -> Loaded:
+    """A copy of a mail, or the mail as it came (None)."""
+
+    def query(tx: Transaction) -> Loaded:
+        arrived, notice, step, sender, recipients, notes = tx.execute(
+            "SELECT arrived, notice, step, sender, recipients, notes FROM mail WHERE id = ?",
+            (mail,),
+        ).fetchone()
+        head, body, offset = None, 0, 0
+        if copy is not None:
+            sender, recipients, notes, head, body, offset = tx.execute(
+                "SELECT sender, recipients, notes, head, body, offset FROM copy"
+                " WHERE mail = ? AND copy = ?",
+                (mail, copy),
+            ).fetchone()
+        content = bodies.load(journal, tx, mail, body)
+        if head is not None:
+            content = Spliced(head, content, offset)
+        loaded = Mail(mail, envelope(sender, recipients), content, unpack(notes))
+        return Loaded(loaded, arrived, bool(notice), body, step)
+
+    return journal.read(query)
+
+
+_DUE = (
+    " FROM mail m INDEXED BY mail_unfinished WHERE m.state != 'done'"
+    " AND pipeline = ? AND owner IS NULL AND ("
+    "  state = 'accepted' OR state = 'planned' AND ("
+    "   EXISTS (SELECT 1 FROM delivery d WHERE d.mail = m.id AND d.state = 'due'"
+    "           AND d.due <= ?)"
+    "   OR EXISTS (SELECT 1 FROM copy c WHERE c.mail = m.id AND c.state = 'waiting'"
+    "           AND c.due <= ?)))"
+)
+
+
+def is_due(tx: Transaction, pipeline: str, now: float) -> bool:
+    """Whether `claim` would find anything."""
+    row = tx.execute(f"SELECT EXISTS (SELECT 1{_DUE})", (pipeline, now, now)).fetchone()
+    return bool(row[0])
+
+
+def claim(tx: Transaction, owner: str, pipeline: str, now: float, limit: int = 500) -> Claimed:
+    """Take free mails with something due. One that was in a crash is taken alone."""
+    rows = tx.execute(
+        f"SELECT id, crashes{_DUE} ORDER BY crashes DESC, id LIMIT ?",
+        (pipeline, now, now, limit),
+    ).fetchall()
+    if rows and rows[0][1]:
+        rows = rows[:1]
+    tx.executemany(
+        "UPDATE mail SET owner = ?, working = 1 WHERE id = ?", [(owner, mail) for mail, _ in rows]
+    )
+    jobs: list[Job] = []
+    waiting: list[Waiting] = []
+    crashed = [mail for mail, crashes in rows if crashes >= CRASHES]
+    for mail, crashes in rows:
+        if crashes < CRASHES:
+            jobs += due_jobs(tx, mail, now)
+            waiting += _due_waiting(tx, mail, now)
+    return Claimed(jobs, waiting, crashed, bool(rows and rows[0][1]))
+
+
+def claim_one(
+    tx: Transaction, owner: str, mail: str, now: float
+) -> tuple[list[Job], list[Waiting]]:
+    """Take this mail if it is free, and give what is due of it."""
+    taken = tx.execute(
+        "UPDATE mail SET owner = ?, working = 1 WHERE id = ? AND owner IS NULL AND state != 'done'",
+        (owner, mail),
+    ).rowcount
+    return (due_jobs(tx, mail, now), _due_waiting(tx, mail, now)) if taken else ([], [])
+
+
+def due_jobs(tx: Transaction, mail: str, now: float, *, resumed: bool = True) -> list[Job]:
+    """The due deliveries of a mail, those of one copy and step together."""
+    rows = tx.execute(
+        "SELECT copy, step, recipient, attempt, doubt FROM delivery"
+        " WHERE mail = ? AND state = 'due' AND due <= ? ORDER BY copy, step",
+        (mail, now),
+    ).fetchall()
+    grouped: dict[tuple[int, str], list[tuple[str, int, int]]] = {}
+    for copy, step, *rest in rows:
+        grouped.setdefault((copy, step), []).append(tuple(rest))
+    return [
+        Job(
+            mail, copy, step, tuple(to for to, _, _ in rows),
+            max(attempt for _, attempt, _ in rows) + 1, resumed,
+            max(doubt for _, _, doubt in rows),
+        )
+        for (copy, step), rows in grouped.items()
+    ]  # fmt: skip
+
+
+def _due_waiting(tx: Transaction, mail: str, now: float) -> list[Waiting]:
+    state = tx.execute("SELECT state FROM mail WHERE id = ?", (mail,)).fetchone()[0]
+    if state == "accepted":
+        return [Waiting(mail, None, "", 0, False)]
+    rows = tx.execute(
+        "SELECT copy, step, attempt, approved FROM copy"
+        " WHERE mail = ? AND state = 'waiting' AND due <= ?",
+        (mail, now),
+    ).fetchall()
+    return [Waiting(mail, copy, step, attempt, bool(ok)) for copy, step, attempt, ok in rows]
+
+
+def send(tx: Transaction, job: Job, recipients: Iterable[str]) -> None:
+    """Commit C: from here on these deliveries are in doubt until they are reported."""
+    tx.executemany(
+        "UPDATE delivery SET state = 'sending'"
+        " WHERE mail = ? AND copy = ? AND step = ? AND recipient = ?",
+        [(job.mail, job.copy, job.step, recipient) for recipient in recipients],
+    )
+
+
+def report(tx: Transaction, rows: Iterable[Row], now: float) -> None:
+    """Commit D: what became of deliveries."""
+    tx.executemany(
+        "UPDATE delivery SET state = ?, due = ?, attempt = ?, doubt = ?, code = ?, text = ?,"
+        " remote = ?, at = ? WHERE mail = ? AND copy = ? AND step = ? AND recipient = ?",
+        [
+            (r.state, r.due, r.attempt, r.doubt, r.code, r.text, r.remote, now,
+             r.mail, r.copy, r.step, r.recipient)
+            for r in rows
+        ],
+    )  # fmt: skip
+
+
+def park(
+    tx: Transaction, mail: str, copy: int, state: str, reason: str, due: float, attempt: int
+) -> None:
+    """A copy goes on waiting at its step, or is held there."""
+    tx.execute(
+        "UPDATE copy SET state = ?, reason = ?, due = ?, attempt = ?, approved = 0"
+        " WHERE mail = ? AND copy = ?",
+        (state, reason, due, attempt, mail, copy),
+    )
+
+
+def unpark(tx: Transaction, mail: str, copy: int) -> None:
+    """A copy that waited has been processed; its outcomes follow in the same commit."""
+    tx.execute("DELETE FROM copy WHERE mail = ? AND copy = ?", (mail, copy))
+
+
+def next_copy(tx: Transaction, mail: str) -> int:
+    """The lowest copy number that was never used."""
+    row = tx.execute(
+        "SELECT max(n) FROM (SELECT max(copy) n FROM copy WHERE mail = ?1"
+        " UNION SELECT max(copy) FROM delivery WHERE mail = ?1)",
+        (mail,),
+    ).fetchone()
+    return 0 if row[0] is None else int(row[0]) + 1
+
+
+def release(tx: Transaction, mail: str, now: float) -> tuple[bool, list[str]]:
+    """This process is through with a mail: (whether it is done, files to remove)."""
+    unfinished = tx.execute(
+        "SELECT EXISTS (SELECT 1 FROM delivery WHERE mail = ?1"
+        "  AND state NOT IN ('sent', 'failed', 'dropped'))"
+        " OR EXISTS (SELECT 1 FROM copy WHERE mail = ?1 AND state != 'planned')"
+        " OR EXISTS (SELECT 1 FROM mail WHERE id = ?1 AND state IN ('intent', 'accepted'))",
+        (mail,),
+    ).fetchone()[0]
+    if unfinished:
+        tx.execute("UPDATE mail SET owner = NULL, working = 0 WHERE id = ?", (mail,))
+        return False, []
+    return True, end(tx, mail, now)
+
+
+def end(tx: Transaction, mail: str, now: float) -> list[str]:
+    """All is final: forget the octets, keep the story. Gives the files to remove."""
+    tx.execute(
+        "UPDATE mail SET state = 'done', owner = NULL, working = 0, crashes = 0, ended = ?"
+        " WHERE id = ?",
+        (now, mail),
+    )
+    tx.execute("UPDATE copy SET head = NULL WHERE mail = ? AND head IS NOT NULL", (mail,))
+    return bodies.drop(tx, mail)
+
+
+def let_go(tx: Transaction, owner: str) -> None:
+    """An orderly end: what this process still had is free, and no crash."""
+    _doubt_sending(tx, owner)
+    tx.execute("UPDATE mail SET owner = NULL, working = 0 WHERE owner = ?", (owner,))
+
+
+def owners(tx: Transaction) -> list[str]:
+    return [
+        row[0]
+        for row in tx.execute("SELECT DISTINCT owner FROM mail WHERE owner IS NOT NULL").fetchall()
+    ]
+
+
+def free(tx: Transaction, owner: str) -> None:
+    """`owner` has died: its mails are free, what it was sending is in doubt."""
+    _doubt_sending(tx, owner)
+    tx.execute(
+        "UPDATE mail SET owner = NULL, crashes = crashes + working, working = 0 WHERE owner = ?",
+        (owner,),
+    )
+
+
+def _doubt_sending(tx: Transaction, owner: str) -> None:
+    tx.execute(
+        "UPDATE delivery SET state = 'doubt' WHERE state = 'sending'"
+        " AND mail IN (SELECT id FROM mail WHERE owner = ?)",
+        (owner,),
+    )
+
+
+def doubts(tx: Transaction, pipeline: str) -> list[Job]:
+    """Deliveries that a crash has left in doubt; `doubt` counts those before."""
+    rows = tx.execute(
+        "SELECT d.mail, d.copy, d.step, d.recipient, d.attempt, d.doubt FROM delivery d"
+        " JOIN mail m ON m.id = d.mail WHERE d.state = 'doubt' AND m.pipeline = ?",
+        (pipeline,),
+    ).fetchall()
+    return [Job(m, c, s, (r,), attempt, True, doubt) for m, c, s, r, attempt, doubt in rows]
+
+
+def orphans(tx: Transaction, pipeline: str, steps: Mapping[str, object]) -> list[Job]:
+    """Due deliveries of distributors that the file no longer names."""
+    rows = tx.execute(
+        "SELECT d.mail, d.copy, d.step, d.recipient, d.attempt, d.doubt FROM delivery d"
+        " JOIN mail m ON m.id = d.mail WHERE d.state = 'due' AND m.pipeline = ?"
+        " AND d.step NOT IN (SELECT value FROM json_each(?))",
+        (pipeline, "[" + ",".join(f'"{_quoted(step)}"' for step in steps) + "]"),
+    ).fetchall()
+    return [Job(m, c, s, (r,), attempt, True, doubt) for m, c, s, r, attempt, doubt in rows]
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def next_due(tx: Transaction, pipeline: str) -> float | None:
+    """When the next delivery or copy of this pipeline is due."""
+    row = tx.execute(
+        "SELECT min(due) FROM (SELECT min(d.due) due FROM delivery d JOIN mail m ON m.id = d.mail"
+        " WHERE d.state = 'due' AND m.pipeline = ?1 UNION ALL SELECT min(c.due) FROM copy c"
+        " JOIN mail m ON m.id = c.mail WHERE c.state = 'waiting' AND m.pipeline = ?1)",
+        (pipeline,),
+    ).fetchone()
+    return None if row[0] is None else float(row[0])
+
+
+def forget(tx: Transaction, before: float, now: float) -> None:
+    """Drop the stories of mails that ended before that time, and expired memory."""
+    ended = "(SELECT id FROM mail WHERE ended < ?)"
+    for table in ("delivery", "copy", "story"):
+        tx.execute(f"DELETE FROM {table} WHERE mail IN {ended}", (before,))
+    tx.execute("DELETE FROM mail WHERE ended < ?", (before,))
+    tx.execute("DELETE FROM memory WHERE expires < ?", (now,))
+
+
+def files(tx: Transaction) -> set[str]:
+    """Every file that a body names."""
+    return {row[0] for row in tx.execute("SELECT file FROM body WHERE file IS NOT NULL")}
+
+
+def hold(tx: Transaction, mail: str, reason: str) -> None:
+    """Everything of a mail that is not final waits for a human; an accepted mail as a
+    copy that has not met any step."""
+    tx.execute(
+        "INSERT INTO copy (mail, copy, state, sender, recipients, notes, body, offset, reason)"
+        " SELECT id, 0, 'held', sender, recipients, notes, 0, 0, ? FROM mail"
+        " WHERE id = ? AND state = 'accepted'",
+        (reason, mail),
+    )
+    tx.execute("UPDATE copy SET state = 'held', reason = ? WHERE mail = ? AND state = 'waiting'",
+               (reason, mail))  # fmt: skip
+    tx.execute(
+        "UPDATE delivery SET state = 'held', text = ? WHERE mail = ? AND state = 'due'",
+        (reason, mail),
+    )
+    tx.execute(
+        "UPDATE mail SET state = 'planned', owner = NULL, working = 0, crashes = 0 WHERE id = ?",
+        (mail,),
+    )

@@ -1,0 +1,59 @@
+"""What a trouble leads to: the file's reactors in order, then the default.
+
+Rule of the file: an exception inside a reactor is logged and never breaks the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailflow.engine.context import Ledger, StepContext
+from mailflow.engine.flow import Flow, describe
+from mailflow.errors import LoginError
+from mailflow.verdicts import Hold, Retry
+
+if TYPE_CHECKING:
+    from mailflow.kinds import Trouble
+    from mailflow.verdicts import Reaction
+
+RETRY_FOR = 5 * 86400.0
+BACKOFF = (60.0, 300.0, 1800.0, 7200.0)
+
+
+def ask(flow: Flow, trouble: Trouble, ledger: Ledger) -> Reaction | None:
+    """The first reaction that a reactor of the file gives; None if none does."""
+    for step, reactor in flow.reactors:
+        try:
+            if step.when is not None:
+                from mailflow.query import TroubleFacts
+
+                if not step.when.matches(TroubleFacts(trouble, now=ledger.now)):
+                    continue
+            reaction = reactor.react(trouble, StepContext(ledger, step.name))
+        except Exception as error:  # noqa: BLE001  # a reactor never breaks the run
+            flow.log.error("a reactor failed", step=step.name, error=describe(error))
+            continue
+        if reaction is not None:
+            return reaction
+    return None
+
+
+def decide(flow: Flow, trouble: Trouble, ledger: Ledger) -> Reaction:
+    """What is done about a trouble: asked of the reactors, else the default."""
+    return ask(flow, trouble, ledger) or default(trouble)
+
+
+def default(trouble: Trouble) -> Reaction:
+    """Retry up to five days what may pass; else hold. A login refused is not the mail's
+    fault, and passes once the password is mended."""
+    if trouble.stage == "fetch":
+        return Retry(backoff(trouble.attempt))
+    passing = trouble.error.temporary or isinstance(trouble.error, LoginError)
+    if passing and trouble.age < RETRY_FOR:
+        return Retry(backoff(trouble.attempt))
+    return Hold(trouble.error.text)
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait after the attempt of that number."""
+    return BACKOFF[min(max(attempt, 1), len(BACKOFF)) - 1]

@@ -1,0 +1,261 @@
+"""A run: the sources are emptied, what is due is delivered, and it ends.
+
+Rule of the file: one source, pipeline or distributor that fails never stops the
+others; only a signal, a reactor's Stop or the journal ends a run early.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from mailflow.engine import upkeep
+from mailflow.engine.flow import Flow, as_error
+from mailflow.engine.intake import Intake, interested
+from mailflow.engine.journal import Database, Job, plans
+from mailflow.engine.outgoing import GROUP, Outgoing
+from mailflow.engine.work import Arrived, Work
+from mailflow.errors import MailflowError
+from mailflow.log import get_logger
+from mailflow.net import Halt
+
+if TYPE_CHECKING:
+    from mailflow.engine.config import Pipeline
+    from mailflow.engine.registry import Registry
+
+INBOX_OCTETS = 8 << 20
+"""So much mail waits for the journal before a source is read no further."""
+
+ENOUGH = 1000
+"""Jobs in hand from which on no more are taken from the journal."""
+
+LOOK_AGAIN = 0.2
+"""Seconds between two looks at what is due, while something is at work."""
+
+
+def run(
+    pipelines: Sequence[Pipeline],
+    registry: Registry,
+    *,
+    halt: Halt | None = None,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda octets: None,
+) -> int:
+    """Run pipelines until their sources are empty and nothing is due. Gives the exit
+    status (sysexits(3)): 0, or that of what nobody resolved. `force` ignores that a
+    source rests after a failure."""
+    log = get_logger()
+    halt = halt or Halt()
+    failures: list[MailflowError] = []
+    with ExitStack() as stack:
+        lines = []
+        journals: dict[str, Database] = {}
+        for pipeline in pipelines:
+            try:
+                journal = _journal(pipeline, journals, stack)
+                flow = Flow(pipeline, journal, registry, halt, log, progress)
+            except MailflowError as error:
+                log.error("pipeline not started", pipeline=pipeline.name, error=error.text)
+                failures.append(error)
+                continue
+            lines.append(Line(flow, force=force))
+        with _signals(halt):
+            _run_all(lines)
+        for line in lines:
+            failures += line.flow.failures
+    return exit_status(failures)
+
+
+def exit_status(failures: Sequence[MailflowError]) -> int:
+    """The first failure that trying again will not mend, else 75, else 0."""
+    codes = [failure.exit_code for failure in failures]
+    return next((code for code in codes if code != 75), codes[0] if codes else 0)
+
+
+def _journal(pipeline: Pipeline, journals: dict[str, Database], stack: ExitStack) -> Database:
+    """Pipelines that name one journal share it."""
+    if pipeline.journal not in journals:
+        journal = Database(pipeline.journal)
+        stack.callback(_leave, journal)
+        journals[pipeline.journal] = journal
+        upkeep.free_the_dead(journal)
+        upkeep.tidy(journal, pipeline.history)
+    return journals[pipeline.journal]
+
+
+def _leave(journal: Database) -> None:
+    try:
+        journal.commit(lambda tx: plans.let_go(tx, journal.owner.id))
+    except MailflowError as error:
+        get_logger().error("the journal fails", error=error.text)
+    finally:
+        journal.close()
+
+
+@contextmanager
+def _signals(halt: Halt) -> Iterator[None]:
+    """SIGTERM and SIGINT end the run in order; only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, lambda *_: halt.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run_all(lines: Sequence[Line]) -> None:
+    threads = [
+        threading.Thread(target=line.run, name=line.flow.pipeline.name) for line in lines[1:]
+    ]
+    for thread in threads:
+        thread.start()
+    for line in lines[:1]:
+        line.run()
+    for thread in threads:
+        thread.join()
+
+
+class Inbox:
+    """Arrivals on their way to the journal, bounded by octets: a full one is the brake.
+
+    A mail larger than the bound passes alone. `take` gives all that is there, so a
+    group closes at once when nothing more is on its way.
+    """
+
+    def __init__(self) -> None:
+        self._arrived: deque[Arrived] = deque()
+        self._octets = 0
+        self._change = threading.Condition()
+        self.woken = False
+
+    def put(self, arrived: Arrived) -> None:
+        octets = arrived.arrival.mail.content.size
+        with self._change:
+            while self._octets and self._octets + octets > INBOX_OCTETS:
+                self._change.wait()
+            self._arrived.append(arrived)
+            self._octets += octets
+            self._change.notify_all()
+
+    def take(self, seconds: float) -> list[Arrived]:
+        """Up to a group of arrivals; [] after so many seconds, or when woken."""
+        with self._change:
+            if not self._arrived and not self.woken:
+                self._change.wait(seconds)
+            self.woken = False
+            count = min(len(self._arrived), GROUP)
+            group = [self._arrived.popleft() for _ in range(count)]
+            self._octets -= sum(each.arrival.mail.content.size for each in group)
+            self._change.notify_all()
+            return group
+
+    def wake(self) -> None:
+        with self._change:
+            self.woken = True
+            self._change.notify_all()
+
+
+class Line:
+    """One pipeline being run: its sources each in a thread, its work in this one."""
+
+    def __init__(self, flow: Flow, *, force: bool) -> None:
+        self.flow = flow
+        self.inbox = Inbox()
+        self.outgoing = {step.name: Outgoing(flow, step) for step in flow.pipeline.distribute}
+        self.work = Work(flow, self._send)
+        self._force = force
+        self._alone = False  # a mail that was in a crash is in work, and nothing beside it
+        self._sources: list[threading.Thread] = []
+
+    def run(self) -> None:
+        """Until the sources are empty and nothing is due now."""
+        self.flow.event("run.started")
+        try:
+            upkeep.resolve_doubts(self.flow)
+            upkeep.hold_orphans(self.flow)
+            self._open_sources()
+            while self._turn():
+                pass
+        except Exception as error:  # other pipelines go on
+            failure = as_error(error, f"pipeline {self.flow.pipeline.name}")
+            self.flow.failed(failure)
+            self.flow.log.error("run ended", error=failure.text, exc_info=error)
+            self.flow.halt.set()
+            self._refuse_rest()
+        finally:
+            for thread in self._sources:
+                thread.join()
+            for outgoing in self.outgoing.values():
+                outgoing.close()
+            self.work.leave()
+        self.flow.event("run.ended")
+
+    def _open_sources(self) -> None:
+        for step in interested(self.flow.pipeline.fetch):
+            intake = Intake(self.flow, step, self.inbox.put)
+            thread = threading.Thread(target=self._source, args=(intake,), name=step.name)
+            self._sources.append(thread)
+            thread.start()
+
+    def _source(self, intake: Intake) -> None:
+        try:
+            intake.run(force=self._force)
+        finally:
+            self.inbox.wake()
+
+    def _turn(self) -> bool:
+        """One group of arrivals, or one look at what is due; whether there is more."""
+        fetching = any(thread.is_alive() for thread in self._sources)
+        waiting = sum(outgoing.pending for outgoing in self.outgoing.values())
+        idle = not waiting
+        group = self.inbox.take(LOOK_AGAIN if fetching or not idle else 0.0)
+        if group:
+            self.work.take(group)
+            return True
+        if self.flow.halt.is_set():
+            return fetching
+        if waiting > ENOUGH or (self._alone and not idle):
+            return True
+        return self._claim() or fetching or not idle
+
+    def _claim(self) -> bool:
+        """Take what is due; whether there was anything."""
+        journal, pipeline = self.flow.journal, self.flow.pipeline.name
+        now = time.time()
+        if not journal.read(lambda tx: plans.is_due(tx, pipeline, now)):
+            return False
+        claimed = journal.commit(lambda tx: plans.claim(tx, journal.owner.id, pipeline, now))
+        for mail in claimed.crashed:
+            upkeep.hold_crashed(self.flow, mail)
+        for mail in [job.mail for job in claimed.jobs] + [one.mail for one in claimed.waiting]:
+            self.flow.take(mail, 1)
+        self._alone = claimed.alone
+        self.work.resume(claimed.waiting)
+        self._send(claimed.jobs)
+        return bool(claimed.jobs or claimed.waiting or claimed.crashed)
+
+    def _send(self, jobs: Sequence[Job]) -> None:
+        for name, outgoing in self.outgoing.items():
+            mine = [job for job in jobs if job.step == name]
+            if mine:
+                outgoing.add(mine)
+
+    def _refuse_rest(self) -> None:
+        """The journal is gone: whoever waits for its word must not wait for good."""
+        from mailflow.errors import JournalError
+        from mailflow.verdicts import Fate
+
+        while any(thread.is_alive() for thread in self._sources):
+            for each in self.inbox.take(LOOK_AGAIN):
+                each.origin.answer(each.arrival.key, Fate.LATER, JournalError("the run has ended"))

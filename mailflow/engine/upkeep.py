@@ -1,0 +1,84 @@
+"""What is put right at every start: dead owners' mail, deliveries in doubt, old stories.
+
+Rule of the file: nothing that a living process has in its hands is touched.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from mailflow.engine.context import Ledger
+from mailflow.engine.delivery import doubt_rows
+from mailflow.engine.journal import Row, owners, plans
+
+if TYPE_CHECKING:
+    from mailflow.engine.flow import Flow
+    from mailflow.engine.journal import Database
+    from mailflow.engine.journal.database import Transaction
+
+
+def free_the_dead(journal: Database) -> None:
+    """Mails of processes that are gone are free again."""
+    gone = [
+        owner
+        for owner in journal.read(plans.owners)
+        if owner != journal.owner.id and not owners.is_alive(journal.owners, owner)
+    ]
+    for owner in gone:
+        journal.commit(lambda tx, owner=owner: plans.free(tx, owner))  # type: ignore[misc]
+
+
+def tidy(journal: Database, history: float) -> None:
+    """Forget stories older than `history` seconds, and files that no body names."""
+    now = time.time()
+    journal.commit(lambda tx: plans.forget(tx, now - history, now))
+    owners.sweep(journal.owners, lambda: journal.read(plans.files))
+
+
+def resolve_doubts(flow: Flow) -> None:
+    """Deliveries that a crash has cut after commit C: resent once, or held."""
+    now = time.time()
+    for job in flow.journal.read(lambda tx: plans.doubts(tx, flow.pipeline.name)):
+        step = flow.distributor(job.step)
+        policy = step.if_in_doubt if step is not None else "hold"
+        ledger = Ledger(flow, job.mail, now=now)
+        rows = doubt_rows(flow, policy, job, list(job.recipients), "the program was cut", ledger)
+        _write(flow, job.mail, rows, ledger)
+
+
+def hold_orphans(flow: Flow) -> None:
+    """Deliveries by a step that is gone from the file are held."""
+    steps = {step.name: step for step in flow.pipeline.distribute}
+    for job in flow.journal.read(lambda tx: plans.orphans(tx, flow.pipeline.name, steps)):
+        ledger = Ledger(flow, job.mail, now=time.time())
+        why = f"distribute step {job.step!r} is gone from {flow.pipeline.path}"
+        ledger.tell(job.step, "held", why)
+        flow.log.warning("held", mail=job.mail, step=job.step, reason=why)
+        rows = [
+            Row(job.mail, job.copy, job.step, to, "held", 0.0, job.attempt, job.doubt, "", why, "")
+            for to in job.recipients
+        ]
+        _write(flow, job.mail, rows, ledger)
+
+
+def hold_crashed(flow: Flow, mail: str) -> None:
+    """A mail that was in work in three crashes is held: it would cause the fourth."""
+    why = f"in work in {plans.CRASHES} crashes; release it once the cause is mended"
+    ledger = Ledger(flow, mail, now=time.time())
+    ledger.tell("", "held", why)
+    flow.log.error("held", mail=mail, reason=why)
+
+    def work(tx: Transaction) -> None:
+        plans.hold(tx, mail, why)
+        plans.settle_effects(tx, flow.pipeline.name, mail, ledger.effects(), ledger.now)
+
+    flow.journal.commit(work)
+
+
+def _write(flow: Flow, mail: str, rows: list[Row], ledger: Ledger) -> None:
+    def work(tx: Transaction) -> None:
+        plans.report(tx, rows, ledger.now)
+        plans.settle_effects(tx, flow.pipeline.name, mail, ledger.effects(), ledger.now)
+
+    flow.journal.commit(work)
