@@ -321,22 +321,29 @@ def _write_whole(descriptor: int, data: bytes) -> None:
 def _flush_files(group: list[_Delivery]) -> None:
     """Flush and close all that is open, many at once where they are many."""
     todo = [each for each in group if each.descriptor >= 0]
-
-    def work(share: list[_Delivery]) -> None:
-        for each in share:
-            each.attempt(_flush)
-
     threads = min(FLUSHERS, len(todo) // 4)
     if threads < 2:
-        work(todo)
+        for each in todo:
+            each.attempt(_flush)
         return
     from threading import Thread
+
+    failures: list[BaseException] = []
+
+    def work(share: list[_Delivery]) -> None:
+        try:
+            for each in share:
+                each.attempt(_flush)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)  # no mail of this group is published
 
     started = [Thread(target=work, args=(todo[number::threads],)) for number in range(threads)]
     for thread in started:
         thread.start()
     for thread in started:
         thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _flush(each: _Delivery) -> None:

@@ -116,7 +116,9 @@ def test_d01_too_many_open_files_only_make_the_group_smaller(tmp_path: Path, err
 def test_d01_a_low_limit_of_open_files_is_no_trouble(maildir: Maildir, mail: Make) -> None:
     mails = [mail(number, folder=f"f{number % 50}") for number in range(100)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 12, hard))
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 12, hard)
+    )
     try:
         reports = maildir.deliver(*mails, folder="{note:folder}")
     finally:
