@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from mailflow.query.tree import ALWAYS, And, Node, Or, joined, negated, show, tests
+from mailflow.query.tree import ALWAYS, And, Node, Or, joined, negated, show, steady, tests
 from mailflow.query.tree import reach as _reach
 
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ class Query:
     def reach(self) -> str:
         """What must be had to decide it: listing, header, body, mail or trouble."""
         return _reach(self.tree)
+
+    @property
+    def steady(self) -> bool:
+        """Whether a message always gets the same answer: flags and the clock play no part."""
+        return steady(self.tree)
 
     @property
     def hash(self) -> str:

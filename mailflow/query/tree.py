@@ -134,6 +134,16 @@ def reach(tree: Node) -> str:
     return max(found, key=_REACHES.index, default="listing")
 
 
+def steady(tree: Node) -> bool:
+    """Whether nothing in it changes with time: no flag, no folder, no span before now."""
+    return not any(
+        test.field in LISTING_ONLY
+        or test.field == "age"
+        or (test.field == "created" and "-" not in str(test.value))
+        for test in tests(tree)
+    )
+
+
 def tests(tree: Node) -> list[Test]:
     """Every test in it, in order."""
     if isinstance(tree, Test):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailflow.query import parse
-from mailflow.query.parse import __doc__ as grammar
+from mailflow.query.grammar import __doc__ as grammar
 from mailflow.query.tree import FIELDS
 from mailflow.testing.documents import blocks
 
