@@ -98,7 +98,7 @@ def test_who_runs_once_runs_in_the_first_repetition() -> None:
 
 def test_the_launcher_tells_status_time_and_memory(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"one")
-    code = "import sys, time; time.sleep(0.1); b = b"x" * 50_000_000; sys.exit(len(input()))"
+    code = "import sys, time; time.sleep(0.1); b = b'x' * 50_000_000; sys.exit(len(input()))"
     command = Command([sys.executable, "-I", "-S", "-c", code], tmp_path, stdin=tmp_path / "in")
     with Launcher() as launcher:
         found = launcher.run(command)
