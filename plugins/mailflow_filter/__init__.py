@@ -1,0 +1,23 @@
+"""Filters: steps that say one thing about every mail that their `when` lets in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailflow.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from mailflow.hooks import Register
+
+
+@hookimpl
+def mailflow_register(register: Register) -> None:
+    from mailflow_filter.discard import DiscardFilter
+    from mailflow_filter.hold import HoldFilter
+    from mailflow_filter.reject import RejectFilter
+    from mailflow_filter.tag import TagFilter
+
+    register.processor(DiscardFilter, "discard")
+    register.processor(HoldFilter, "hold")
+    register.processor(RejectFilter, "reject")
+    register.processor(TagFilter, "tag")

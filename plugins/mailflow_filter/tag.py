@@ -1,0 +1,77 @@
+"""`filter.tag`: notes for later steps, and header fields for whoever reads the mail.
+
+Rule of the file: what a mail says about itself becomes a note or a field only if it
+is one line without control characters; else that mail is at fault, and not passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from mailflow.errors import BadMailError
+from mailflow.log import clean
+from mailflow.options import Options, TableOf, Template
+
+if TYPE_CHECKING:
+    from mailflow.kinds import Context, Runtime
+    from mailflow.mail import Mail
+    from mailflow.pattern import Pattern
+
+
+class TagOptions(Options):
+    """What is noted, and what is written."""
+
+    note = TableOf(
+        "Notes to make: `when` asks for them, and {note:NAME} puts them into other options.",
+        Template(""),
+        default={},
+    )
+    header = TableOf(
+        "Header fields to set, each in the place of those that have its name.",
+        Template(""),
+        default={},
+    )
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if not self.note and not self.header:
+            yield "note", 'expected something to do, such as note = { folder = ".Lists" }'
+        for name in self.note:
+            if not _NOTE_NAME.fullmatch(name):
+                yield "note", f"expected names of letters, digits and _; found {name!r}"
+        for name in self.header:
+            if not _FIELD_NAME.fullmatch(name):
+                yield "header", f"expected names of header fields; found {name!r}"
+
+
+_NOTE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FIELD_NAME = re.compile(r"[!-9;-~]+")
+_CONTROLS = re.compile("[\x00-\x1f\x7f]")
+
+
+class TagFilter:
+    """Passes every mail on, tagged."""
+
+    options: ClassVar[type[Options]] = TagOptions
+    pure = True
+
+    def __init__(self, options: TagOptions, runtime: Runtime) -> None:
+        self._options = options
+
+    def process(self, mail: Mail, context: Context) -> Iterator[Mail]:
+        notes = {name: _text(name, pattern, mail) for name, pattern in self._options.note.items()}
+        tagged = mail.noted(**notes)
+        if self._options.header:
+            header = mail.header()
+            for name, pattern in self._options.header.items():
+                header.set(name, _text(name, pattern, mail))
+            tagged = tagged.with_header(header)
+        yield tagged
+
+
+def _text(name: str, pattern: Pattern, mail: Mail) -> str:
+    text = pattern.render(mail)
+    if _CONTROLS.search(text):
+        raise BadMailError(f"control characters in {clean(name)} = {clean(text)[:100]}")
+    return text

@@ -1,0 +1,103 @@
+"""Who is on a list: addresses from a file, which may change at any time, or the TOML.
+
+Rule of the file: a bad line is said with its file and number and stops nobody else;
+a file that cannot be read stops the post, for it is not a list without members.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from mailflow.addresses import addresses, same
+from mailflow.errors import from_os
+from mailflow.options import Option, path
+
+if TYPE_CHECKING:
+    from mailflow.log import Logger
+
+_SETTLED = 2.0
+"""Seconds after which a change of the file is seen by its times for certain."""
+
+
+class People(NamedTuple):
+    """Addresses in the order they were written; `known` holds them in the form of `same`."""
+
+    addresses: tuple[str, ...] = ()
+    known: frozenset[str] = frozenset()
+
+
+class Roll:
+    """The people of a list. `read` gives who is on it now."""
+
+    def __init__(self, written: Iterable[str] = (), file: str = "") -> None:
+        """`written` are addr-specs; `file` is the path of one that is read instead."""
+        self.file = file
+        self._people = _people(written)
+        self._state: tuple[int, ...] = ()
+        self._settled = not file
+
+    def read(self, log: Logger) -> People:
+        """Raises UnavailableError where the file cannot be read."""
+        if not self.file:
+            return self._people
+        try:
+            status = os.stat(self.file)
+            state = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+            if state == self._state and self._settled:
+                return self._people
+            now = time.time()
+            with open(self.file, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
+                lines = f.read().split("\n")
+        except OSError as error:
+            raise from_os(error, f"read the addresses in {self.file}") from error
+        self._people = _people(self._parsed(lines, log, report=state != self._state))
+        self._state, self._settled = state, now - status.st_mtime > _SETTLED
+        return self._people
+
+    def _parsed(self, lines: list[str], log: Logger, *, report: bool) -> Iterator[str]:
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            address = one_address(text) or one_address(_COMMENT.sub("", text))
+            if address:
+                yield address
+            elif report:
+                log.warning(
+                    "not an address, left out", file=self.file, line=number, text=text[:200]
+                )
+
+
+_COMMENT = re.compile(r"\s#.*")
+
+
+def _people(written: Iterable[str]) -> People:
+    each = {same(address): address for address in reversed(list(written))}
+    return People(tuple(reversed(each.values())), frozenset(each))
+
+
+def one_address(text: str) -> str:
+    """The addr-spec of "Ann <ann@example.org>" or "ann@example.org", "" if it is neither."""
+    named = addresses(text)
+    return named.found[0] if named.clean and len(named.found) == 1 else ""
+
+
+class Rolled(Option[Roll]):
+    """A file with an address a line, or an array of addresses."""
+
+    expected = 'the path of a file with an address a line, or an array such as ["ann@example.org"]'
+    json_type = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
+    def convert(self, value: object, base: str) -> Roll:
+        if isinstance(value, str):
+            return Roll(file=path(value, base))
+        if not isinstance(value, list):
+            raise self.reject()
+        for each in value:
+            if not isinstance(each, str) or not one_address(each):
+                raise ValueError(f"expected addresses; {each!r} is none")
+        return Roll([one_address(each) for each in value])
