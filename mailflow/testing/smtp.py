@@ -519,7 +519,9 @@ class _Dialogue:
             start = max(0, len(taken) - 4)
             taken += self._in
             self._in.clear()
-            found = [(at, end) for end in self.sink.ends if (at := taken.find(end, start)) >= 0]
+            found = [
+                (at, -len(end)) for end in self.sink.ends if (at := taken.find(end, start)) >= 0
+            ]
             if found:
                 break
             if actions := self.sink.rule("BODY", ""):
@@ -527,10 +529,10 @@ class _Dialogue:
             if not self.sink.keep and len(taken) > 4:
                 size += len(taken) - 4
                 del taken[:-4]
-        at, end = min(found)
+        at, length = min(found)
+        end = bytes(taken[at : at - length])
         self._in += taken[at + len(end) :]
-        line_end = end[: end.index(b".")]
-        del taken[at + len(line_end) :]
+        del taken[at + end.index(b".") :]
         size += len(taken)
         data = bytes(taken).replace(b"\r\n.", b"\r\n")[2:] if self.sink.keep else b""
         return data, max(0, size)

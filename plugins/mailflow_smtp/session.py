@@ -209,14 +209,12 @@ class Session:
 
     def _take_in(self) -> bool:
         """Whether anything was said, or the server left, while content was under way."""
-        heard = False
         try:
             while data := self.wire.poll():
                 self._reader.feed(data)
-                heard = True
         except UnavailableError:
             return True
-        return heard or data is not None
+        return self._reader.pending or data is not None
 
     def finish(self, timeout: float, replies: int = 1) -> list[Reply]:
         """The final dot, and what the server answers to it (one each in LMTP)."""
