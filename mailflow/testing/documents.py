@@ -117,7 +117,9 @@ class Shell:
 
     def __init__(self, home: str | os.PathLike[str], environment: Mapping[str, str]) -> None:
         self.home = os.fspath(home)
-        self.environment = {"HOME": self.home, "LC_ALL": "C.UTF-8", "TZ": "UTC", **environment}
+        state = os.path.join(self.home, ".local", "state")  # root's own is /var/lib
+        mine = {"HOME": self.home, "XDG_STATE_HOME": state, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        self.environment = {**mine, **environment}
 
     def run(self, block: Block, timeout: float = 60.0) -> list[Ran]:
         """Run the commands of a block in one shell, and say what each of them did."""

@@ -1,0 +1,135 @@
+"""One pipeline of a document or of pipelines/, run against example.org.
+
+    Trial(org, home, text, "red.toml").problems()      # [] where it does what it says
+
+Rule of the file: what a pipeline must do is read from its own TOML: every mail put in
+at each source is found, once and with its body unchanged, at each destination.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mailflow.testing.example_org import BODY, MEMBERS, ExampleOrg, post
+
+if TYPE_CHECKING:
+    from mailflow.testing.smtp import SmtpSink
+
+COMMAND = os.path.join(os.path.dirname(sys.executable), "mailflow")
+
+SOURCE = '[[fetch]]\nuse = "stdin"\n\n'
+DESTINATION = '\n[[distribute]]\nuse = "maildir"\npath = "~/Maildir"\n'
+
+
+def whole(text: str) -> str:
+    """A pipeline of a fragment: what it lacks is stdin as source, a Maildir as destination."""
+    import tomli
+
+    data = tomli.loads(text)
+    before = "" if "fetch" in data else SOURCE
+    after = "" if "distribute" in data else DESTINATION
+    return f"{before}{text}{after}"
+
+
+class Trial:
+    """Writes the pipeline into `home` as it stands, checks it, and runs it rewritten."""
+
+    def __init__(self, org: ExampleOrg, home: Path, text: str, name: str = "trial.toml") -> None:
+        import tomli
+
+        self.org = org
+        self.home = home
+        self.text = whole(text)
+        self.data: Mapping[str, Any] = tomli.loads(self.text)
+        self.file = home / name
+        self.posts: list[bytes] = []
+
+    def problems(self) -> list[str]:
+        """What it does not do as it says; one line or more for each."""
+        self.org.furnish(self.home, self.text)
+        self.file.write_text(self.text)
+        found = self._complaints("check", self.file)
+        self.file.write_text(self.org.rewrite(self.text))
+        for step in self.data["fetch"]:
+            found += self._fetched(step)
+        for step in self.data["distribute"]:
+            found += self._arrived(step)
+        return found
+
+    @property
+    def _addresses(self) -> list[str]:
+        """Where posts are sent: the lists of the pipeline, or somebody."""
+        steps = self.data.get("process", [])
+        tables = [table for step in steps for table in (step, *step.get("list", []))]
+        named = [table["address"] for table in tables if "address" in table]
+        return [each.rpartition("<")[2].rstrip(">") for each in named] or ["ann@example.org"]
+
+    def _fetched(self, step: Mapping[str, Any]) -> list[str]:
+        """Put a mail for each address in at this source, and let it be taken."""
+        name = step.get("name", step["use"])
+        posts = [post(address, f"By {name}") for address in self._addresses]
+        self.posts += posts
+        if step["use"] == "stdin":
+            return [line for each in posts for line in self._complaints("hook", self.file, each)]
+        user = step["user"]
+        for each in posts:
+            self.org.pop3.deliver(user, each)
+        found = self._complaints("run", self.file)
+        kept = len(self.org.pop3.messages(user))
+        wanted = 0 if step.get("keep") == "0d" else len(posts)
+        if kept != wanted:
+            found.append(f"{name}: {kept} messages are left at the source, not {wanted}")
+        return found + self._complaints("run", self.file)
+
+    def _arrived(self, step: Mapping[str, Any]) -> list[str]:
+        """Whether each mail is there, once."""
+        if step["use"] == "smtp":
+            sink = self.org.relay if step["host"] == "localhost" else self.org.smtp
+            return list(self._sent(sink))
+        name, wanted = step.get("name", step["use"]), len(self.posts)
+        folder = Path(step["path"].replace("~", str(self.home), 1))
+        bodies = [
+            _body(path.read_bytes().replace(b"\n", b"\r\n")) for path in folder.rglob("new/*")
+        ]
+        if bodies != [BODY] * wanted:
+            return [f"{name}: not {wanted} messages with their body: {bodies}"]
+        return []
+
+    def _sent(self, sink: SmtpSink) -> Iterator[str]:
+        if [_body(each.data) for each in sink.messages] != [BODY] * len(self.posts):
+            yield f"not {len(self.posts)} messages with their body were sent: {sink.messages}"
+        if any(each.recipients != MEMBERS for each in sink.messages):
+            yield f"not to the members: {sink.messages}"
+        if sink.violations:
+            yield f"against the protocol: {sink.violations}"
+
+    def _complaints(self, command: str, file: Path, octets: bytes = b"") -> list[str]:
+        """Run `mailflow COMMAND FILE`, which must succeed and say nothing on stderr."""
+        environment = {
+            "HOME": str(self.home),
+            "PATH": os.defpath,
+            "XDG_STATE_HOME": str(self.home / ".local" / "state"),
+        }
+        done = subprocess.run(
+            [COMMAND, command, str(file)],
+            input=octets,
+            env=environment,
+            cwd=self.home,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode or done.stderr:
+            said = (done.stderr or done.stdout).decode(errors="replace")
+            return [f"mailflow {command} {file.name} exits {done.returncode}:\n{said}"]
+        return []
+
+
+def _body(data: bytes) -> bytes:
+    """Without the end of line that POP3 and SMTP give to a last line that has none."""
+    return data.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n")

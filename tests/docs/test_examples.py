@@ -1,0 +1,112 @@
+"""Every example of README.rst and docs/ is run: each TOML block alone, each page in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailflow.testing.documents import Block, Shell, blocks, commands
+from mailflow.testing.example_org import ExampleOrg, post
+from mailflow.testing.trial import Trial
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+TOML = [block for page in PAGES for block in blocks(page) if block.language == "toml"]
+CONSOLE = [page for page in PAGES if any(b.language == "console" for b in blocks(page))]
+
+ELSEWHERE = {"make", "python3", "~/mailflow/bin/pip"}
+"""Commands of the README that other tests run: the targets of make, the installation."""
+
+
+@pytest.fixture
+def org(tmp_path: Path) -> Iterator[ExampleOrg]:
+    with ExampleOrg(tmp_path / "org") as servers:
+        yield servers
+
+
+@pytest.mark.parametrize("block", TOML, ids=lambda block: block.place)
+def test_the_pipeline_does_what_it_says(block: Block, org: ExampleOrg, home: Path) -> None:
+    problems = Trial(org, home, block.text).problems()
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("page", CONSOLE, ids=lambda page: page.stem)
+def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> None:
+    """From top to bottom: files are written where they stand, commands do what is shown."""
+    bin_directory = Path(sys.executable).parent
+    shell = Shell(home, {"PATH": f"{bin_directory}:{os.environ['PATH']}"})
+    for block in blocks(page):
+        if block.language == "given":
+            given(block.text, org, home)
+        elif block.language == "console" and not elsewhere(block):
+            complaints = shell.check(block)
+            assert not complaints, "\n".join(complaints)
+        elif block.file:
+            write(block, org, home)
+
+
+def test_every_target_that_the_readme_names_is_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"\$ make (\w+)$|``make (\w+)``", (ROOT / "README.rst").read_text(), re.M)
+    targets = {"".join(pair) for pair in named}
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert f"\n{target}:" in makefile
+
+
+def elsewhere(block: Block) -> bool:
+    return all(command.text.split()[0] in ELSEWHERE for command in commands(block))
+
+
+def write(block: Block, org: ExampleOrg, home: Path) -> None:
+    """The file that a block shows, and what a pipeline needs that the page has not made."""
+    assert block.file
+    path = Path(block.file.replace("~", str(home), 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if block.language == "toml":
+        org.furnish(home, block.text)
+        path.write_text(org.rewrite(block.text))
+    else:
+        path.write_text(block.text)
+
+
+def given(words: str, org: ExampleOrg, home: Path) -> None:
+    """What a page takes for granted at this place."""
+    for pattern, prepare in GIVEN.items():
+        if found := re.fullmatch(pattern, words):
+            prepare(org, home, *found.groups())
+            return
+    pytest.fail(f"nobody knows how to prepare: {words}")
+
+
+def a_post(org: ExampleOrg, home: Path, user: str, subject: str, sender: str) -> None:
+    org.pop3.deliver(user, post(f"{user}@example.org", subject, sender))
+
+
+def a_full_mailbox(org: ExampleOrg, home: Path, user: str, count: str) -> None:
+    for number in range(int(count)):
+        org.pop3.deliver(user, post(f"{user}@example.org", f"Old {number}"))
+
+
+def refused(org: ExampleOrg, home: Path, address: str, reply: str) -> None:
+    org.smtp.on("RCPT", reply, match=address)
+
+
+def pretended(org: ExampleOrg, home: Path, path: str, text: str) -> None:
+    file = Path(path.replace("~", str(home), 1))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text.replace("\\n", "\n"))
+
+
+GIVEN = {
+    r'(\w+) has "(.+)" from (.+)': a_post,
+    r"(\w+) has (\d+) old messages": a_full_mailbox,
+    r'(\S+) is answered "(.+)"': refused,
+    r'(\S+) holds "(.+)"': pretended,
+    r"expressions": lambda org, home: None,
+}
