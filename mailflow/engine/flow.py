@@ -73,9 +73,7 @@ class Flow:
     def deliver_first(self) -> bool:
         """Whether mail may be delivered before its body is journalled: every distributor
         repeatable, every processor pure."""
-        return all(step.component.repeatable for step in self.pipeline.distribute) and all(
-            step.component.pure for step in self.pipeline.process
-        )
+        return not why_common_way(self.pipeline)
 
     def sender(self, via: str | None) -> DistributeStep:
         """The distributor for a notice: that name, else the first that sends."""
@@ -117,6 +115,17 @@ class Flow:
     def event(self, name: str, **facts: object) -> None:
         """Tell the listeners; costs nothing where there are none."""
         self.registry.event(name, pipeline=self.pipeline.name, **facts)
+
+
+def why_common_way(pipeline: Pipeline) -> str:
+    """Why mail is journalled before it is delivered; "" where it need not be."""
+    for step in pipeline.process:
+        if not step.component.pure:
+            return f"process.{step.name} may say another thing when asked again"
+    for each in pipeline.distribute:
+        if not each.component.repeatable:
+            return f"distribute.{each.name} cannot be repeated without a second copy"
+    return ""
 
 
 def describe(error: BaseException) -> str:

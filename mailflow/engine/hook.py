@@ -57,6 +57,10 @@ def hook(pipeline: Pipeline, registry: Registry, recipients: Sequence[str] = ())
         signal.signal(number, lambda *_: halt.set())
     journal = Database(pipeline.journal)
     try:
+        if journal.fresh:
+            from mailflow.engine import places
+
+            places.remember(pipeline.journal)
         _Hook(Flow(pipeline, journal, registry, halt, get_logger()), step).run()
     finally:
         journal.abandon()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from mailflow.engine import upkeep
+from mailflow.engine import places, upkeep
 from mailflow.engine.flow import Flow, as_error
 from mailflow.engine.intake import Intake, interested
 from mailflow.engine.journal import Database, Job, plans
@@ -83,6 +83,7 @@ def _journal(pipeline: Pipeline, journals: dict[str, Database], stack: ExitStack
         journal = Database(pipeline.journal)
         stack.callback(_leave, journal)
         journals[pipeline.journal] = journal
+        places.remember(pipeline.journal)
         upkeep.free_the_dead(journal)
         upkeep.tidy(journal, pipeline.history)
     return journals[pipeline.journal]

@@ -30,7 +30,7 @@ class Database:
 
     `path` is the file; beside it `path`.d holds the owners' directories. Raises
     JournalError where the file cannot be opened, is no journal, or is newer than
-    this program.
+    this program. `fresh`: it was made just now.
     """
 
     def __init__(self, path: str) -> None:
@@ -120,6 +120,7 @@ class Database:
 
     def _migrate(self) -> None:
         version = self._version()
+        self.fresh = version == 0
         if version > len(MIGRATIONS):
             raise JournalError(f"{self.path} was written by a newer mailflow; use that one")
         if version == len(MIGRATIONS):

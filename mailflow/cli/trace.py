@@ -1,0 +1,52 @@
+"""mailflow trace ID: one mail's story, from the journal."""
+
+from __future__ import annotations
+
+import click
+
+from mailflow.cli.journals import opened
+from mailflow.cli.tables import file_option, json_option, moment, show, show_json
+from mailflow.engine.journal import queue
+from mailflow.errors import ConfigError
+
+
+@click.command(name="trace")
+@click.argument("mail", metavar="ID")
+@file_option
+@json_option
+def command(mail: str, files: tuple[str, ...], as_json: bool) -> None:
+    """Tell one mail's story: where it came from, what each step said, who has it.
+
+    ID is its id, or the beginning of it; log lines and `queue list` show ids.
+    """
+    with opened(files) as journals:
+        stories = [
+            story
+            for journal in journals
+            if (story := journal.read(lambda tx: queue.story(tx, mail))) is not None
+        ]
+    if not stories:
+        raise ConfigError(f"no journal here knows a mail whose id begins with {mail!r}")
+    if as_json:
+        show_json(
+            [
+                {**story._asdict(), "chapters": [each._asdict() for each in story.chapters]}
+                for story in stories
+            ]
+        )
+        return
+    for story in stories:
+        tell(story)
+
+
+def tell(story: queue.Story) -> None:
+    """Print one story."""
+    click.echo(f"{story.mail}  {story.pipeline}  {story.state}  {story.size} octets")
+    sender = "unknown" if story.sender is None else f"<{story.sender}>"
+    click.echo(f"from {sender} to {', '.join(story.recipients) or 'nobody'}")
+    for name, value in story.notes.items():
+        click.echo(f"note {name}: {value}")
+    show(
+        ("WHEN", "STEP", "WHAT", ""),
+        ((moment(each.at), each.step, each.what, each.text) for each in story.chapters),
+    )

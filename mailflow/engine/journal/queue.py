@@ -1,0 +1,207 @@
+"""What the commands show and change: mails that wait, and the story of each.
+
+Rule of the file: each function is one part of one transaction, or one query.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mailflow.engine.journal.arrivals import unpack
+
+if TYPE_CHECKING:
+    from mailflow.engine.journal.database import Transaction
+
+FINAL = ("sent", "failed", "dropped")
+
+
+class Entry(NamedTuple):
+    """One mail's wait: at a processing step (copy), or for one distributor's deliveries.
+
+    `state`: accepted, waiting, held, due, sending or doubt. `due` is when it is tried
+    again; `recipients` are those that wait.
+    """
+
+    mail: str
+    pipeline: str
+    state: str
+    step: str
+    sender: str | None
+    recipients: tuple[str, ...]
+    arrived: float
+    due: float
+    attempt: int
+    reason: str
+    busy: bool
+
+
+class Chapter(NamedTuple):
+    """One line of a mail's story."""
+
+    at: float
+    step: str
+    what: str
+    text: str
+
+
+class Story(NamedTuple):
+    """A mail and all that is known of it, in the order in which it happened."""
+
+    mail: str
+    pipeline: str
+    step: str
+    source: str
+    state: str
+    sender: str | None
+    recipients: tuple[str, ...]
+    notes: dict[str, str]
+    size: int
+    arrived: float
+    ended: float | None
+    chapters: tuple[Chapter, ...]
+
+
+def entries(tx: Transaction, pipeline: str | None = None) -> list[Entry]:
+    """All that is not final, oldest mail first."""
+    rows = tx.execute(
+        "SELECT id, pipeline, state, '', sender, recipients, arrived, 0, crashes, '',"
+        " owner IS NOT NULL FROM mail WHERE state IN ('accepted', 'intent') AND state != 'done'"
+        " UNION ALL"
+        " SELECT m.id, m.pipeline, c.state, c.step, c.sender, c.recipients, m.arrived, c.due,"
+        " c.attempt, c.reason, m.owner IS NOT NULL FROM copy c JOIN mail m ON m.id = c.mail"
+        " WHERE c.state != 'planned'"
+        " UNION ALL"
+        " SELECT m.id, m.pipeline, d.state, d.step, m.sender, group_concat(d.recipient, char(10)),"
+        " m.arrived, min(d.due), max(d.attempt), max(d.text), m.owner IS NOT NULL"
+        " FROM delivery d JOIN mail m ON m.id = d.mail"
+        " WHERE d.state NOT IN ('sent', 'failed', 'dropped')"
+        " GROUP BY d.mail, d.copy, d.step, d.state",
+    ).fetchall()
+    found = [
+        Entry(
+            mail, name, state, step, sender, _lines(to), arrived, due, attempt, reason, bool(busy)
+        )
+        for mail, name, state, step, sender, to, arrived, due, attempt, reason, busy in rows
+        if pipeline in (None, name)
+    ]
+    return sorted(found, key=lambda entry: (entry.mail, entry.step))
+
+
+def story(tx: Transaction, mail: str) -> Story | None:
+    """The mail whose id is, or begins with, `mail`; None where there is no such one."""
+    row = tx.execute(
+        "SELECT id, pipeline, step, source, state, sender, recipients, notes, size, arrived, ended"
+        " FROM mail WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+        (mail, mail + "~"),
+    ).fetchone()
+    if row is None:
+        return None
+    identity, pipeline, step, source, state, sender, to, notes, size, arrived, ended = row
+    chapters = [
+        *_arrival(tx, identity, step, source, arrived),
+        *(Chapter(*each) for each in tx.execute(
+            "SELECT at, step, what, text FROM story WHERE mail = ? ORDER BY rowid", (identity,)
+        )),
+        *_copies(tx, identity),
+        *_deliveries(tx, identity),
+    ]  # fmt: skip
+    chapters.sort(key=lambda chapter: chapter.at)
+    return Story(
+        identity, pipeline, step, source, state, sender, _lines(to), unpack(notes), size, arrived,
+        ended, tuple(chapters),
+    )  # fmt: skip
+
+
+def _arrival(tx: Transaction, mail: str, step: str, source: str, arrived: float) -> list[Chapter]:
+    notice = tx.execute("SELECT notice FROM mail WHERE id = ?", (mail,)).fetchone()[0]
+    if notice:
+        return [Chapter(arrived, step, "written", "a notice of our own")]
+    return [Chapter(arrived, step, "arrived", f"from {source}")]
+
+
+def _copies(tx: Transaction, mail: str) -> list[Chapter]:
+    rows = tx.execute(
+        "SELECT m.arrived, c.step, c.state, c.reason FROM copy c JOIN mail m ON m.id = c.mail"
+        " WHERE c.mail = ? AND c.state != 'planned'",
+        (mail,),
+    )
+    return [Chapter(at, step, state, reason) for at, step, state, reason in rows]
+
+
+def _deliveries(tx: Transaction, mail: str) -> list[Chapter]:
+    rows = tx.execute(
+        "SELECT at, step, state, recipient, text FROM delivery WHERE mail = ?"
+        " ORDER BY at, step, recipient",
+        (mail,),
+    )
+    return [
+        Chapter(at, step, state, " ".join(part for part in (to, text) if part))
+        for at, step, state, to, text in rows
+    ]
+
+
+def mails_like(tx: Transaction, mail: str) -> list[str]:
+    """The ids of mails that begin so and are not done."""
+    rows = tx.execute(
+        "SELECT id FROM mail WHERE id >= ? AND id < ? AND state != 'done'", (mail, mail + "~")
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
+def is_busy(tx: Transaction, mail: str) -> bool:
+    """Whether a process has the mail in its hands."""
+    row = tx.execute("SELECT owner FROM mail WHERE id = ?", (mail,)).fetchone()
+    return bool(row and row[0])
+
+
+def retry(tx: Transaction, mail: str, now: float) -> int:
+    """Make what waits for its time due now; how much that was."""
+    deliveries = tx.execute(
+        "UPDATE delivery SET due = ? WHERE mail = ? AND state = 'due' AND due > ?", (now, mail, now)
+    ).rowcount
+    copies = tx.execute(
+        "UPDATE copy SET due = ? WHERE mail = ? AND state = 'waiting' AND due > ?", (now, mail, now)
+    ).rowcount
+    return deliveries + copies
+
+
+def release(tx: Transaction, mail: str, now: float) -> int:
+    """Let what is held go on: deliveries are tried again, a copy meets the step that
+    held it once more, approved."""
+    deliveries = tx.execute(
+        "UPDATE delivery SET state = 'due', due = ?, doubt = 0 WHERE mail = ?"
+        " AND state IN ('held', 'doubt')",
+        (now, mail),
+    ).rowcount
+    copies = tx.execute(
+        "UPDATE copy SET state = 'waiting', due = ?, attempt = 0, approved = 1"
+        " WHERE mail = ? AND state = 'held'",
+        (now, mail),
+    ).rowcount
+    return deliveries + copies
+
+
+def drop(tx: Transaction, mail: str, now: float) -> int:
+    """Give up all of a mail that is not final."""
+    deliveries = tx.execute(
+        "UPDATE delivery SET state = 'dropped', at = ? WHERE mail = ?"
+        " AND state NOT IN ('sent', 'failed', 'dropped')",
+        (now, mail),
+    ).rowcount
+    copies = tx.execute("DELETE FROM copy WHERE mail = ? AND state != 'planned'", (mail,)).rowcount
+    accepted = tx.execute(
+        "UPDATE mail SET state = 'planned' WHERE id = ? AND state = 'accepted'", (mail,)
+    ).rowcount
+    return deliveries + copies + accepted
+
+
+def tell(tx: Transaction, mail: str, at: float, what: str) -> None:
+    """Note what a human has done."""
+    tx.execute(
+        "INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, '', ?, 'by hand')",
+        (mail, at, what),
+    )
+
+
+def _lines(text: str | None) -> tuple[str, ...]:
+    return tuple(line for line in (text or "").split("\n") if line)
