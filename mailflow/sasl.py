@@ -114,11 +114,13 @@ def choose(wanted: Sequence[str], offered: Collection[str]) -> list[str]:
 class Exchange:
     """One AUTH command, in the base64 of POP3 (RFC 5034) and SMTP (RFC 4954).
 
-    `cancelled` says why the exchange was cancelled, "" as long as it was not.
+    `cancelled` says why the exchange was cancelled, "" as long as it was not;
+    `said_all`, that the command held all there is to say, so that others may follow it.
     """
 
     def __init__(self, mechanism: Mechanism) -> None:
         self.cancelled = ""
+        self.said_all = False
         self._mechanism = mechanism
         self._initial = mechanism.initial()
 
@@ -131,6 +133,7 @@ class Exchange:
         if len(whole) > limit:
             return name
         self._initial = None
+        self.said_all = True
         return whole
 
     def answer(self, challenge: bytes | str) -> str:

@@ -84,7 +84,8 @@ class Pop3Server:
 
     `tls` offers STLS, with `implicit` TLS from the first octet. `faults` may be set
     at any time and hold for the connections that follow. `commands` are the lines of
-    all clients in order, secrets masked; `connections` how many there were.
+    all clients in order, secrets masked; `connections` how many there were; `sent` the
+    octets that they were sent.
     """
 
     host = "127.0.0.1"
@@ -107,6 +108,7 @@ class Pop3Server:
         self.faults = faults
         self.commands: list[str] = []
         self.connections = 0
+        self.sent = 0
         self.tls = tls.server_context() if tls else None
         self._mailboxes = {name: Mailbox(name) for name in users}
         for name, found in messages.items():
@@ -284,6 +286,7 @@ class _Session:
         else:
             self.sock.sendall(data[:room])
         self._sent += room
+        self.server.sent += room
         if faults.cut_at == self._sent:
             raise _CutError
         if room < len(data):

@@ -324,9 +324,9 @@ _TIMESTAMP = re.compile(rb"<[!-;=?-~]+@[!-;=?-~]+>")
 
 def printable(text: bytes, limit: int = 200) -> str:
     """What a server said, fit for one line of a log."""
-    shown = "".join(
-        c if c.isprintable() else "?" for c in text[: 4 * limit].decode("utf-8", "replace")
-    )
+    shown = text[: 4 * limit].decode("utf-8", "replace")
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else "?" for c in shown)
     return shown.strip() if len(shown) <= limit else shown[:limit].strip() + "..."
 
 

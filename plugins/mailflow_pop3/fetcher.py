@@ -1,0 +1,381 @@
+"""The streaming POP3 fetcher: all messages are asked for at once, and taken as they come.
+
+Rule of the file: a message is yielded when its last octet and the terminator have
+arrived, never before, and DELE is said only when the journal has it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Self
+
+from mailflow.errors import (
+    BadMailError,
+    ConfigError,
+    GoneError,
+    LoginError,
+    MailflowError,
+    PeerError,
+    UnavailableError,
+    from_os,
+)
+from mailflow.kinds import Fetched, Item, Missed
+from mailflow.lines import to_crlf
+from mailflow.mail import HEADER_LIMIT, Content, Envelope, OctetFile, Octets
+from mailflow.net import is_loopback, tls_context
+from mailflow.options import Choice, Integer, ListOf, Options, ServerOptions, Size, Text
+from mailflow.sasl import Credentials
+from mailflow.verdicts import Fate
+from mailflow_pop3.identity import Catalogue, catalogue
+from mailflow_pop3.login import WAYS, log_in
+from mailflow_pop3.session import Session, refusal
+from mailflow_pop3.wire import Command, Piece, Reply
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mailflow.kinds import Runtime
+    from mailflow.query import Query
+
+PORTS = {"implicit": 995, "starttls": 110, "none": 110}
+
+DRAIN = 1 << 24
+"""Octets that are read and dropped for the sake of an orderly end."""
+
+NO_ENVELOPE = Envelope()
+
+
+class Pop3Options(ServerOptions):
+    """A mailbox on a POP3 server."""
+
+    port = Integer.optional(
+        'Its port; by default 995 for tls = "implicit", else 110.', least=1, most=65535
+    )
+    tls = Choice(
+        "How the connection is protected: TLS from the first octet (the default), after STLS, or"
+        " not at all, which is the default on loopback only.",
+        "implicit", "starttls", "none", default="",
+    )  # fmt: skip
+    tls_name = Text.optional(
+        "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
+    )
+    auth = ListOf(
+        "The ways to log in, in the order they are tried: SASL PLAIN and LOGIN where the server"
+        " offers them, USER and PASS, APOP where it greets with a timestamp.",
+        Choice("A way to log in.", *WAYS),
+        default=("plain", "user"),
+    )
+    on_done = Choice(
+        "What becomes of a message at the server once the journal has it for good.",
+        "delete", "keep", default="delete",
+    )  # fmt: skip
+    pipelining = Choice(
+        "Whether commands are sent before earlier ones are answered: as CAPA says, in any case"
+        " (which also saves asking), or never.",
+        "auto", "always", "never", default="auto",
+    )  # fmt: skip
+    max_size = Size.optional("Messages with more octets stay on the server.")
+
+    @property
+    def protection(self) -> str:
+        """`tls`, with its default worked out."""
+        return self.tls or ("none" if is_loopback(self.host) else "implicit")
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.user is None:
+            yield "user", "expected the login name"
+        if self.password is None:
+            yield "password", "expected the password"
+        if not self.auth:
+            yield "auth", "expected at least one way to log in"
+
+
+class Pop3Fetcher:
+    """Reads one maildrop. See mailflow.kinds.Fetcher."""
+
+    options: ClassVar[type[Options]] = Pop3Options
+
+    def __init__(self, options: Pop3Options, runtime: Runtime) -> None:
+        self.source = f"{options.user}@{options.host}"
+        self.mark = ""
+        self._options = options
+        self._runtime = runtime
+        self._log = runtime.log
+        self._session: Session
+        self._answers: list[Reply] = []
+        self._catalogue: Catalogue | None = None
+        self._numbers: dict[str, int] = {}
+        self._asked: set[int] = set()
+        self._deleted: set[int] = set()
+        self._said: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Connect, log in, and have UIDL and LIST answered."""
+        options = self._options
+        credentials = self._credentials()
+        protection = options.protection
+        if protection == "none" and not is_loopback(options.host):
+            self._log.warning("the password goes in clear", host=options.host)
+        self._session = Session.open(
+            options.host,
+            options.port or PORTS[protection],
+            timeout=options.timeout,
+            halt=self._runtime.halt,
+            context=None if protection == "none" else tls_context(options.ca_file),
+            name=options.tls_name or options.host,
+            implicit=protection == "implicit",
+        )
+        try:
+            follow = (Command("UIDL"), Command("LIST"))
+            self._answers = log_in(
+                self._session, credentials, options.auth, options.pipelining, follow
+            )
+        except BaseException:
+            self._session.wire.close()
+            raise
+        self._log.debug("logged in", host=self._session.peer, streaming=self._session.streaming)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Without an error: QUIT, so that what was settled is deleted. Never raises."""
+        try:
+            if kind is None:
+                self._leave()
+        except MailflowError as failure:
+            if self._deleted:
+                self._log.warning("the end of the session is not confirmed", error=str(failure))
+        finally:
+            self._session.wire.close()
+
+    def listing(self, where: Query, mark: str = "") -> Iterator[Item]:
+        """Every message but those over `max_size`. `where` and `mark` narrow nothing here."""
+        found = self._know()
+        most, left = self._options.max_size, 0
+        for number, key in found.keys.items():
+            size = found.sizes.get(number)
+            if most is not None and size is not None and size > most:
+                left += 1
+                continue
+            yield Item(key, size)
+        if left:
+            self._log.warning("messages over max_size stay on the server", messages=left)
+
+    def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
+        """The header sections with their blank line; of what is gone, nothing."""
+        self._know()
+        by_number = {self._numbers[key]: key for key in keys if key in self._numbers}
+        for number, header in self._headers(list(by_number)):
+            yield Fetched(by_number[number], Octets(to_crlf(header)), NO_ENVELOPE)
+
+    def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
+        """All of them in one flight, in this order."""
+        self._know()
+        lost = [key for key in keys if key not in self._numbers]
+        wanted = {self._numbers[key]: key for key in keys if key in self._numbers}
+        self._session.queue(*(Command("RETR", number) for number in wanted))
+        self._asked.update(wanted)
+        yield from (Missed(key, GoneError(f"{key} was not listed")) for key in lost)
+        arrival = _Arrival(self._runtime.scratch, self._options.max_size)
+        try:
+            while wanted:
+                event = self._session.next()
+                if event.command.keyword != "RETR" or event.command.number not in wanted:
+                    self._hear(event)
+                elif isinstance(event, Piece):
+                    self._runtime.progress(len(event.data))
+                    arrival.add(event.data)
+                elif isinstance(event, Reply):
+                    yield self._arrived(event, wanted.pop(event.command.number), arrival)
+        finally:
+            arrival.drop()
+
+    def settle(self, key: str, fate: Fate) -> None:
+        """DELE joins the stream; it counts once QUIT is answered."""
+        if fate is not Fate.DONE or self._options.on_done != "delete":
+            return
+        self._know()
+        number = self._numbers.get(key)
+        if number is not None and number not in self._deleted:
+            self._deleted.add(number)
+            self._session.queue(Command("DELE", number))
+
+    def _credentials(self) -> Credentials:
+        options = self._options
+        if options.user is None or options.password is None:
+            raise ConfigError(f"no `user` or no `password` for {options.host}")
+        credentials = Credentials(options.user, options.password.reveal())
+        if any(c in text for text in credentials for c in "\r\n\0"):
+            raise LoginError(f"the user or password for {options.host} holds a line end")
+        return credentials
+
+    def _know(self) -> Catalogue:
+        """What is in the maildrop, made out of the answers to UIDL and LIST."""
+        if self._catalogue is None:
+            uidl, listing = self._answers
+            self._answers = []
+            self._check(uidl)
+            if not listing.ok and not uidl.ok:
+                raise self._refused(listing)
+            self._catalogue = found = catalogue(uidl.body, listing.body, self._headers)
+            self._numbers = {key: number for number, key in found.keys.items()}
+            for fault, times in found.faults.items():
+                self._log.warning("odd listing", fault=fault, times=times)
+        return self._catalogue
+
+    def _check(self, uidl: Reply) -> None:
+        """A server that knows UIDL may fail for the moment: other keys would be the wrong ones."""
+        if not uidl.ok and (uidl.code or "UIDL" in self._session.capabilities):
+            raise self._refused(uidl)
+
+    def _refused(self, reply: Reply) -> MailflowError:
+        text = f"{self._session.peer} refuses {reply.command!r}: {reply.text}"
+        return refusal(text, reply.code, UnavailableError)
+
+    def _headers(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
+        """(number, header section) by TOP, by RETR where there is no TOP."""
+        refused: list[int] = []
+        for keyword, extra, asked in (("TOP", (0,), numbers), ("RETR", (), refused)):
+            waiting = set(asked)
+            self._session.queue(*(Command(keyword, n, *extra) for n in asked))
+            parts: list[bytes] = []
+            while waiting:
+                event = self._session.next()
+                number = event.command.number
+                if event.command.keyword != keyword or number not in waiting:
+                    self._hear(event)
+                    continue
+                if isinstance(event, Piece):
+                    if sum(map(len, parts)) < HEADER_LIMIT:
+                        parts.append(event.data)
+                    continue
+                waiting.discard(number)
+                if not isinstance(event, Reply) or event.body is None:
+                    refused.append(number)
+                    continue
+                header, blank, _ = b"".join([*parts, event.body]).partition(b"\r\n\r\n")
+                parts.clear()
+                yield number, header + blank
+
+    def _arrived(self, reply: Reply, key: str, arrival: _Arrival) -> Fetched | Missed:
+        """What became of one RETR."""
+        number = reply.command.number
+        self._asked.discard(number)
+        peer = self._session.peer
+        if reply.body is None:
+            arrival.drop()
+            text = f"{peer} has no message {number} any more: {reply.text}"
+            return Missed(key, refusal(text, reply.code, GoneError))
+        self._runtime.progress(len(reply.body))
+        size = len(reply.body) + arrival.octets
+        self._compare(key, number, size)
+        most = self._options.max_size
+        if most is not None and size > most:
+            arrival.drop()
+            return Missed(key, BadMailError(f"message {number} at {peer} is over max_size"))
+        return Fetched(key, arrival.finish(reply.body), NO_ENVELOPE)
+
+    def _compare(self, key: str, number: int, had: int) -> None:
+        said = self._know().sizes.get(number, had)
+        if said != had:
+            self._once("octet count is wrong", key=key, said=said, had=had)
+
+    def _once(self, event: str, **facts: object) -> None:
+        """A warning that one session says once."""
+        if event not in self._said:
+            self._said.add(event)
+            self._log.warning(event, **facts)
+
+    def _hear(self, event: object) -> None:
+        """An answer that nobody waits for: to DELE, or to what was given up."""
+        if isinstance(event, Reply):
+            if event.command.keyword == "DELE" and not event.ok:
+                self._once("the server does not delete", said=event.text)
+            elif event.command.keyword == "RETR":
+                self._asked.discard(event.command.number)
+
+    def _leave(self) -> None:
+        """QUIT behind the last DELEs, and hear all answers, if there is anything to delete."""
+        session = self._session
+        session.withdraw("RETR")
+        if not self._deleted:
+            session.part()
+            return
+        sizes = self._catalogue.sizes if self._catalogue else {}
+        if sum(sizes.get(number, DRAIN) for number in self._asked) > DRAIN and session.due:
+            self._log.warning("left before the end; what is done is deleted the next time")
+            return
+        quit_ = Command("QUIT")
+        session.queue(quit_)
+        while True:
+            event = session.next()
+            if event.command is not quit_:
+                self._hear(event)
+            elif isinstance(event, Reply) and not event.ok:
+                raise self._refused(event)
+            else:
+                return
+
+
+class _Arrival:
+    """The octets of a message that is too long for memory, on their way into a file.
+
+    `octets` counts them as they came. Nothing is kept of more than `most`.
+    """
+
+    def __init__(self, directory: str, most: int | None) -> None:
+        self.octets = 0
+        self._directory = directory
+        self._most = most
+        self._path = ""
+        self._file: BinaryIO | None = None
+
+    def add(self, data: bytes) -> None:
+        """Raises UnavailableError where it cannot be written, PeerError on an endless body."""
+        self.octets += len(data)
+        if self._most is not None and self.octets > self._most:
+            if self.octets > 2 * self._most + DRAIN:
+                raise PeerError(f"a message does not end after {self.octets} octets")
+            self._discard()
+            return
+        try:
+            if self._file is None:
+                name = f"pop3-{os.getpid()}-{time.monotonic_ns()}"
+                self._path = os.path.join(self._directory, name)
+                self._file = open(self._path, "xb")  # noqa: SIM115
+            self._file.write(to_crlf(data))
+        except OSError as error:
+            raise from_os(error, f"write {self._path}") from None
+
+    def finish(self, rest: bytes) -> Content:
+        """The whole message. The caller owns the file from now on."""
+        if self._file is None:
+            return Octets(to_crlf(rest))
+        self.add(rest)
+        try:
+            self._file.close()
+            content = OctetFile(self._path)
+        except OSError as error:
+            raise from_os(error, f"write {self._path}") from None
+        self._file, self._path, self.octets = None, "", 0
+        return content
+
+    def drop(self) -> None:
+        """Forget what has come."""
+        self._discard()
+        self.octets = 0
+
+    def _discard(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # the same full disk as before
+                self._file.close()
+            with suppress(OSError):
+                os.unlink(self._path)
+            self._file = None
