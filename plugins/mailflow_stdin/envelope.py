@@ -14,9 +14,9 @@ from mailflow.errors import BadMailError
 from mailflow.mail import Envelope
 
 _FROM_LINE = re.compile(
-    rb"From[ \t]+"
-    rb'((?:"(?:[^"\\\r\n]|\\[^\r\n])*")?[^ \t\r\n"]*)'  # an address, perhaps a quoted one
-    rb"[ \t]*\b[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}[^\r\n]*\r?\n"
+    rb"From[ \t]++"
+    rb'(?:((?:"(?:[^"\\\r\n]|\\[^\r\n])*+")?[^ \t\r\n"]*+)[ \t]++)?'  # perhaps quoted
+    rb"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}[^\r\n]*+\r?\n"
 )
 """An mbox separator, asctime(3) and all: a text may begin with "From here on"."""
 
@@ -29,7 +29,7 @@ def split_from_line(start: bytes) -> tuple[str | None, int]:
     found = _FROM_LINE.match(start)
     if found is None:
         return None, 0
-    address = found.group(1).decode("utf-8", "surrogateescape")
+    address = (found.group(1) or b"").decode("utf-8", "surrogateescape")
     return _sender(address) if address else None, found.end()
 
 
