@@ -120,7 +120,7 @@ class FetchOptions(StepOptions):
     keep = Duration("How long a message stays at the source once it is ours.", default=FOREVER)
     limit = Integer.optional("How many messages a run fetches at most.", least=1)
     start = Choice.optional(
-        'With a full mailbox at the first run: take "all", or only what is "new".'
+        'With a full mailbox at the first run: take "all", or only what is "new".', "all", "new"
     )
 
 
