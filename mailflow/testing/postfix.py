@@ -68,6 +68,7 @@ smtpd_sasl_auth_enable = {auth}
 smtpd_peername_lookup = no
 disable_dns_lookups = yes
 biff = no
+local_header_rewrite_clients =
 {settings}
 """
 
