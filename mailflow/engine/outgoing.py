@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mailflow.engine.delivery import Delivery
@@ -29,11 +29,14 @@ DOWN_SECONDS = 30.0
 
 
 class Outgoing:
-    """The jobs of one [[distribute]] step."""
+    """The jobs of one [[distribute]] step. `ended` is called when a job is through."""
 
-    def __init__(self, flow: Flow, step: DistributeStep) -> None:
+    def __init__(
+        self, flow: Flow, step: DistributeStep, ended: Callable[[], None] = lambda: None
+    ) -> None:
         self.flow = flow
         self.step = step
+        self.ended = ended
         self._jobs: deque[Job] = deque()
         self._change = threading.Condition()
         self._busy = 0
@@ -88,7 +91,7 @@ class Outgoing:
                 finally:
                     with self._change:
                         self._busy -= 1
-                        self._change.notify_all()
+                    self.ended()
         except Exception as error:  # noqa: BLE001  # the journal failed: what is due stays due
             failure = as_error(error, f"step {self.step.name}")
             self.flow.failed(failure)

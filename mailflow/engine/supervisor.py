@@ -34,8 +34,8 @@ INBOX_OCTETS = 8 << 20
 ENOUGH = 1000
 """Jobs in hand from which on no more are taken from the journal."""
 
-LOOK_AGAIN = 0.2
-"""Seconds between two looks at what is due, while something is at work."""
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at what is due, while something is at work and silent."""
 
 
 def run(
@@ -173,11 +173,14 @@ class Line:
     def __init__(self, flow: Flow, *, force: bool) -> None:
         self.flow = flow
         self.inbox = Inbox()
-        self.outgoing = {step.name: Outgoing(flow, step) for step in flow.pipeline.distribute}
+        self.outgoing = {
+            step.name: Outgoing(flow, step, self.inbox.wake) for step in flow.pipeline.distribute
+        }
         self.work = Work(flow, self._send)
         self._force = force
         self._alone = False  # a mail that was in a crash is in work, and nothing beside it
         self._sources: list[threading.Thread] = []
+        self._open: set[str] = set()
 
     def run(self) -> None:
         """Until the sources are empty and nothing is due now."""
@@ -207,17 +210,19 @@ class Line:
             intake = Intake(self.flow, step, self.inbox.put)
             thread = threading.Thread(target=self._source, args=(intake,), name=step.name)
             self._sources.append(thread)
+            self._open.add(step.name)
             thread.start()
 
     def _source(self, intake: Intake) -> None:
         try:
             intake.run(force=self._force)
         finally:
+            self._open.discard(intake.step.name)
             self.inbox.wake()
 
     def _turn(self) -> bool:
         """One group of arrivals, or one look at what is due; whether there is more."""
-        fetching = any(thread.is_alive() for thread in self._sources)
+        fetching = bool(self._open)
         waiting = sum(outgoing.pending for outgoing in self.outgoing.values())
         idle = not waiting
         group = self.inbox.take(LOOK_AGAIN if fetching or not idle else 0.0)
@@ -257,6 +262,6 @@ class Line:
         from mailflow.errors import JournalError
         from mailflow.verdicts import Fate
 
-        while any(thread.is_alive() for thread in self._sources):
+        while self._open:
             for each in self.inbox.take(LOOK_AGAIN):
                 each.origin.answer(each.arrival.key, Fate.LATER, JournalError("the run has ended"))
