@@ -188,10 +188,7 @@ def _subject(facts: MailFacts) -> tuple[str, ...]:
 def _named(facts: MailFacts, name: str) -> tuple[str, ...]:
     from mailflow.mail import decode_words
 
-    try:
-        return tuple(decode_words(value) for value in facts.header.get_all(name))
-    except UnicodeEncodeError:  # no field has a name outside ASCII
-        return ()
+    return tuple(decode_words(value) for value in facts.header.get_all(name))
 
 
 def _list(facts: MailFacts) -> tuple[str, ...]:

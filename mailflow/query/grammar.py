@@ -46,10 +46,11 @@ class QueryError(ValueError):
     """
 
     def __init__(self, reason: str, text: str, column: int, width: int = 1) -> None:
+        reason = "".join(each if each.isprintable() else repr(each)[1:-1] for each in reason)
         super().__init__(f"{reason} (at column {column} of {text!r})")
         self.reason = reason
         self.column = column
-        line = re.sub(r"\s", " ", text)
+        line = "".join(each if each.isprintable() else " " for each in text)
         self.caret = f"{line}\n{' ' * (column - 1)}{'^' * max(1, width)}"
 
 
