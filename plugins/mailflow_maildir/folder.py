@@ -74,23 +74,29 @@ class Folder:
         """
         self.path = path
         self._descriptors: list[int] = []
-        if create:
-            if under:
-                _make(under)
-            _make(path, marker=bool(under))
         try:
-            self.tmp, self.new = (self._open(name) for name in ("tmp", "new"))
-        except BaseException as error:
-            self.close()
-            if isinstance(error, FileNotFoundError):
+            self._open_all()
+        except FileNotFoundError:
+            if not create:
                 raise UnavailableError(
                     f"no Maildir at {path}: make it, or set create = true"
                 ) from None
+            if under:
+                _make(under)
+            _make(path, marker=bool(under))
+            self._open_all()
+
+    def _open_all(self) -> None:
+        try:
+            self.tmp, self.new, _ = (self._open(name) for name in ("tmp", "new", "cur"))
+            os.close(self._descriptors.pop())  # cur/ is looked at only after a crash
+            for above in (self.path, os.path.dirname(self.path)):
+                # Whoever made them may have died before a flush, or not have thought of one.
+                with suppress(PermissionError):  # not ours to read, so not made by us either
+                    flush_path(above)
+        except BaseException:
+            self.close()
             raise
-        for above in (path, os.path.dirname(path)):
-            # Whoever made them may have died before a flush, or not have thought of one.
-            with suppress(PermissionError):  # not ours to read, so not made by us either
-                flush_path(above)
 
     def _open(self, name: str) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
