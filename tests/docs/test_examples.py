@@ -40,9 +40,14 @@ def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> No
     """From top to bottom: files are written where they stand, commands do what is shown."""
     bin_directory = Path(sys.executable).parent
     shell = Shell(home, {"PATH": f"{bin_directory}:{os.environ['PATH']}"})
+    shell.names.update({
+        "pop.example.org:995": f"localhost:{org.pop3.port}",
+        "smtp.example.org:587": f"localhost:{org.smtp.port}",
+        "@pop.example.org": "@localhost",
+    })  # fmt: skip
     for block in blocks(page):
         if block.language == "given":
-            given(block.text, org, home)
+            given(block.text, org, shell)
         elif block.language == "console" and not elsewhere(block):
             complaints = shell.check(block)
             assert not complaints, "\n".join(complaints)
@@ -75,38 +80,37 @@ def write(block: Block, org: ExampleOrg, home: Path) -> None:
         path.write_text(block.text)
 
 
-def given(words: str, org: ExampleOrg, home: Path) -> None:
+def given(words: str, org: ExampleOrg, shell: Shell) -> None:
     """What a page takes for granted at this place."""
     for pattern, prepare in GIVEN.items():
         if found := re.fullmatch(pattern, words):
-            prepare(org, home, *found.groups())
+            prepare(org, shell, *found.groups())
             return
     pytest.fail(f"nobody knows how to prepare: {words}")
 
 
-def a_post(org: ExampleOrg, home: Path, user: str, subject: str, sender: str) -> None:
+def a_post(org: ExampleOrg, shell: Shell, user: str, subject: str, sender: str) -> None:
     org.pop3.deliver(user, post(f"{user}@example.org", subject, sender))
 
 
-def a_full_mailbox(org: ExampleOrg, home: Path, user: str, count: str) -> None:
-    for number in range(int(count)):
-        org.pop3.deliver(user, post(f"{user}@example.org", f"Old {number}"))
-
-
-def refused(org: ExampleOrg, home: Path, address: str, reply: str) -> None:
+def refused(org: ExampleOrg, shell: Shell, address: str, reply: str) -> None:
     org.smtp.on("RCPT", reply, match=address)
 
 
-def pretended(org: ExampleOrg, home: Path, path: str, text: str) -> None:
-    file = Path(path.replace("~", str(home), 1))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text.replace("\\n", "\n"))
+def a_file(org: ExampleOrg, shell: Shell, path: str, text: str) -> None:
+    Path(path.replace("~", shell.home, 1)).write_text(text)
+
+
+def an_id(org: ExampleOrg, shell: Shell, name: str, words: str) -> None:
+    """The page calls a mail by `name`; it is the one that `queue list` shows with `words`."""
+    listed = shell.run(Block("given", 0, "console", "$ mailflow queue list\n"))[0].output
+    (shell.names[name],) = {line.split()[0] for line in listed.splitlines() if words in line}
 
 
 GIVEN = {
     r'(\w+) has "(.+)" from (.+)': a_post,
-    r"(\w+) has (\d+) old messages": a_full_mailbox,
     r'(\S+) is answered "(.+)"': refused,
-    r'(\S+) holds "(.+)"': pretended,
-    r"expressions": lambda org, home: None,
+    r'(\S+) holds "(.+)"': a_file,
+    r'(\S+) is the mail of "(.+)"': an_id,
+    r"expressions": lambda org, shell: None,
 }
