@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -213,24 +213,37 @@ class Postfix:
         return os.path.join(self._base, "mail", address)
 
     def messages(self, address: str, count: int = 0, timeout: float = 20.0) -> list[bytes]:
-        """What arrived, as it lies on the disk; waits until there are `count`.
+        """What arrived, oldest first, as it lies on the disk; waits until there are `count`.
 
         Raises TimeoutError with the log if they do not come.
         """
         folder = os.path.join(self.maildir(address), "new")
-        deadline = time.monotonic() + timeout
-        while True:
-            names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-            if len(names) >= count:
-                break
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(names)} of {count} mails to {address}:\n{self.log}")
-            time.sleep(0.02)  # nothing tells when a file comes
+
+        def paths() -> list[str]:
+            names = os.listdir(folder) if os.path.isdir(folder) else []
+            return [os.path.join(folder, name) for name in names]
+
+        self._await(lambda: len(paths()) >= count, f"no {count} mails to {address}", timeout)
         found = []
-        for name in names:
-            with open(os.path.join(folder, name), "rb") as file:
+        for path in sorted(paths(), key=lambda path: os.stat(path).st_mtime_ns):
+            with open(path, "rb") as file:
                 found.append(file.read())
         return found
+
+    def settle(self, timeout: float = 20.0) -> None:
+        """Wait until the queue is empty: whatever was taken is delivered or returned.
+
+        Raises TimeoutError with the log.
+        """
+        queues = [os.path.join(self._base, "spool", name) for name in ("incoming", "active")]
+        self._await(lambda: not any(map(os.listdir, queues)), "the queue is not empty", timeout)
+
+    def _await(self, true: Callable[[], bool], failure: str, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not true():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{failure} in {timeout} s:\n{self.log}")
+            time.sleep(0.02)  # nothing tells when a file comes or goes
 
     def _start_auth(self) -> None:
         listener = (

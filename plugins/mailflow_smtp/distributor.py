@@ -7,7 +7,6 @@ irrevocable act (RFC 5321, 4.1.1.4); whatever goes wrong before it is no doubt.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     from mailflow.mail import Mail
 
 PORTS = {"implicit": 465, "starttls": 587, "none": 25}
-
-LOGIN_PAUSE = 300.0
-"""Seconds for which a refused login counts for the mails that follow."""
 
 _HELO = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Za-z.:]+\]")
 
@@ -106,7 +102,6 @@ class SmtpDistributor:
         self._runtime = runtime
         self._session: Session | None = None
         self._tls: ssl.SSLContext | None = None
-        self._login_error: tuple[float, LoginError] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -193,21 +188,11 @@ class SmtpDistributor:
         credentials = None
         if options.user is not None and options.password is not None:
             credentials = Credentials(options.user, options.password.reveal())
-        self._session = self._open(credentials)
+        self._session = Session.open(options, self._runtime.halt, credentials, self._tls)
         self._runtime.log.debug(
             "connection opened", host=self._session.peer, tls=options.protection
         )
         return self._session, True
-
-    def _open(self, credentials: Credentials | None) -> Session:
-        """Connect. A refused login is not tried again for a while: accounts get locked."""
-        if self._login_error and time.monotonic() < self._login_error[0]:
-            raise LoginError(self._login_error[1].text)
-        try:
-            return Session.open(self._options, self._runtime.halt, credentials, self._tls)
-        except LoginError as error:
-            self._login_error = time.monotonic() + LOGIN_PAUSE, error
-            raise
 
     def _drop(self) -> None:
         """Leave without a word."""

@@ -40,6 +40,7 @@ def postfix(tmp_path_factory) -> Iterator[Postfix]:
 @pytest.fixture
 def arrived(postfix):
     """arrived(address): the mails that came to it during this test."""
+    postfix.settle()
     before = {address: len(postfix.messages(address)) for address in postfix.addresses}
 
     def look(address: str, count: int = 1) -> list[bytes]:
