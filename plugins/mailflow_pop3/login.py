@@ -57,6 +57,8 @@ def log_in(
         refused = refused or error
     if refused:
         raise refused
+    if not session.capabilities:
+        session.ask_capabilities()
     offered = " ".join(session.capabilities.get("SASL", ())) or "none"
     raise LoginError(
         f"{session.peer} offers no way to log in that is wanted here:"
