@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mailflow.errors import MailflowError
+    from mailflow.halt import Halt
     from mailflow.log import Logger
     from mailflow.mail import Content, Envelope, Mail
-    from mailflow.net import Halt
     from mailflow.options import Options
     from mailflow.query import Query
     from mailflow.verdicts import (

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 
-_BARE_LF = re.compile(rb"(?<!\r)\n")
+_BARE_LF = rb"(?<!\r)\n"
 
 
 def to_crlf(data: bytes) -> bytes:
     """Every bare LF becomes CRLF; all else stays (a bare CR too)."""
     if data.count(b"\n") == data.count(b"\r\n"):
         return data
-    return _BARE_LF.sub(b"\r\n", data)
+    return re.sub(_BARE_LF, b"\r\n", data)
 
 
 def to_lf(data: bytes) -> bytes:

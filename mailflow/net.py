@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.errors import LoginError, PeerError, UnavailableError
+from mailflow.halt import Halt
 
 if TYPE_CHECKING:
     import ssl
@@ -30,41 +31,6 @@ SLOWEST = 0.5
 
 PATIENCE = 5
 """How many time-outs of waiting are added up before that rate is looked at."""
-
-
-class Halt:
-    """The word that everything ends: waits on sockets and on time see it at once."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        """End all waits. Safe in a signal handler."""
-        self._event.set()
-        with suppress(BlockingIOError):
-            os.write(self._writer, b"!")
-
-    def is_set(self) -> bool:
-        return self._event.is_set()
-
-    def fileno(self) -> int:
-        """Readable once `set` was called."""
-        return self._reader
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep; True as soon as `set` was called."""
-        return bool(_poll({self._reader: select.POLLIN}, max(0.0, seconds)))
-
-    def check(self) -> None:
-        """Raise UnavailableError if the engine stops."""
-        if self._event.is_set():
-            raise UnavailableError("stopped on request")
-
-    def close(self) -> None:
-        os.close(self._reader)
-        os.close(self._writer)
 
 
 def is_loopback(host: str) -> bool:

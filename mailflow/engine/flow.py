@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from mailflow.engine.config import DistributeStep, Pipeline, ReactStep
     from mailflow.engine.journal import Database
     from mailflow.engine.registry import Registry
+    from mailflow.halt import Halt
     from mailflow.kinds import Processor, Reactor
     from mailflow.log import Logger
-    from mailflow.net import Halt
 
 
 class Flow:

@@ -26,9 +26,9 @@ from mailflow.engine.journal import (
 from mailflow.engine.outgoing import Outgoing
 from mailflow.engine.work import Arrived, Work
 from mailflow.errors import ConfigError, MailflowError, RefusedError, UnavailableError
+from mailflow.halt import Halt
 from mailflow.log import get_logger
 from mailflow.mail import Mail
-from mailflow.net import Halt
 from mailflow.query import Query
 from mailflow.verdicts import Fate
 

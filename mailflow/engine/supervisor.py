@@ -21,8 +21,8 @@ from mailflow.engine.journal import Database, Job, plans
 from mailflow.engine.outgoing import GROUP, Outgoing
 from mailflow.engine.work import Arrived, Work
 from mailflow.errors import MailflowError
+from mailflow.halt import Halt
 from mailflow.log import get_logger
-from mailflow.net import Halt
 
 if TYPE_CHECKING:
     from mailflow.engine.config import Pipeline
