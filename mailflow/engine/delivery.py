@@ -42,6 +42,7 @@ class Delivery:
         self.mail = loaded.mail
         self.arrived = loaded.arrived
         self.notice = loaded.notice
+        self._source = loaded.step
         self.reports: dict[str, Report] = {}
         self._committed: set[str] = set()
         self._recorded: set[str] = set()
@@ -139,7 +140,7 @@ class Delivery:
             recipients=tuple(r.recipient for r in reports), attempt=self.job.attempt,
             age=max(0.0, ledger.now - self.arrived), reports=reports,
         )  # fmt: skip
-        answer = reaction.decide(self.flow, trouble, ledger)
+        answer = reaction.decide(self.flow, trouble, ledger, self._source)
         who = ", ".join(r.recipient for r in reports if r.recipient)
         if isinstance(answer, Bounce | Discard):
             state = "failed" if isinstance(answer, Bounce) else "dropped"

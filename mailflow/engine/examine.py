@@ -29,7 +29,8 @@ ROUTE = "*"
 class Subject(NamedTuple):
     """What is examined: a mail, from which step on, and what is known of its past.
 
-    `number` is the lowest free copy number; `attempt` counts failures at that step.
+    `number` is the lowest free copy number; `attempt` counts failures at that step;
+    `source` is the name of the [[fetch]] that it came by.
     """
 
     mail: Mail
@@ -39,6 +40,7 @@ class Subject(NamedTuple):
     attempt: int = 0
     approved: bool = False
     notice: bool = False
+    source: str = ""
 
 
 class Examined(NamedTuple):
@@ -125,7 +127,7 @@ class _Examination:
     def _facts(self, mail: Mail) -> MailFacts:
         from mailflow.query import MailFacts
 
-        return MailFacts(mail, now=self.ledger.now)
+        return MailFacts(mail, now=self.ledger.now, source=self.subject.source)
 
     def _verdict(self, verdict: Discard | Reject | Hold, step: str, mail: Mail) -> None:
         word = type(verdict).__name__.lower()
@@ -141,7 +143,7 @@ class _Examination:
             stage="verdict", step=step, error=kind(verdict.reason), mail=mail,
             recipients=mail.envelope.recipients, attempt=1, age=self._age(), verdict=verdict,
         )  # fmt: skip
-        answer = reaction.ask(self.flow, trouble, self.ledger)
+        answer = reaction.ask(self.flow, trouble, self.ledger, self.subject.source)
         if answer is None:
             if isinstance(verdict, Reject):
                 self.refused = verdict
@@ -156,7 +158,7 @@ class _Examination:
             attempt=attempt + 1, age=self._age(),
         )  # fmt: skip
         self.flow.log.warning("trouble", stage=stage, step=step, mail=mail.id, error=error.text)
-        answer = reaction.decide(self.flow, trouble, self.ledger)
+        answer = reaction.decide(self.flow, trouble, self.ledger, self.subject.source)
         if isinstance(answer, Hold | Retry | Stop):
             self.flow.failed(error)
         self.ledger.tell(step, "trouble", error.text)

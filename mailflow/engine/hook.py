@@ -135,7 +135,7 @@ class _Hook:
         if self.step.where != Query.always:
             from mailflow.query import MailFacts
 
-            if not self.step.where.matches(MailFacts(mail)):
+            if not self.step.where.matches(MailFacts(mail, source=self.step.name)):
                 raise RefusedError("not wanted here: `where` does not hold for this mail")
         arrival = Arrival(
             mail, lane, got.key, None, time.time(),

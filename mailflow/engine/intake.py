@@ -156,7 +156,7 @@ class Intake:
     def _rest(self, lane: Lane, state: SourceState) -> None:
         until = time.strftime("%H:%M:%S", time.localtime(state.next_try))
         text = f"{lane.source} rests until {until} after {state.failures} failures: {state.error}"
-        self.flow.log.warning("source rests", step=self.step.name, text=text)
+        self.flow.log.info("source rests", step=self.step.name, text=text)
         self.flow.failed(UnavailableError(text))
 
     def _failed(self, lane: Lane, error: MailflowError, state: SourceState) -> None:
@@ -295,8 +295,31 @@ class _Visit:
             return
         from mailflow.query import ItemFacts
 
-        candidates = [item for item in items if where.decide(ItemFacts(item)) is not False]
-        yield from self._not_renamed(candidates)
+        open_: list[Item] = []
+        decided: dict[str, bool] = {}
+        for item in items:
+            verdict = where.decide(ItemFacts(item))
+            if verdict is None:
+                open_.append(item)
+            else:
+                decided[item.key] = verdict
+        if open_ and where.reach == "header":
+            decided.update(self._by_header(open_))
+        yield from self._not_renamed([item for item in items if decided.get(item.key, True)])
+
+    def _by_header(self, items: list[Item]) -> Iterator[tuple[str, bool]]:
+        """Where headers decide, what they refuse is not read further."""
+        from mailflow.query import MailFacts
+
+        by_key = {item.key: item for item in items}
+        for got in self.fetcher.heads(list(by_key)):
+            facts = MailFacts(
+                Mail("", got.envelope, got.content), by_key[got.key], whole=False,
+                source=self.step.name,
+            )  # fmt: skip
+            if self.step.where.decide(facts) is False:
+                self._passed.append(got.key)
+                yield got.key, False
 
     def _not_renamed(self, items: list[Item]) -> list[Item]:
         """Where many keys are new and known ones are gone, the headers tell them apart."""
@@ -342,7 +365,7 @@ class _Visit:
             return True
         from mailflow.query import MailFacts
 
-        return bool(where.matches(MailFacts(mail, item=item)))
+        return where.matches(MailFacts(mail, item, source=self.step.name))
 
     def _missed(self, missed: Missed) -> None:
         self.flow.log.warning(

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from mailflow.engine import upkeep
 from mailflow.engine.delivery import Delivery
 from mailflow.engine.flow import as_error
 from mailflow.engine.journal import Job, plans
@@ -142,14 +143,22 @@ class _Hands:
 
     def handle(self, jobs: list[Job]) -> None:
         """Deliver jobs; each ends in commit D, whatever happens."""
-        deliveries = [
-            Delivery(self.flow, self.step, job, plans.load(self.flow.journal, job.mail, job.copy))
-            for job in jobs
-        ]
+        deliveries = [each for job in jobs if (each := self._open(job)) is not None]
+        if not deliveries:
+            return
         error = self.outgoing.down() or self._hand_over(deliveries)
         for delivery in deliveries:
             delivery.close(error)
         self._finish([delivery for delivery in deliveries if delivery.all_sent])
+
+    def _open(self, job: Job) -> Delivery | None:
+        """The job with its mail; one whose octets are gone is held, the others go on."""
+        try:
+            loaded = plans.load(self.flow.journal, job.mail, job.copy)
+        except MailflowError as error:
+            upkeep.hold_lost(self.flow, job, error)
+            return None
+        return Delivery(self.flow, self.step, job, loaded)
 
     def leave(self) -> None:
         """End the distributor's session, in order."""

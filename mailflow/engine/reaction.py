@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 RETRY_FOR = 5 * 86400.0
 BACKOFF = (60.0, 300.0, 1800.0, 7200.0)
 
+FETCH_AGAIN = 600.0
+"""A source that was only out of reach rests no longer than this; refused logins do."""
 
-def ask(flow: Flow, trouble: Trouble, ledger: Ledger) -> Reaction | None:
-    """The first reaction that a reactor of the file gives; None if none does."""
+
+def ask(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> Reaction | None:
+    """The first reaction that a reactor of the file gives; None if none does. `source`
+    is the name of the [[fetch]] that the mail came by."""
     for step, reactor in flow.reactors:
         try:
             if step.when is not None:
                 from mailflow.query import TroubleFacts
 
-                if not step.when.matches(TroubleFacts(trouble, now=ledger.now)):
+                if not step.when.matches(TroubleFacts(trouble, now=ledger.now, source=source)):
                     continue
             reaction = reactor.react(trouble, StepContext(ledger, step.name))
         except Exception as error:  # noqa: BLE001  # a reactor never breaks the run
@@ -38,16 +42,17 @@ def ask(flow: Flow, trouble: Trouble, ledger: Ledger) -> Reaction | None:
     return None
 
 
-def decide(flow: Flow, trouble: Trouble, ledger: Ledger) -> Reaction:
+def decide(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> Reaction:
     """What is done about a trouble: asked of the reactors, else the default."""
-    return ask(flow, trouble, ledger) or default(trouble)
+    return ask(flow, trouble, ledger, source) or default(trouble)
 
 
 def default(trouble: Trouble) -> Reaction:
     """Retry up to five days what may pass; else hold. A login refused is not the mail's
     fault, and passes once the password is mended."""
     if trouble.stage == "fetch":
-        return Retry(backoff(trouble.attempt))
+        again = backoff(trouble.attempt)
+        return Retry(again if isinstance(trouble.error, LoginError) else min(again, FETCH_AGAIN))
     passing = trouble.error.temporary or isinstance(trouble.error, LoginError)
     if passing and trouble.age < RETRY_FOR:
         return Retry(backoff(trouble.attempt))

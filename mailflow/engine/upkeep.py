@@ -14,8 +14,9 @@ from mailflow.engine.journal import Row, owners, plans
 
 if TYPE_CHECKING:
     from mailflow.engine.flow import Flow
-    from mailflow.engine.journal import Database
+    from mailflow.engine.journal import Database, Job
     from mailflow.engine.journal.database import Transaction
+    from mailflow.errors import MailflowError
 
 
 def free_the_dead(journal: Database) -> None:
@@ -55,11 +56,7 @@ def hold_orphans(flow: Flow) -> None:
         why = f"distribute step {job.step!r} is gone from {flow.pipeline.path}"
         ledger.tell(job.step, "held", why)
         flow.log.warning("held", mail=job.mail, step=job.step, reason=why)
-        rows = [
-            Row(job.mail, job.copy, job.step, to, "held", 0.0, job.attempt, job.doubt, "", why, "")
-            for to in job.recipients
-        ]
-        _write(flow, job.mail, rows, ledger)
+        _write(flow, job.mail, _held(job, why), ledger)
 
 
 def hold_crashed(flow: Flow, mail: str) -> None:
@@ -74,6 +71,24 @@ def hold_crashed(flow: Flow, mail: str) -> None:
         plans.settle_effects(tx, flow.pipeline.name, mail, ledger.effects(), ledger.now)
 
     flow.journal.commit(work)
+
+
+def hold_lost(flow: Flow, job: Job, error: MailflowError) -> None:
+    """The octets of a mail cannot be read: its deliveries are held, the rest goes on."""
+    flow.log.error("held", mail=job.mail, step=job.step, reason=error.text)
+    flow.failed(error)
+    ledger = Ledger(flow, job.mail, now=time.time())
+    ledger.tell(job.step, "held", error.text)
+    _write(flow, job.mail, _held(job, error.text), ledger)
+    if flow.give_back(job.mail):
+        flow.journal.commit(lambda tx: plans.release(tx, job.mail, ledger.now))
+
+
+def _held(job: Job, why: str) -> list[Row]:
+    return [
+        Row(job.mail, job.copy, job.step, to, "held", 0.0, job.attempt, job.doubt, "", why, "")
+        for to in job.recipients
+    ]
 
 
 def _write(flow: Flow, mail: str, rows: list[Row], ledger: Ledger) -> None:

@@ -99,7 +99,7 @@ class Work:
             number = 0 if each.copy is None else self._next_copy(each.mail)
             subject = Subject(
                 loaded.mail, loaded.arrived, each.step, number, each.attempt, each.approved,
-                loaded.notice,
+                loaded.notice, loaded.step,
             )  # fmt: skip
             pending.append(Pending(subject, (loaded.body, base), each.copy))
         for one in pending:
@@ -158,7 +158,7 @@ class Work:
         self._plan(
             [
                 Pending(
-                    Subject(each.arrival.mail, each.arrival.at),
+                    _subject(each.arrival),
                     (0, each.arrival.mail.content),
                 )
                 for each, _ in stored
@@ -243,10 +243,7 @@ class Work:
     def _deliver_first(self, group: list[Arrived]) -> list[Arrived]:
         """Deliver at once what needs no decision; gives what goes the common way."""
         now = time.time()
-        results = [
-            (each, examine(self.flow, Subject(each.arrival.mail, each.arrival.at), now))
-            for each in group
-        ]
+        results = [(each, examine(self.flow, _subject(each.arrival), now)) for each in group]
         simple = [(each, result) for each, result in results if result.simple]
         rest = [each for each, result in results if not result.simple]
         # A mail whose intent was cut keeps its id: the common way replaces the intent.
@@ -344,6 +341,10 @@ class Work:
                 )
         for each in done:
             self.flow.event("mail.done", mail=each.arrival.mail.id)
+
+
+def _subject(arrival: Arrival) -> Subject:
+    return Subject(arrival.mail, arrival.at, source=arrival.lane.step)
 
 
 def _discard(content: Content) -> None:

@@ -112,6 +112,12 @@ def story(tx: Transaction, mail: str) -> Story | None:
     )  # fmt: skip
 
 
+def stories(tx: Transaction) -> list[Story]:
+    """Every mail's story, oldest first, as long as `history` keeps them."""
+    mails = [row[0] for row in tx.execute("SELECT id FROM mail ORDER BY id").fetchall()]
+    return [found for mail in mails if (found := story(tx, mail)) is not None]
+
+
 def _arrival(tx: Transaction, mail: str, step: str, source: str, arrived: float) -> list[Chapter]:
     notice = tx.execute("SELECT notice FROM mail WHERE id = ?", (mail,)).fetchone()[0]
     if notice:
