@@ -215,9 +215,9 @@ class SmtpDistributor:
         if transaction.surplus:
             session.recipients_max = transaction.room
         if transaction.denied:
-            yield from _reports(waiting, transaction.denied, session.peer)
+            yield from self._reports(waiting, transaction.denied)
         for recipient, reply in transaction.refused:
-            yield from _reports((recipient,), reply, session.peer)
+            yield from self._reports((recipient,), reply)
 
     def _hand_over(
         self, session: Session, letter: Letter, ticket: Ticket, accepted: Sequence[str]
@@ -229,19 +229,25 @@ class SmtpDistributor:
         early = session.content(letter.pieces(self._note_mended))
         if early:
             self._drop()
-            yield from _reports(accepted, early, session.peer)
+            yield from self._reports(accepted, early)
             return
         ticket.commit(tuple(accepted))
         try:
             (reply,) = session.finish(self._options.message_timeout)
         except (UnavailableError, PeerError) as error:
-            raise type(error)(
-                f"{error.text}; the whole mail was sent, so it may have been accepted",
-                **error.fields,
-            ) from None
+            text = f"{error.text} (the answer to a whole mail is missing)"
+            raise type(error)(text, **error.fields) from None
         if reply.code == 421:
             self._drop()
-        yield from _reports(accepted, reply, session.peer)
+        yield from self._reports(accepted, reply)
+
+    def _reports(self, recipients: Sequence[str], reply: Reply) -> Iterator[Report]:
+        """What one reply means for each of `recipients`."""
+        outcome = LATER
+        if reply.positive or reply.permanent:
+            outcome = SENT if reply.positive else FAILED
+        for recipient in recipients:
+            yield Report(recipient, outcome, reply.status, str(reply), self._options.host)
 
     def _cancel(self, session: Session) -> None:
         """End the data that a server asked for though nobody is to get it (RFC 2920, 3.1)."""
@@ -327,13 +333,3 @@ def _by_charset(recipients: Sequence[str]) -> list[list[str]]:
         [recipient for recipient in recipients if recipient.isascii()],
         [recipient for recipient in recipients if not recipient.isascii()],
     ]
-
-
-def _reports(recipients: Sequence[str], reply: Reply, peer: str) -> Iterator[Report]:
-    """What one reply means for each of `recipients`."""
-    if reply.positive:
-        outcome = SENT
-    else:
-        outcome = FAILED if reply.permanent else LATER
-    for recipient in recipients:
-        yield Report(recipient, outcome, reply.status, str(reply), peer)

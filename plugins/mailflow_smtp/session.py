@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Sequence
 
-    from mailflow.net import Halt
+    from mailflow.halt import Halt
     from mailflow.sasl import Credentials
 
 CONNECT_TIMEOUT = 60.0
@@ -71,6 +71,8 @@ class Session:
     ) -> Session:
         """Connect, protect, log in. `tls` is needed unless the target's protection is "none"."""
         peer = f"{target.host}:{target.port_number}"
+        if ":" in target.host:
+            peer = f"[{target.host}]:{target.port_number}"
         wire = Wire.connect(
             target.host,
             target.port_number,
@@ -222,6 +224,9 @@ class Session:
         self.wire.write(b".\r\n")
         found = [self._next_reply(timeout) for _ in range(replies)]
         self.wire.grace = 0.0
+        for reply in found:
+            if not (reply.positive or reply.temporary or reply.permanent):
+                raise PeerError(f"{self.peer} answered {reply} to the end of the data")
         self._stale = not all(reply.positive for reply in found)
         return found
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from mailflow import Envelope, Mail, MailflowError, Octets, Report, Runtime, Ticket
-from mailflow.net import Halt
+from mailflow.halt import Halt
 from mailflow.options import Mailbox, SecretValue
 from mailflow.testing.smtp import SmtpSink
 from mailflow_smtp.distributor import SmtpDistributor, SmtpOptions

@@ -25,7 +25,7 @@ def test_a_report_says_who_answered_what(sink, distributor, send):
     sink.on(".", "250 2.0.0 Ok: queued as 4711")
     (report,) = send(distributor(sink), ANN).reports
     assert report.text == "250 2.0.0 Ok: queued as 4711"
-    assert report.remote == f"127.0.0.1:{sink.port}"
+    assert report.remote == "127.0.0.1"
 
 
 def test_a_last_line_without_its_end_gets_one(sink, distributor, send):

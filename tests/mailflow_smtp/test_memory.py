@@ -12,7 +12,7 @@ CHILD = """
 import sys
 from mailflow import Envelope, Mail, OctetFile, Runtime, Ticket
 from mailflow.log import get_logger
-from mailflow.net import Halt
+from mailflow.halt import Halt
 from mailflow_smtp.distributor import SmtpDistributor, SmtpOptions
 
 def send(path):
