@@ -1,0 +1,94 @@
+"""`mailflow demo`, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).parent / "mailflow"
+
+
+def demo(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "demo", *arguments],
+        cwd=home,
+        env={"HOME": str(home), "PATH": os.defpath, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+OUTCOMES = {
+    "a post": "sent to 5 members, archived",
+    "8-bit text": "sent to 5 members, archived",
+    "lines of dots": "sent to 5 members, archived",
+    "no subject": "sent to 5 members, archived",
+    "an answer": "sent to 4 members, 1 later, archived",
+    "not a member": "held for a human",
+    "the first once more": "thrown away",
+    "a post that comes back": "thrown away",
+    "a vacation note": "thrown away",
+    "no header to speak of": "held for a human",
+}
+
+
+def test_it_tells_what_became_of_every_mail(home: Path) -> None:
+    done = demo(home, COLUMNS="200")
+    assert (done.returncode, done.stderr) == (0, "")
+    table = done.stdout.split("\n\n")[1].splitlines()[1:]
+    assert len(table) == len(OUTCOMES)
+    for line, (post, outcome) in zip(table, OUTCOMES.items(), strict=True):
+        assert line.startswith(post)
+        assert outcome in line
+    assert "sent 24 copies" in done.stdout
+    assert "sent 1 more and nothing twice" in done.stdout
+
+
+def test_it_leaves_nothing_behind(home: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    assert demo(home, TMPDIR=str(temporary)).returncode == 0
+    assert [*home.rglob("*"), *temporary.rglob("*")] == []
+
+
+def test_json_has_a_row_for_each_post(home: Path) -> None:
+    rows = json.loads(demo(home, "--json").stdout)
+    assert {row["post"]: row["outcome"] for row in rows} == OUTCOMES
+    assert {"post", "id", "subject", "author", "outcome", "why"} == rows[0].keys()
+
+
+def test_what_is_kept_can_be_looked_at(home: Path) -> None:
+    assert demo(home, "--keep", "demo").returncode == 0
+    listed = subprocess.run(
+        [COMMAND, "queue", "list", "--file", "demo/red.toml"],
+        cwd=home,
+        env={"HOME": str(home), "PATH": os.defpath},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "max@example.com is not a member of red@example.org" in listed.stdout
+    assert len(list((home / "demo/red.archive/new").iterdir())) == 5
+
+
+def test_a_directory_with_files_in_it_is_not_touched(home: Path) -> None:
+    (home / "mine").mkdir()
+    (home / "mine" / "file").write_text("mine")
+    done = demo(home, "--keep", "mine")
+    assert done.returncode == 78
+    assert "is not empty" in done.stderr
+    assert [path.name for path in (home / "mine").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_it_fits_the_terminal(home: Path, columns: str) -> None:
+    done = demo(home, COLUMNS=columns)
+    table = done.stdout.partition("\n\n")[2].partition("\n\n")[0]
+    assert max(map(len, table.splitlines())) <= max(80, int(columns))
