@@ -140,12 +140,39 @@ def _parsed(file: str, text: str) -> dict[str, Any]:
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
+        if error.msg in _OPEN or (error.msg == "Invalid value" and error.pos >= len(text)):
+            said = f"not TOML: {_OPEN.get(error.msg, 'a value is not complete')}"
+            raise _whole(file, said, _opening(text, error.lineno)) from None
         said = f"not TOML at column {error.colno}: {_plain(error.msg)}"
         raise _whole(file, said, error.lineno) from None
     except RecursionError:
         raise _whole(file, "arrays and tables are nested too deep") from None
     except ValueError as error:  # a number of thousands of digits
         raise _whole(file, f"not TOML: {error}") from None
+
+
+_OPEN = {
+    'Expected "\'"': "a text",
+    "Expected \"'''\"": "a text is not closed",
+    "Unterminated string": "a text is not closed",
+    "Unclosed array": "an array is not closed",
+    "Unclosed inline table": "an inline table is not closed",
+}
+"""What tomli misses only at the end of the file, or far below where it began."""
+
+
+def _opening(text: str, last: int) -> int:
+    """The line on which something begins that is never closed: what is before it is whole."""
+    import tomli
+
+    lines = text.splitlines(keepends=True)
+    for line in range(min(last, len(lines)), max(0, last - 200), -1):
+        try:
+            tomli.loads("".join(lines[: line - 1]))
+        except (ValueError, RecursionError):
+            continue
+        return line
+    return last
 
 
 def _plain(message: str) -> str:
