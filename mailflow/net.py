@@ -56,6 +56,9 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     return context
 
 
+_CLEAR_PORT = "this port does not speak TLS from the first octet"
+
+
 class Wire:
     """One connection. `write` queues, `read` waits; each sends what is queued.
 
@@ -76,6 +79,7 @@ class Wire:
         self._sock = sock
         self._out = bytearray()
         self._ready = b""
+        self._heard = False
         self._tls = False
         self._not_now: tuple[type[OSError], ...] = (BlockingIOError,)
         self._failure: UnavailableError | None = None
@@ -106,12 +110,15 @@ class Wire:
         """Shake hands. What was received before it in clear breaks the protocol.
 
         Raises PeerError on octets injected before the handshake (CVE-2011-0411),
-        LoginError on a certificate or protocol that is refused.
+        LoginError on a certificate or protocol that is refused, and on a port that
+        speaks in clear.
         """
         import ssl
 
         self.flush()
         if self._ready or self._speaks_in_clear():
+            if not self._heard:
+                raise LoginError(f"no TLS with {self.peer}: {_CLEAR_PORT}")
             raise PeerError(f"{self.peer} sent octets in clear before the TLS handshake")
         wrapped = context.wrap_socket(
             self._sock, server_hostname=server_name, do_handshake_on_connect=False
@@ -141,10 +148,9 @@ class Wire:
             )
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
             reason = (error.reason or str(error)).lower().replace("_", " ")
-            hint = ""
             if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
-                hint = "; this port does not speak TLS from the first octet"
-            return LoginError(f"no TLS with {self.peer}: {reason}{hint}")
+                reason = _CLEAR_PORT
+            return LoginError(f"no TLS with {self.peer}: {reason}")
         return UnavailableError(f"{self.peer} broke off the TLS handshake")
 
     def _speaks_in_clear(self) -> bool:
@@ -246,6 +252,7 @@ class Wire:
             raise
         except OSError as error:
             raise self._lost(error) from None
+        self._heard = True
         self._moved += len(data)
         return data
 

@@ -109,6 +109,7 @@ class Pop3Fetcher:
         self._catalogue: Catalogue | None = None
         self._numbers: dict[str, int] = {}
         self._asked: set[int] = set()
+        self._retrieving = False
         self._deleted: set[int] = set()
         self._said: set[str] = set()
 
@@ -171,6 +172,7 @@ class Pop3Fetcher:
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
         """The header sections with their blank line; of what is gone, nothing."""
         self._know()
+        self._check_alone()
         by_number = {self._numbers[key]: key for key in keys if key in self._numbers}
         for number, header in self._headers(list(by_number)):
             yield Fetched(by_number[number], Octets(to_crlf(header)), NO_ENVELOPE)
@@ -178,23 +180,27 @@ class Pop3Fetcher:
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """All of them in one flight, in this order."""
         self._know()
+        self._check_alone()
         lost = [key for key in keys if key not in self._numbers]
-        wanted = {self._numbers[key]: key for key in keys if key in self._numbers}
-        self._session.queue(*(Command("RETR", number) for number in wanted))
-        self._asked.update(wanted)
-        yield from (Missed(key, GoneError(f"{key} was not listed")) for key in lost)
+        numbers = {key: self._numbers[key] for key in keys if key in self._numbers}
+        wanted = {Command("RETR", number): key for key, number in numbers.items()}
+        self._session.queue(*wanted)
+        self._asked.update(numbers.values())
         arrival = _Arrival(self._runtime.scratch, self._options.max_size)
+        self._retrieving = True
         try:
+            yield from (Missed(key, GoneError(f"{key} was not listed")) for key in lost)
             while wanted:
                 event = self._session.next()
-                if event.command.keyword != "RETR" or event.command.number not in wanted:
+                if event.command not in wanted:
                     self._hear(event)
                 elif isinstance(event, Piece):
                     self._runtime.progress(len(event.data))
                     arrival.add(event.data)
                 elif isinstance(event, Reply):
-                    yield self._arrived(event, wanted.pop(event.command.number), arrival)
+                    yield self._arrived(event, wanted.pop(event.command), arrival)
         finally:
+            self._retrieving = False
             arrival.drop()
 
     def settle(self, key: str, fate: Fate) -> None:
@@ -206,6 +212,11 @@ class Pop3Fetcher:
         if number is not None and number not in self._deleted:
             self._deleted.add(number)
             self._session.queue(Command("DELE", number))
+
+    def _check_alone(self) -> None:
+        """What arrives belongs to the one who asked for it."""
+        if self._retrieving:
+            raise ValueError("heads() and retrieve() wait for the end of an earlier retrieve()")
 
     def _credentials(self) -> Credentials:
         options = self._options
@@ -243,26 +254,24 @@ class Pop3Fetcher:
         """(number, header section) by TOP, by RETR where there is no TOP."""
         refused: list[int] = []
         for keyword, extra, asked in (("TOP", (0,), numbers), ("RETR", (), refused)):
-            waiting = set(asked)
-            self._session.queue(*(Command(keyword, n, *extra) for n in asked))
+            waiting = {Command(keyword, number, *extra) for number in asked}
+            self._session.queue(*sorted(waiting, key=lambda command: command.number))
             parts: list[bytes] = []
             while waiting:
                 event = self._session.next()
-                number = event.command.number
-                if event.command.keyword != keyword or number not in waiting:
+                if event.command not in waiting:
                     self._hear(event)
-                    continue
-                if isinstance(event, Piece):
+                elif isinstance(event, Piece):
                     if sum(map(len, parts)) < HEADER_LIMIT:
                         parts.append(event.data)
-                    continue
-                waiting.discard(number)
-                if not isinstance(event, Reply) or event.body is None:
-                    refused.append(number)
-                    continue
-                header, blank, _ = b"".join([*parts, event.body]).partition(b"\r\n\r\n")
-                parts.clear()
-                yield number, header + blank
+                else:
+                    waiting.discard(event.command)
+                    if not isinstance(event, Reply) or event.body is None:
+                        refused.append(event.command.number)
+                        continue
+                    header, blank, _ = b"".join([*parts, event.body]).partition(b"\r\n\r\n")
+                    parts.clear()
+                    yield event.command.number, header + blank
 
     def _arrived(self, reply: Reply, key: str, arrival: _Arrival) -> Fetched | Missed:
         """What became of one RETR."""

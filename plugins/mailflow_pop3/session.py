@@ -33,7 +33,7 @@ from mailflow_pop3.wire import (
 if TYPE_CHECKING:
     import ssl
 
-    from mailflow.net import Halt
+    from mailflow.halt import Halt
 
 AHEAD = 1 << 16
 """Octets of commands that may wait to be sent: enough for any round trip."""

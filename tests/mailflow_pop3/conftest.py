@@ -9,9 +9,9 @@ from contextlib import suppress
 
 import pytest
 
+from mailflow.halt import Halt
 from mailflow.kinds import Fetched, Missed, Runtime
 from mailflow.mail import read
-from mailflow.net import Halt
 from mailflow.options import SecretValue
 from mailflow.verdicts import Fate
 from mailflow_pop3.fetcher import Pop3Fetcher, Pop3Options

@@ -111,7 +111,7 @@ class TestCuts:
     def test_f13_a_silent_quit_is_a_warning(self, server, session, log):
         total = octets_of(server, session)
         server.faults = Faults(stall_at=total + 15)
-        assert session(server, timeout=0.2) == ALL
+        assert session(server, timeout=1.0) == ALL
         assert log.warnings() == ["the end of the session is not confirmed"]
 
     def test_f13_a_refused_dele_is_a_warning_said_once(self, server, session, log):
@@ -128,8 +128,8 @@ class TestSilence:
             server.faults = Faults(trickle=0.002)
             began, cpu = time.monotonic(), time.process_time()
             with pytest.raises(UnavailableError, match="too slow"):
-                session(server, timeout=0.05)
-            assert time.monotonic() - began < 5
+                session(server, timeout=0.2)
+            assert time.monotonic() - began < 10
             assert time.process_time() - cpu < 2
 
     def test_f04_silence_anywhere_ends_the_session(self, server, session):

@@ -188,6 +188,23 @@ class TestRetrieving:
         assert [type(one) for one in got] == [Missed, Fetched]
         assert isinstance(got[0].error, GoneError)
 
+    def test_what_was_given_up_is_not_taken_for_what_is_asked_now(self, server, fetcher_of):
+        with fetcher_of(server) as fetcher:
+            keys = [item.key for item in fetcher.listing(None)]
+            for _ in fetcher.retrieve(keys):
+                break
+            assert [read(got.content) for got in fetcher.retrieve(keys[::-1])] == POSTS[::-1]
+            assert [head.key for head in fetcher.heads(keys)] == keys
+
+    def test_two_cannot_wait_for_arrivals_at_once(self, server, fetcher_of):
+        with fetcher_of(server) as fetcher:
+            keys = [item.key for item in fetcher.listing(None)]
+            running = fetcher.retrieve(keys)
+            next(running)
+            with pytest.raises(ValueError, match="wait for the end of an earlier"):
+                next(fetcher.heads(keys))
+            assert len(list(running)) == 2
+
     def test_progress_counts_what_arrives(self, server, fetcher_of):
         fetcher = fetcher_of(server)
         octets = []
@@ -336,6 +353,15 @@ class TestOptions:
     )
     def test_tls_is_the_default_off_loopback(self, values, protection):
         assert Pop3Options(values).protection == protection
+
+    def test_what_toml_says_becomes_what_is_used(self):
+        table = {"auth": "user", "max_size": "10MB", "pipelining": "always", "timeout": "90s"}
+        declared = Pop3Options.declared()
+        values = {name: declared[name].convert(value, ".") for name, value in table.items()}
+        options = Pop3Options({"host": "localhost", **values})
+        assert (options.auth, options.max_size) == (("user",), 10_000_000)
+        assert (options.pipelining, options.timeout) == ("always", 90.0)
+        assert (options.on_done, options.tls_name) == ("delete", None)
 
     def test_user_and_password_are_needed(self):
         faults = [name for name, _ in Pop3Options({"host": "localhost", "auth": ()}).faults()]
