@@ -76,8 +76,10 @@ _COMMENT = re.compile(r"\s#.*")
 
 
 def _people(written: Iterable[str]) -> People:
-    each = {same(address): address for address in reversed(list(written))}
-    return People(tuple(reversed(each.values())), frozenset(each))
+    each: dict[str, str] = {}
+    for address in written:
+        each.setdefault(same(address), address)
+    return People(tuple(each.values()), frozenset(each))
 
 
 def one_address(text: str) -> str:
