@@ -152,7 +152,7 @@ def _parsed(file: str, text: str) -> dict[str, Any]:
 
 
 _OPEN = {
-    'Expected "\'"': "a text",
+    'Expected "\'"': "a text is not closed",
     "Expected \"'''\"": "a text is not closed",
     "Unterminated string": "a text is not closed",
     "Unclosed array": "an array is not closed",
