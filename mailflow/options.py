@@ -331,13 +331,15 @@ class ListOf(Option[tuple[T, ...]]):
     """An array whose elements are of one type; a single element may stand alone."""
 
     def __init__(self, doc: str, element: Option[T], *, default: Sequence[T] = REQUIRED) -> None:
-        super().__init__(doc, default=default if default is REQUIRED else tuple(default))
+        given = default is not REQUIRED and default is not None
+        super().__init__(doc, default=tuple(default) if given else cast("tuple[T, ...]", default))
         self.element = element
         self.expected = f"an array, each element {element.expected}"
 
     def convert(self, value: object, base: str) -> tuple[T, ...]:
-        values = value if isinstance(value, list) else [value]
-        return tuple(_each(self.element, enumerate(values), base).values())
+        if not isinstance(value, list):
+            return (self.element.convert(value, base),)
+        return tuple(_each(self.element, enumerate(value), base).values())
 
     def schema(self) -> dict[str, object]:
         element = dict(self.element.schema())

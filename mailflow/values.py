@@ -94,7 +94,11 @@ def mailbox(value: object) -> Mailbox:
         name, _, address = address[:-1].rpartition("<")
         name = name.strip().strip('"').strip()
     local, at, domain = address.rpartition("@")
-    if not (local and at and domain) or any(c <= " " or c in '<>(),;:"[]\x7f' for c in address):
+    if (
+        not (local and at and domain)
+        or "@" in local
+        or any(c <= " " or c in '<>(),;:"[]\x7f' for c in address)
+    ):
         raise ValueError(expected)
     if any(c in name for c in "\r\n\0"):
         raise ValueError(expected)
