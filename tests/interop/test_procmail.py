@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -38,11 +39,15 @@ def procmail(home: Path) -> Procmail:
     (bin_directory / "mailflow").symlink_to(COMMAND)
 
     def run(message: bytes, rc: str = ".procmailrc") -> int:
-        default = f"DEFAULT={home}/system-mailbox"
+        told = {  # procmail takes nothing from the environment, and HOME from /etc/passwd
+            "HOME": home,
+            "DEFAULT": home / "system-mailbox",
+            "XDG_STATE_HOME": home / ".local" / "state",
+        }
+        settings = [f"{name}={value}" for name, value in told.items()]
         done = subprocess.run(
-            ["/usr/bin/procmail", "-f", "ann@example.org", default, str(home / rc)],
+            ["/usr/bin/procmail", "-f", "ann@example.org", *settings, str(home / rc)],
             input=message,
-            env={"HOME": str(home)},
             cwd=home,
             check=False,
             capture_output=True,
@@ -58,6 +63,14 @@ def delivered(home: Path, folder: str = "") -> list[bytes]:
     return [path.read_bytes() for path in (home / "Maildir" / folder / "new").glob("*")]
 
 
+def queued() -> str:
+    """The id of the one mail that waits."""
+    listed = subprocess.run([COMMAND, "queue", "list", "--json"], check=True, capture_output=True)
+    (entry,) = json.loads(listed.stdout)
+    identifier: str = entry["mail"]
+    return identifier
+
+
 def test_the_message_is_in_the_maildir_octet_for_octet(procmail: Procmail, home: Path) -> None:
     assert procmail(POST) == 0
     # procmail itself ends the last line; it writes the "From " line that mailflow takes away
@@ -69,12 +82,23 @@ def test_a_step_sorts_it_into_a_folder(procmail: Procmail, home: Path) -> None:
     assert delivered(home, ".Lists") == [LIST_POST + b"\n"]
 
 
-def test_a_maildir_that_cannot_be_had_leaves_it_in_the_queue(
+def test_where_the_maildir_cannot_be_had_the_journal_keeps_it(
     procmail: Procmail, home: Path
 ) -> None:
     (home / "Maildir").write_text("a file in its place")
+    assert procmail(POST) == 0
+    (home / "Maildir").unlink()
+    subprocess.run([COMMAND, "queue", "retry", queued()], check=True, capture_output=True)
+    subprocess.run([COMMAND, "run", home / ".config/mailflow/hook.toml"], check=True)
+    assert delivered(home) == [POST + b"\n"]
+
+
+def test_where_nothing_can_be_written_it_stays_in_the_queue(procmail: Procmail, home: Path) -> None:
+    (home / "Maildir").write_text("a file in its place")
+    (home / ".local").write_text("and one in the journal's")
     assert procmail(POST) == 75
     (home / "Maildir").unlink()
+    (home / ".local").unlink()
     assert procmail(POST) == 0
     assert delivered(home) == [POST + b"\n"]
 
@@ -93,7 +117,7 @@ def test_a_command_that_is_not_there_leaves_it_in_the_queue(procmail: Procmail, 
 
 def test_a_reject_reaches_the_mail_server(procmail: Procmail, home: Path) -> None:
     file = home / ".config/mailflow/hook.toml"
-    step = '[[process]]\nuse = "filter.reject"\nwhen = \'subject is "hello"\'\nreason = "no greetings"\n'
+    step = '[[process]]\nuse = "filter.reject"\nwhen = \'subject is "hello"\'\n'
     file.write_text(file.read_text().replace("[[distribute]]", step + "\n[[distribute]]"))
     assert procmail(POST, ".procmailrc-reject") == 77
     assert procmail(POST.replace(b"hello", b"other"), ".procmailrc-reject") == 0
