@@ -187,11 +187,15 @@ class _Hook:
         self.work.leave()
 
     def _close(self, mail: str) -> None:
-        """Right before the exit status: from here on an equal message is another mail."""
+        """Right before the exit status: from here on an equal message is another mail.
+
+        Not flushed: killed in a flush, after the commit and before the exit, this process
+        would have the MTA bring a copy. If a power cut undoes it, the MTA has its 0.
+        """
         owner = self.journal.owner.id
 
         def work(tx: Transaction) -> None:
             plans.let_go(tx, owner)
             arrivals.close(tx, mail)
 
-        self.journal.commit(work)
+        self.journal.part(work)

@@ -49,9 +49,12 @@ class Owner:
 
     def close(self) -> None:
         """Leave: unlock, and remove the directory unless committed files are in it."""
+        if self._lock < 0:
+            return
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self.directory, LOCK))
         os.close(self._lock)
+        self._lock = -1
         with suppress(OSError):  # where bodies of the journal are in it
             os.rmdir(self.directory)
 
