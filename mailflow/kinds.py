@@ -131,7 +131,8 @@ class Fetcher(Component, Protocol):
 
 
 class Memory(Protocol):
-    """A step's own lasting key-value space; a mail never meets its own entries."""
+    """A step's own lasting key-value space. A mail in a processor never meets its own
+    entries; to a reactor all are one, and the last word counts."""
 
     def get(self, key: str) -> str | None: ...
 

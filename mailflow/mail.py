@@ -403,7 +403,7 @@ def decode_words(value: str) -> str:
     every message of the hook.
     """
     if "=?" not in value:
-        return _SURROGATES.sub("\ufffd", value)
+        return _encodable(value)
     parts: list[str] = []
     codec, octets, end = "", b"", 0
     for word in _WORD.finditer(value):
@@ -418,14 +418,22 @@ def decode_words(value: str) -> str:
         octets += decoded
         codec, end = found, word.end()
     parts += [octets.decode(codec or "ascii", "replace"), value[end:]]
-    return _SURROGATES.sub("\ufffd", "".join(parts))
+    return _encodable("".join(parts))
 
 
 _WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\r\n]*)\?=")
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 _NO_CHARSETS = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape")
 """Python's codecs that are no charset, and slow or dangerous on foreign octets."""
+
+
+def _encodable(text: str) -> str:
+    """`text` with U+FFFD for what was no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in text)
+    return text
 
 
 def _codec(charset: str) -> str:

@@ -34,6 +34,9 @@ def new_id() -> str:
     return "".join(_DIGITS[(number >> shift) & 31] for shift in range(75, -1, -5))
 
 
+UNCOMMITTED = 60.0
+"""Seconds after which what a reactor wrote is surely in the journal, or never will be."""
+
 Overlay = dict[tuple[str, str], tuple[str, str]]
 """(step, key) -> (mail, value): what mails of one group remember before their commit."""
 
@@ -87,6 +90,28 @@ class Ledger:
         self._writes.append(Remembered(step, key, value, expires))
         self._overlay[step, key] = (self.mail, value)
 
+    def recall_shared(self, step: str, key: str) -> str | None:
+        """As `recall`, but one for all mails; nothing depends on its being true at the
+        commit, and what this process wrote just now counts before its commit."""
+        fresh = self.flow.shared.get((step, key))
+        if fresh is not None and abs(self.now - fresh[0]) < UNCOMMITTED:
+            return fresh[1]
+        pipeline = self.flow.pipeline.name
+        return self.flow.journal.read(
+            lambda tx: plans.recall_shared(tx, pipeline, step, key, self.now)
+        )
+
+    def remember_shared(self, step: str, key: str, value: str, keep: float | None) -> None:
+        expires = None if keep is None else self.now + keep
+        self._writes.append(Remembered(step, key, value, expires, shared=True))
+        self.flow.shared[step, key] = (self.now, value)
+
+    def undo(self) -> None:
+        """This ledger is not committed: what reactors wrote in it was not written."""
+        for each in self._writes:
+            if each.shared:
+                self.flow.shared.pop((each.step, each.key), None)
+
     def notify(self, step: str, mail: Mail, via: str | None) -> None:
         """Queue a notice; troubles of a notice make no notice."""
         if self.muted:
@@ -100,13 +125,15 @@ class Ledger:
 class StepContext:
     """kinds.Context for one step and one mail."""
 
-    def __init__(self, ledger: Ledger, step: str, *, approved: bool = False) -> None:
+    def __init__(
+        self, ledger: Ledger, step: str, *, approved: bool = False, memory: Memory | None = None
+    ) -> None:
         self._ledger = ledger
         self.name = step
         self.pipeline = ledger.flow.pipeline.name
         self.approved = approved
         self.now = ledger.now
-        self.memory: Memory = StepMemory(ledger, step)
+        self.memory: Memory = memory or StepMemory(ledger, step)
 
     @property
     def log(self) -> Logger:
@@ -133,4 +160,18 @@ class StepMemory:
         self._ledger.remember(self._step, key, value, keep)
 
 
-__all__ = ["Ledger", "Overlay", "StepContext", "StepMemory", "new_id"]
+class SharedMemory:
+    """kinds.Memory for a reactor: it also reacts to sources, and to one mail many times."""
+
+    def __init__(self, ledger: Ledger, step: str) -> None:
+        self._ledger = ledger
+        self._step = step
+
+    def get(self, key: str) -> str | None:
+        return self._ledger.recall_shared(self._step, key)
+
+    def set(self, key: str, value: str, keep: float | None = None) -> None:
+        self._ledger.remember_shared(self._step, key, value, keep)
+
+
+__all__ = ["Ledger", "Overlay", "SharedMemory", "StepContext", "StepMemory", "new_id"]

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 class Flow:
-    """One pipeline and what it is made of. `worst` is the exit status so far."""
+    """One pipeline and what it is made of.
+
+    `reacting` is held while a reactor is asked; `shared` is what reactors wrote last,
+    (step, key) -> (when, value).
+    """
 
     def __init__(
         self,
@@ -47,6 +51,8 @@ class Flow:
         self.reactors: list[tuple[ReactStep, Reactor]] = [
             (step, self.make(step)) for step in pipeline.react
         ]
+        self.reacting = threading.Lock()
+        self.shared: dict[tuple[str, str], tuple[float, str]] = {}
         self._lock = threading.Lock()
         self._in_work: dict[str, int] = {}
         self.failures: list[MailflowError] = []

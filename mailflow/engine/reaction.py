@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailflow.engine.context import Ledger, StepContext
+from mailflow.engine.context import Ledger, SharedMemory, StepContext
 from mailflow.engine.flow import Flow, describe
 from mailflow.errors import LoginError
 from mailflow.verdicts import Hold, Retry
@@ -33,7 +33,9 @@ def ask(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> React
 
                 if not step.when.matches(TroubleFacts(trouble, now=ledger.now, source=source)):
                     continue
-            reaction = reactor.react(trouble, StepContext(ledger, step.name))
+            context = StepContext(ledger, step.name, memory=SharedMemory(ledger, step.name))
+            with flow.reacting:
+                reaction = reactor.react(trouble, context)
         except Exception as error:  # noqa: BLE001  # a reactor never breaks the run
             flow.log.error("a reactor failed", step=step.name, error=describe(error))
             continue

@@ -179,6 +179,8 @@ class Work:
         try:
             self._commit_plans(pending, examined, now, resumed)
         except ConflictError:
+            for result in examined:
+                result.ledger.undo()
             if len(pending) == 1:
                 self._plan(pending, resumed=resumed)
                 return

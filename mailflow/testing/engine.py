@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from mailflow.halt import Halt
 from mailflow.kinds import Processor, Reactor, Runtime, Trouble
 from mailflow.mail import Content, Envelope, Mail, Octets
-from mailflow.halt import Halt
 from mailflow.verdicts import Discard, Hold, Reaction, Reject
 
 

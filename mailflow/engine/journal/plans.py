@@ -44,12 +44,13 @@ class Copy(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """One entry of a step's memory, read or written."""
+    """One entry of a step's memory, read or written; `shared`: of no mail in particular."""
 
     step: str
     key: str
     value: str | None
     expires: float | None = None
+    shared: bool = False
 
 
 class Told(NamedTuple):
@@ -184,7 +185,10 @@ def settle_effects(tx: Transaction, pipeline: str, mail: str, effects: Effects, 
     tx.executemany(
         "INSERT OR REPLACE INTO memory (pipeline, step, key, mail, value, expires)"
         " VALUES (?, ?, ?, ?, ?, ?)",
-        [(pipeline, w.step, w.key, mail, w.value, w.expires) for w in effects.writes],
+        [
+            (pipeline, w.step, w.key, "" if w.shared else mail, w.value, w.expires)
+            for w in effects.writes
+        ],
     )
     for notice in effects.notices:
         _insert_notice(tx, pipeline, notice, now)
@@ -199,6 +203,16 @@ def recall(
         "SELECT value FROM memory WHERE pipeline = ? AND step = ? AND key = ? AND mail != ?"
         " AND (expires IS NULL OR expires > ?) ORDER BY mail DESC LIMIT 1",
         (pipeline, step, key, mail, now),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def recall_shared(tx: Transaction, pipeline: str, step: str, key: str, now: float) -> str | None:
+    """The value of a key that is of no mail in particular."""
+    row = tx.execute(
+        "SELECT value FROM memory WHERE pipeline = ? AND step = ? AND key = ? AND mail = ''"
+        " AND (expires IS NULL OR expires > ?)",
+        (pipeline, step, key, now),
     ).fetchone()
     return row[0] if row else None
 
