@@ -43,7 +43,8 @@ def secret(value: object, base: str) -> SecretValue:
         raise ValueError(f"{EXPECTED}, with one of {', '.join(SOURCES)}")
     [(source, where)] = value.items()
     if source not in SOURCES:
-        raise ValueError(f"no secret comes from {source!r}{nearest(source, SOURCES)}")
+        hint = nearest(source, SOURCES) or f"; there are {', '.join(SOURCES)}"
+        raise ValueError(f"no secret comes from {source!r}{hint}")
     return _MAKERS[source](where, base)
 
 
