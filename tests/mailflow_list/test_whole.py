@@ -1,0 +1,188 @@
+"""Lists, filters and reactors in the real program, between a hook and a server for sending."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailflow.testing.smtp import SmtpSink
+
+LISTS = """
+[[process]]
+use = "list.post"
+owner = "olga@example.org"
+
+[[process.list]]
+address = "Red <red@example.org>"
+members = "red.members"
+prefix = "[Red]"
+
+[[process.list]]
+address = "Green <green@example.org>"
+members = ["ann@example.org", "dan@example.com"]
+posting = { others = "reject" }
+
+[[distribute]]
+use = "maildir"
+path = "archive"
+folder = ".{note:list_name}"
+
+[[react]]
+use = "react.notify"
+when = 'stage is "verdict" or stage is "fetch"'
+to = "olga@example.org"
+
+[[react]]
+use = "react.bounce"
+from = "daemon@example.org"
+"""
+
+POST = """\
+From: Ann <ann@example.org>
+To: red@example.org
+Subject: hello
+Message-ID: <1@example.org>
+
+body
+"""
+
+
+class Club:
+    """A directory with a pipeline, and the servers it sends by."""
+
+    def __init__(self, directory: Path, sink: SmtpSink, toml: str = LISTS) -> None:
+        self.directory, self.sink = directory, sink
+        self.file = directory / "club.toml"
+        smtp = f'[[distribute]]\nuse = "smtp"\nhost = "{sink.host}"\nport = {sink.port}\n'
+        fetch = "" if "[[fetch]]" in toml else '[[fetch]]\nuse = "stdin"\n'
+        self.file.write_text(f"{fetch}{toml}{smtp}")
+        (directory / "red.members").write_text("ann@example.org\nbob@example.net\n")
+
+    def call(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mailflow", *words]
+        return subprocess.run(
+            command, input=given, capture_output=True, text=True, cwd=self.directory, timeout=60
+        )
+
+    def hook(self, text: str, *to: str) -> int:
+        """The exit status for a mail to these."""
+        text = text.replace("\n\n", f"\nReturn-Path: <{_author(text)}>\n\n", 1)
+        done = self.call("hook", str(self.file), *to, given=text)
+        self.call("run", str(self.file))  # sends the notices
+        return done.returncode
+
+    def queue(self) -> Any:
+        done = self.call("queue", "list", "--json", "-f", str(self.file))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def sent(self) -> list[tuple[str, tuple[str, ...], Any]]:
+        """(sender, recipients, message) of all that was sent, in order of the sender."""
+        return sorted(
+            (m.sender, tuple(sorted(m.recipients)), message_from_bytes(m.data, policy=default))
+            for m in self.sink.messages
+        )
+
+    def archived(self, folder: str) -> int:
+        return len(list((self.directory / "archive" / folder / "new").glob("*")))
+
+
+def _author(text: str) -> str:
+    return text.partition("From: ")[2].partition("\n")[0].rpartition("<")[2].rstrip(">")
+
+
+@pytest.fixture
+def sink() -> Iterator[SmtpSink]:
+    with SmtpSink() as server:
+        yield server
+
+
+@pytest.fixture
+def club(tmp_path: Path, sink: SmtpSink, home: Path) -> Club:
+    return Club(tmp_path, sink)
+
+
+def test_pml_27_a_post_to_two_lists_is_sent_and_archived_for_each(club: Club) -> None:
+    text = POST.replace("Subject", "Cc: green@example.org\nSubject")
+    assert club.hook(text, "red@example.org") == 0
+    assert club.hook(text, "green@example.org") == 0  # the mail server's second copy
+    green, red = club.sent()
+    assert red[:2] == ("red@example.org", ("ann@example.org", "bob@example.net"))
+    assert green[:2] == ("green@example.org", ("ann@example.org", "dan@example.com"))
+    assert red[2]["Subject"] == "[Red] hello"
+    assert "Return-Path" not in red[2]
+    assert (club.archived(".red"), club.archived(".green")) == (1, 1)
+    assert club.queue() == []
+
+
+def test_a_held_post_is_told_of_and_goes_out_once_when_it_is_released(club: Club) -> None:
+    assert club.hook(POST.replace("ann@", "eve@"), "red@example.org") == 0
+    ((sender, to, notice),) = club.sent()
+    assert (sender, to) == ("olga@example.org", ("olga@example.org",))
+    assert "eve@example.org is not a member of red@example.org" in notice.get_content()
+    (held,) = club.queue()
+    assert held["state"] == "held"
+    assert club.call("queue", "release", held["mail"], "-f", str(club.file)).returncode == 0
+    assert club.call("run", str(club.file)).returncode == 0
+    assert [each[0] for each in club.sent()] == ["olga@example.org", "red@example.org"]
+    assert club.queue() == []
+
+
+def test_pml_09_a_refused_author_is_told_and_the_answer_to_that_goes_nowhere(club: Club) -> None:
+    text = POST.replace("red@", "green@").replace("ann@example.org", "eve@x.org")
+    club.hook(text, "green@example.org")
+    bounce, _notice = club.sent()
+    assert bounce[:2] == ("", ("eve@x.org",))
+    assert bounce[2].get_content_type() == "multipart/report"
+    assert club.queue() == []
+    back = bounce[2].as_string().replace("To: eve@x.org", "To: green@example.org")
+    done = club.call("hook", str(club.file), "green@example.org", given=back)
+    assert done.returncode == 0
+    assert len(club.sent()) == 2
+
+
+def test_l10_a_dead_member_does_not_keep_the_post_from_the_others(club: Club) -> None:
+    club.sink.on("RCPT", "550 5.1.1 no such user", match="bob@*")
+    assert club.hook(POST, "red@example.org") == 0
+    assert [each[:2] for each in club.sent()] == [("red@example.org", ("ann@example.org",))]
+    assert club.queue() == []
+
+
+def test_l1_a_post_that_comes_back_is_dropped(club: Club) -> None:
+    club.hook(POST, "red@example.org")
+    ((_, _, post),) = club.sent()
+    assert club.hook(post.as_string(), "red@example.org") == 0
+    assert len(club.sent()) == 1
+    assert club.queue() == []
+
+
+def test_a_source_that_is_down_is_told_of_once_an_hour(tmp_path: Path, sink: SmtpSink,
+                                                       home: Path) -> None:  # fmt: skip
+    fetch = '[[fetch]]\nuse = "pop3"\nhost = "127.0.0.1"\nport = 1\ntls = "none"\nuser = "red"\n'
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    down = Club(tmp_path, sink, f'{fetch}password = {{ file = "{secret}" }}\n{LISTS}')
+    for _ in range(3):
+        assert down.call("run", "--now", str(down.file)).returncode == 75
+    down.call("run", "--now", str(down.file))
+    notices = [each for each in down.sent() if each[0] == "olga@example.org"]
+    assert len(notices) == 1
+    assert "127.0.0.1" in notices[0][2].get_content()
+
+
+def test_a_file_with_lists_that_lack_their_members_is_said_before_anything_runs(
+    club: Club,
+) -> None:
+    (club.directory / "red.members").unlink()
+    done = club.call("check", str(club.file))
+    assert done.returncode == 78
+    assert "red@example.org: members: cannot read" in done.stderr + done.stdout
