@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _ROBOTS = ("mailer-daemon", "mailerdaemon", "mail-daemon", "double-bounce")
 _VACATION = (
-    "X-Autoreply", "X-Autorespond", "X-Autoresponse", "X-Mail-Autoreply", "X-Vacation",
-    "X-Failed-Recipients",
+    "X-Autoreply", "X-AutoReply-From", "X-Auto-Reply", "X-Autorespond", "X-Autoresponse",
+    "X-Mail-Autoreply", "X-Vacation", "X-Failed-Recipients",
 )  # fmt: skip
 _PRECEDENCES = ("bulk", "junk", "auto_reply")
 _SUBJECTS = re.compile(
@@ -53,8 +53,7 @@ def answer(mail: Mail) -> str:
 def generated(mail: Mail) -> str:
     """Why a program sent this, answer or not (RFC 3834, 2), or ""."""
     header = mail.header()
-    submitted = _keyword(header, "Auto-Submitted")
-    if submitted not in ("", "no"):
+    if "Auto-Submitted" in header and _keyword(header, "Auto-Submitted") != "no":
         return "Auto-Submitted says it is automatic"
     precedence = _keyword(header, "Precedence")
     if precedence in _PRECEDENCES:

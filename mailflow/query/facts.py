@@ -205,7 +205,7 @@ def _mime(facts: MailFacts) -> tuple[str, ...]:
 
 
 def _auto_submitted(facts: MailFacts) -> bool:
-    return auto_submitted(facts.mail, facts.header)
+    return auto_submitted(facts.mail)
 
 
 def _content(facts: MailFacts) -> object:
@@ -249,57 +249,18 @@ _FINDERS: dict[str, Callable[[MailFacts], object]] = {
 }
 
 
-def auto_submitted(mail: Mail, header: Header | None = None) -> bool:
-    """Whether a program sent it, so that it must not be answered (RFC 3834, 2 and 5).
+def auto_submitted(mail: Mail) -> bool:
+    """Whether a program sent it, so that it must not be answered (RFC 3834, 2 and 5)."""
+    from mailflow.automatic import generated
 
-    One of: Auto-Submitted other than `no`; a null reverse-path, in the envelope or in
-    Return-Path; a report (DSN, MDN); Precedence bulk, junk or auto_reply; a field that
-    vacation programs add; a MAILER-DAEMON in From. Precedence `list` is none of them:
-    a human wrote what a list sends.
-    """
-    header = header or mail.header()
-    said = header.get("Auto-Submitted")
-    if said is not None and _word(said) != "no":
-        return True
-    if mail.envelope.sender == "" or _word(header.get("Return-Path") or "") == "<>":
-        return True
-    if _word(header.get("Content-Type") or "") == "multipart/report":
-        return True
-    if _word(header.get("Precedence") or "") in ("bulk", "junk", "auto_reply"):
-        return True
-    if any(name in header for name in _VACATION):
-        return True
-    authors = (spec for value in header.get_all("From") for spec in addresses(value))
-    return any(spec.lower().startswith("mailer-daemon@") for spec in authors)
-
-
-_VACATION = ("X-Autoreply", "X-Autorespond", "X-Auto-Reply", "X-Mail-Autoreply", "X-AutoReply-From")
-
-
-def _word(value: str) -> str:
-    """What stands before parameters and comments, in lower case."""
-    return re.split(r"[;(\s]", value.strip(), maxsplit=1)[0].lower()
-
-
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)')
-_COMMENT = re.compile(r"\((?:[^()\\]|\\.)*\)")
-_SPEC = r"[^\s<>()\[\]:;,@\\\"]+@(?:[^\s<>()\[\]:;,@\\\"]+|\[[^\s<>()\[\]@]+\])"
-_MAILBOX = re.compile(rf"(?:[^<>:]*:)?(?:[^<>]*<\s*({_SPEC})\s*>|\s*({_SPEC}))\s*")
+    return bool(generated(mail))
 
 
 def addresses(value: str) -> tuple[str, ...]:
-    """The addr-specs of an address field (RFC 5322, 3.4), undecoded.
+    """The addr-specs of an address field (RFC 5322, 3.4), undecoded."""
+    from mailflow.addresses import addresses
 
-    What two programs might read differently gives no address: two of them in one
-    mailbox, a quote that is not closed, text after the angle bracket.
-    """
-    bare = _QUOTED.sub(" ", value)
-    while (shorter := _COMMENT.sub(" ", bare)) != bare:
-        bare = shorter
-    if '"' in bare:
-        return ()
-    found = (_MAILBOX.fullmatch(element) for element in re.split("[,;]", bare))
-    return tuple(match[1] or match[2] for match in found if match)
+    return addresses(value).found
 
 
 def _date(value: str) -> float | None:

@@ -338,7 +338,7 @@ def test_l03_a_null_sender_is_a_program() -> None:
         ("ann@x.org, , bob@y.org,", ("ann@x.org", "bob@y.org")),
         ("ann@[192.0.2.1]", ("ann@[192.0.2.1]",)),
         ("jörg@exämple.org", ("jörg@exämple.org",)),
-        ('"john doe"@x.org', ()),
+        ('"john doe"@x.org', ('"john doe"@x.org',)),
         ("ann@x.org bob@y.org", ()),
         ("ann@x.org)bob@y.org", ()),
         ("alice@x.org]<bob@y.org>", ("bob@y.org",)),
