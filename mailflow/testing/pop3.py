@@ -279,6 +279,7 @@ class _Session:
         faults = self.faults
         ends = [at - self._sent for at in (faults.cut_at, faults.stall_at) if at is not None]
         room = min([*ends, len(data)])
+        self.server.sent += room
         if faults.trickle:
             for at in range(room):
                 time.sleep(faults.trickle)
@@ -286,7 +287,6 @@ class _Session:
         else:
             self.sock.sendall(data[:room])
         self._sent += room
-        self.server.sent += room
         if faults.cut_at == self._sent:
             raise _CutError
         if room < len(data):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import tracemalloc
 from base64 import b64encode
@@ -333,12 +335,21 @@ class TestSettling:
         assert "left before the end" in log.warnings()[0]
 
     def test_a_halt_ends_the_session_at_once(self, server, session, halt):
-        session(server, on_done="keep")
-        server.faults = Faults(stall_at=server.sent - len(b"+OK bye\r\n") - 9)
+        server.faults = Faults(keep_deleted=True)
+        session(server)
+        server.faults = Faults(
+            stall_at=server.sent - len(b"+OK deleted\r\n" * 3 + b"+OK bye\r\n") - 9
+        )
         threading.Timer(0.05, halt.set).start()
         with pytest.raises(UnavailableError, match="stopped on request"):
             session(server, timeout=60.0)
         assert server.messages("red") == POSTS
+
+
+def test_a_connection_without_tls_does_not_pay_for_it():
+    code = "import sys, mailflow_pop3.fetcher; print(sorted({'ssl', 'logging'} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 class TestOptions:

@@ -100,9 +100,9 @@ def test_pipelined_commands_are_answered_in_order(server):
 def heard(server, commands=b""):
     with socket.create_connection((server.host, server.port)) as sock:
         sock.settimeout(0.3)
-        sock.sendall(commands)
         parts = []
         try:
+            sock.sendall(commands)
             while data := sock.recv(4096):
                 parts.append(data)
         except TimeoutError:
