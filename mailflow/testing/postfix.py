@@ -96,6 +96,7 @@ virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
+{services}
 """
 
 QUEUES = (
@@ -115,7 +116,7 @@ class Postfix:
     `addresses` have mailboxes; others of their domains are refused. `port` takes mail
     for them, and with STARTTLS and a login for anybody; `submission_port` wants both,
     `smtps_port` is TLS from the first octet. `users` (name: password) start a Dovecot
-    to check them. `settings` is more of main.cf.
+    to check them. `settings` is more of main.cf, `services` of master.cf.
     """
 
     host = "127.0.0.1"
@@ -129,12 +130,14 @@ class Postfix:
         names: Sequence[str] = NAMES,
         size_limit: int = 50_000_000,
         settings: str = "",
+        services: str = "",
     ) -> None:
         self.directory = os.path.abspath(directory)
         self.addresses = tuple(addresses)
         self.users = dict(users or {})
         self.size_limit = size_limit
         self.settings = settings
+        self.services = services
         self._base = tempfile.mkdtemp(prefix="postfix-")  # a test's own is closed to its users
         os.chmod(self._base, 0o755)
         os.mkdir(os.path.join(self._base, "tls"))
@@ -283,7 +286,8 @@ class Postfix:
             settings=self.settings,
         ))  # fmt: skip
         self._write("etc/master.cf", MASTER.format(
-            port=self.port, submission_port=self.submission_port, smtps_port=self.smtps_port
+            port=self.port, submission_port=self.submission_port, smtps_port=self.smtps_port,
+            services=self.services,
         ))  # fmt: skip
 
     def _directory(self, name: str, uid: int, gid: int, mode: int) -> None:
