@@ -68,13 +68,13 @@ class Delivery:
     def commit(self, recipients: Collection[str]) -> None:
         """Commit C, right before an irrevocable act; with it, what was sent before it."""
         rows = self._sent_rows()
-        self._committed |= set(recipients)
 
         def work(tx: Transaction) -> None:
             plans.report(tx, rows, time.time())
             plans.send(tx, self.job, recipients)
 
         self.flow.journal.commit(work)
+        self._committed |= set(recipients)
 
     def report(self, report: Report) -> None:
         """Take what the distributor says of a recipient."""
@@ -84,13 +84,20 @@ class Delivery:
             )
         self.reports[report.recipient] = report
 
+    def again(self) -> None:
+        """Its group was cut; handed over once more, it may be known there already."""
+        self.ticket = self.ticket._replace(resumed=True)
+
     def close(self, error: MailflowError | None) -> None:
-        """Commit D: every recipient has a state. `error` ended the distributor's work."""
+        """Commit D: every recipient has a state. `error` ended the distributor's work;
+        where that was a stop, who has none yet stays due, as if not tried."""
         now = time.time()
         ledger = Ledger(self.flow, self.mail.id, now=now, muted=self.notice)
         silent = [to for to in self.job.recipients if to not in self.reports]
         doubtful = [to for to in silent if to in self._committed]
         unsaid = [to for to in silent if to not in self._committed]
+        if self.flow.halt.is_set() and error is not None and error.temporary:
+            unsaid = []
         if unsaid:
             error = error or PluginError(f"{self.step.use} gave no report")
             for to in unsaid:
@@ -99,11 +106,12 @@ class Delivery:
         rows += self._react(LATER, error if unsaid else None, ledger)
         rows += self._react(FAILED, None, ledger)
         rows += self._doubt(doubtful, error, ledger)
-        last = self.flow.give_back(self.mail.id)
 
         def work(tx: Transaction) -> tuple[bool, list[str]]:
             plans.report(tx, rows, now)
             plans.settle_effects(tx, self.flow.pipeline.name, self.mail.id, ledger.effects(), now)
+            # Asked in here: whoever is last must see what the others have written.
+            last = self.flow.give_back(self.mail.id)
             return plans.release(tx, self.mail.id, now) if last else (False, [])
 
         done, files = self.flow.journal.commit(work)

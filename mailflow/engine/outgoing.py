@@ -16,7 +16,12 @@ from mailflow.engine import upkeep
 from mailflow.engine.delivery import Delivery
 from mailflow.engine.flow import as_error
 from mailflow.engine.journal import Job, plans
-from mailflow.errors import LoginError, MailflowError, UnavailableError
+from mailflow.errors import (
+    BadMailError,
+    LoginError,
+    MailflowError,
+    PluginError,
+)
 
 if TYPE_CHECKING:
     from mailflow.engine.config import DistributeStep
@@ -27,6 +32,10 @@ GROUP = 100
 
 DOWN_SECONDS = 30.0
 """How long a distributor that failed twice in a row is left alone."""
+
+
+_OF_ONE_MAIL = (PluginError, BadMailError)
+"""Errors that one mail may cause: each of its group is then tried alone."""
 
 
 class Outgoing:
@@ -105,7 +114,7 @@ class Outgoing:
         with self._change:
             while not self._jobs and not self._closed:
                 self._change.wait()
-            if self._closed and (not self._jobs or self.flow.halt.is_set()):
+            if not self._jobs or self.flow.halt.is_set():
                 return []
             self._busy += 1
             return self._take()
@@ -117,8 +126,6 @@ class Outgoing:
 
     def down(self) -> MailflowError | None:
         """Why the distributor is left alone now, if it is."""
-        if self.flow.halt.is_set():
-            return UnavailableError("stopped on request")
         if self._down and time.monotonic() < self._down[0]:
             return self._down[1]
         return None
@@ -147,8 +154,13 @@ class _Hands:
         if not deliveries:
             return
         error = self.outgoing.down() or self._hand_over(deliveries)
+        alone = len(deliveries) > 1 and isinstance(error, _OF_ONE_MAIL)
         for delivery in deliveries:
-            delivery.close(error)
+            if alone and delivery.quiet:
+                delivery.again()
+                delivery.close(self.outgoing.down() or self._hand_over([delivery]))
+            else:
+                delivery.close(error)
         self._finish([delivery for delivery in deliveries if delivery.all_sent])
 
     def _open(self, job: Job) -> Delivery | None:
@@ -184,7 +196,8 @@ class _Hands:
             broken, self._distributor = self._distributor, None
             if broken is not None:
                 self._abandon(broken, error)
-            if all(delivery.quiet for delivery in deliveries):
+            quiet = all(delivery.quiet for delivery in deliveries)
+            if quiet and not isinstance(failure, _OF_ONE_MAIL):
                 self.outgoing.failed(failure)
             return failure
         self.outgoing.succeeded()

@@ -79,9 +79,14 @@ def hold_lost(flow: Flow, job: Job, error: MailflowError) -> None:
     flow.failed(error)
     ledger = Ledger(flow, job.mail, now=time.time())
     ledger.tell(job.step, "held", error.text)
-    _write(flow, job.mail, _held(job, error.text), ledger)
-    if flow.give_back(job.mail):
-        flow.journal.commit(lambda tx: plans.release(tx, job.mail, ledger.now))
+
+    def work(tx: Transaction) -> None:
+        plans.report(tx, _held(job, error.text), ledger.now)
+        plans.settle_effects(tx, flow.pipeline.name, job.mail, ledger.effects(), ledger.now)
+        if flow.give_back(job.mail):
+            plans.release(tx, job.mail, ledger.now)
+
+    flow.journal.commit(work)
 
 
 def _held(job: Job, why: str) -> list[Row]:

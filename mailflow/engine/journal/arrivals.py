@@ -88,7 +88,7 @@ def source_failed(tx: Transaction, lane: Lane, error: str, next_try: float, now:
         "INSERT INTO source (pipeline, step, source, failures, next_try, failed_at, error)"
         " VALUES (?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET"
         " failures = failures + 1, next_try = ?, failed_at = ?, error = ?",
-        (*lane, next_try, now, error, next_try, now, error),
+        (*lane, next_try, now, plain(error), next_try, now, plain(error)),
     )
 
 
@@ -252,8 +252,8 @@ def _insert(
         " open = excluded.open, working = 1",
         [
             (
-                a.mail.id, *a.lane, a.key, a.digest, a.mail.envelope.sender,
-                "\n".join(a.mail.envelope.recipients), pack(a.mail.notes),
+                a.mail.id, *a.lane, a.key, a.digest, reverse_path(a.mail),
+                joined(a.mail.envelope.recipients), pack(a.mail.notes),
                 a.mail.content.size, a.at, state, owner, opened,
             )
             for a in arrivals
@@ -269,13 +269,33 @@ def _see(tx: Transaction, arrivals: Iterable[Arrival]) -> None:
     )
 
 
+def plain(text: str) -> str:
+    """Text as SQLite takes it: octets that are no text (surrogates) become escapes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def reverse_path(mail: Mail) -> str | None:
+    """The reverse-path as SQLite takes it."""
+    found = mail.envelope.sender
+    return None if found is None else plain(found)
+
+
+def joined(recipients: Iterable[str]) -> str:
+    """Recipients as one text, a line each, whatever is in them."""
+    return "\n".join([plain(to).replace("\n", "\\n") for to in recipients])
+
+
 def pack(notes: Mapping[str, str]) -> str:
     """Notes as one text; "" for none."""
     if not notes:
         return ""
     import json
 
-    return json.dumps(dict(notes), ensure_ascii=False)
+    return json.dumps(dict(notes))
 
 
 def unpack(text: str) -> dict[str, str]:

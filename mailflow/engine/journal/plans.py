@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.engine.journal import bodies
-from mailflow.engine.journal.arrivals import envelope, pack, unpack
+from mailflow.engine.journal.arrivals import envelope, joined, pack, plain, reverse_path, unpack
 from mailflow.errors import MailflowError
 from mailflow.mail import Mail, Spliced
 
@@ -165,9 +165,9 @@ def put_copy(tx: Transaction, copy: Copy, head: bytes | None, body: int, offset:
         "INSERT OR REPLACE INTO copy (mail, copy, state, sender, recipients, notes, head, body,"
         " offset, step, reason, due, attempt) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (
-            mail.id, copy.number, copy.state, mail.envelope.sender,
-            "\n".join(mail.envelope.recipients), pack(mail.notes), head, body, offset,
-            copy.step, copy.reason, copy.due, copy.attempt,
+            mail.id, copy.number, copy.state, reverse_path(mail),
+            joined(mail.envelope.recipients), pack(mail.notes), head, body, offset,
+            copy.step, plain(copy.reason), copy.due, copy.attempt,
         ),
     )  # fmt: skip
 
@@ -218,7 +218,10 @@ def recall_shared(tx: Transaction, pipeline: str, step: str, key: str, now: floa
 
 
 def tell(tx: Transaction, story: Iterable[Told]) -> None:
-    tx.executemany("INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, ?, ?, ?)", story)
+    tx.executemany(
+        "INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, ?, ?, ?)",
+        [(each.mail, each.at, each.step, each.what, plain(each.text)) for each in story],
+    )
 
 
 def _insert_notice(tx: Transaction, pipeline: str, notice: Notice, now: float) -> None:
@@ -227,8 +230,8 @@ def _insert_notice(tx: Transaction, pipeline: str, notice: Notice, now: float) -
         "INSERT INTO mail (id, pipeline, step, source, key, sender, recipients, notes, size,"
         " arrived, state, notice) VALUES (?, ?, ?, '', '', ?, ?, ?, ?, ?, 'planned', 1)",
         (
-            mail.id, pipeline, notice.step, mail.envelope.sender,
-            "\n".join(mail.envelope.recipients), pack(mail.notes), mail.content.size, now,
+            mail.id, pipeline, notice.step, reverse_path(mail),
+            joined(mail.envelope.recipients), pack(mail.notes), mail.content.size, now,
         ),
     )  # fmt: skip
     with mail.content.open() as reader:
@@ -371,8 +374,8 @@ def report(tx: Transaction, rows: Iterable[Row], now: float) -> None:
         "UPDATE delivery SET state = ?, due = ?, attempt = ?, doubt = ?, code = ?, text = ?,"
         " remote = ?, at = ? WHERE mail = ? AND copy = ? AND step = ? AND recipient = ?",
         [
-            (r.state, r.due, r.attempt, r.doubt, r.code, r.text, r.remote, now,
-             r.mail, r.copy, r.step, r.recipient)
+            (r.state, r.due, r.attempt, r.doubt, plain(r.code), plain(r.text), plain(r.remote),
+             now, r.mail, r.copy, r.step, r.recipient)
             for r in rows
         ],
     )  # fmt: skip
