@@ -51,7 +51,11 @@ class Runtime(NamedTuple):
 
 
 class Component(Protocol):
-    """What every kind has in common."""
+    """What every kind has in common.
+
+    A component that needs more than the base install names the modules in
+    `requires: tuple[str, ...]` and, in `extra: str`, what pip calls them.
+    """
 
     options: ClassVar[type[Options]]
 
@@ -92,7 +96,9 @@ class Fetcher(Component, Protocol):
     `source` is the account, as named in the file; it outlives a change of host or
     port. `mark` is, after a complete listing, where the next one may start. A fetcher
     with the class attribute `pushed = True` is handed mail, by `mailflow hook` alone:
-    its keys are digests, and an equal message is another mail.
+    its keys are digests, and an equal message is another mail. One whose items bear a
+    uid, a folder or flags names those fields of the query language in the class attribute
+    `knows`, a tuple such as ("uid", "seen").
     Raising from any call ends the session: UnavailableError, LoginError, PeerError.
     """
 

@@ -109,7 +109,7 @@ class _Reader:
         steps = {table: self._steps(table) for table in ENGINE}
         self._check_accounts()
         for table in ("fetch", "distribute"):
-            if table not in data:
+            if data.get(table, []) == []:
                 self._fault((), f"there is no [[{table}]]; a pipeline needs one or more")
         journal = self._journal(options)
         if self._faults:
@@ -122,7 +122,7 @@ class _Reader:
             history=options.history,
             linger=options.linger,
             **{table: tuple(made) for table, made in steps.items()},
-            warnings=tuple(self._source.located(self._warnings)),
+            warnings=tuple(self._source.located(list(dict.fromkeys(self._warnings)))),
         )
 
     def _fault(self, path: tuple[str | int, ...], text: str, detail: str = "") -> None:
@@ -222,12 +222,12 @@ class _Reader:
         joined = self._join_account(path, table, declared)
         theirs = self._converted(path, joined, declared, own=table)
         self._check_queries(path, component, {**mine, **theirs})
-        self._check_secrets(path, theirs)
+        self._check_secrets(path, theirs, table)
         if len(self._faults) > before:
             return None
         options = component.options(theirs)
         for key, text in self._cross_faults(options, path):
-            self._fault((*path, key), text)
+            self._fault((*self._place(path, table, key), key), text)
         own = options_class(mine)
         words = {key: getattr(own, key) for key in engine if key in step_class._fields}
         words["name"] = own.name or own.use
@@ -274,10 +274,16 @@ class _Reader:
                 text = f"its plugin failed: {type(error).__name__}: {error}"
                 found, faults = {}, [Fault((name,), text)]
             values.update(found)
-            lent = own is not None and name in table and name not in own
-            at = ("account", str(table["account"])) if lent else path
+            at = self._place(path, own or table, name) if name in table else path
             self._faults += [f._replace(path=(*at, *f.path)) for f in faults]
         return values
+
+    def _place(
+        self, path: tuple[str | int, ...], own: Mapping[str, object], key: str
+    ) -> tuple[str | int, ...]:
+        """The table that an option stands in: what is not in `own` is its account's."""
+        lent = key not in own and key in self._accounts.get(str(own.get("account")), {})
+        return ("account", str(own["account"])) if lent else path
 
     def _unknown(
         self,
@@ -319,17 +325,20 @@ class _Reader:
                 for text in unknowable(value, path[0], component, self._names):
                     self._fault((*path, key), text)
 
-    def _check_secrets(self, path: tuple[str, int], values: Mapping[str, object]) -> None:
+    def _check_secrets(
+        self, path: tuple[str, int], values: Mapping[str, object], own: Mapping[str, object]
+    ) -> None:
         for key, value in values.items():
             if not isinstance(value, SecretValue):
                 continue
+            place = (*self._place(path, own, key), key)
             if value.literal:
-                self._literal((*path, key))
+                self._literal(place)
             elif self._thorough:
                 try:
                     value.check()
                 except ConfigError as error:
-                    self._fault((*path, key), str(error))
+                    self._fault(place, str(error))
 
     def _literal(self, path: tuple[str | int, ...]) -> None:
         """A secret in the file itself: a fault where others can read it."""

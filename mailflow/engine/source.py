@@ -31,8 +31,10 @@ class FileFault(NamedTuple):
     detail: str = ""
 
     def __str__(self) -> str:
+        from mailflow.log import clean
+
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return ": ".join(part for part in (place, self.path, self.text) if part)
+        return clean(": ".join(part for part in (place, self.path, self.text) if part))
 
 
 class ConfigFaults(ConfigError):  # noqa: N818  # several faults, one error

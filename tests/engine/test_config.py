@@ -379,6 +379,7 @@ class TestFaults:
                 ['1: fetch[1]: `use` is missing: The component: "plugin" or "plugin.component".'],
             ),
             ("", ["1: there is no [[fetch]]; a pipeline needs one or more"]),
+            ("fetch = []", ["1: there is no [[fetch]]; a pipeline needs one or more"]),
         ],
     )
     def test_a_table_of_the_wrong_form_is_told(
@@ -409,6 +410,25 @@ class TestFaults:
         assert faults(text) == [
             '15: account.a.host: expected a string that is not empty; found ""',
             "16: account.a.loftt: unknown key; did you mean `loft`?",
+        ]
+
+    def test_c01_a_secret_of_an_account_is_told_there_and_once(
+        self, faults: Callable[..., list[str]]
+    ) -> None:
+        steps = "[[distribute]]\nuse = 'pigeon'\naccount = 'a'\n"
+        account = "[account.a]\nhost = 'x'\npassword = { env = 'NOWHERE_SET' }\n"
+        [fault] = faults(SMALL + steps + steps + "name = 'b'\n" + account, thorough=True)
+        assert fault.startswith("16: account.a.password: environment variable NOWHERE_SET")
+
+    def test_g08_a_fault_is_one_line_whatever_the_file_holds(
+        self, faults: Callable[..., list[str]]
+    ) -> None:
+        assert faults('"a\\nb\\u001b" = 1\n' + SMALL.replace('"stdin"', '"x\\u202ey"')) == [
+            (
+                "1: a\\nb\\x1b: unknown table; there are"
+                " pipeline, fetch, process, distribute, react, account"
+            ),
+            "4: fetch[1].use: there is no plugin `x\\u202ey`; is it installed here?",
         ]
 
     def test_a_component_cannot_take_a_key_of_the_engine(
