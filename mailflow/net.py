@@ -75,7 +75,7 @@ class Wire:
         self.slowest = SLOWEST
         self.grace = 0.0
         self.halt = halt
-        self._grace_ends: float | None = None
+        self._halted_at: float | None = None
         self._sock = sock
         self._out = bytearray()
         self._ready = b""
@@ -308,9 +308,9 @@ class Wire:
         """Seconds that a wait may still go on. Raises UnavailableError once there are none."""
         if not self.halt.is_set():
             return float("inf")
-        if self._grace_ends is None:
-            self._grace_ends = time.monotonic() + self.grace
-        left = self._grace_ends - time.monotonic()
+        if self._halted_at is None:
+            self._halted_at = time.monotonic()
+        left = self._halted_at + self.grace - time.monotonic()
         if left <= 0:
             raise UnavailableError("stopped on request")
         return left

@@ -167,7 +167,7 @@ class SmtpDistributor:
             except UnavailableError:
                 self._drop()
                 yield from self._refusals(session, transaction, waiting)
-                if transaction.denied or not (fresh or transaction.answered):
+                if transaction.denied or not fresh:
                     return  # servers close idle connections at will: that is no failure
                 raise
             yield from self._refusals(session, transaction, waiting)
@@ -237,8 +237,6 @@ class SmtpDistributor:
         except (UnavailableError, PeerError) as error:
             text = f"{error.text} (the answer to a whole mail is missing)"
             raise type(error)(text, **error.fields) from None
-        if reply.code == 421:
-            self._drop()
         yield from self._reports(accepted, reply)
 
     def _reports(self, recipients: Sequence[str], reply: Reply) -> Iterator[Report]:
@@ -252,12 +250,9 @@ class SmtpDistributor:
     def _cancel(self, session: Session) -> None:
         """End the data that a server asked for though nobody is to get it (RFC 2920, 3.1)."""
         try:
-            (reply,) = session.finish(self._options.message_timeout)
+            session.finish(self._options.message_timeout)
         except (UnavailableError, PeerError) as error:
-            self._runtime.log.debug("transaction cancelled", host=session.peer, reason=str(error))
-            self._drop()
-            return
-        if reply.positive or reply.code == 421:
+            self._runtime.log.debug("connection dropped", host=session.peer, reason=str(error))
             self._drop()
 
     def _note_mended(self, mail: Mail, count: int) -> None:

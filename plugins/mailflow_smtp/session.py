@@ -60,6 +60,8 @@ class Session:
         self.recipients_max: int | None = None
         self._reader = ReplyReader(wire.peer)
         self._stale = False
+        self._over = False
+        self._slowest = wire.slowest
 
     @classmethod
     def open(
@@ -143,12 +145,11 @@ class Session:
         if self._reader.pending:
             raise PeerError(f"{self.peer} sent octets in clear behind its answer to STARTTLS")
         self.wire.start_tls(tls, name)
-        self.extensions = Extensions()
 
     def alive(self) -> bool:
         """Whether an idle connection can still be used: nothing was said, nobody left."""
         try:
-            return self.wire.poll() is None and not self._reader.pending
+            return not (self._over or self._reader.pending) and self.wire.poll() is None
         except MailflowError:
             return False
 
@@ -192,6 +193,7 @@ class Session:
         A Reply is the server's verdict before it knew all (never a positive one): it
         will not take the mail, and the connection is of no use.
         """
+        self.wire.slowest = self._slowest
         try:
             for piece in pieces:
                 self.wire.write(piece)
@@ -228,6 +230,7 @@ class Session:
             if not (reply.positive or reply.temporary or reply.permanent):
                 raise PeerError(f"{self.peer} answered {reply} to the end of the data")
         self._stale = not all(reply.positive for reply in found)
+        self._over = any(reply.code == 421 for reply in found)
         return found
 
     def reply(self) -> Reply:
@@ -239,6 +242,7 @@ class Session:
 
     def _next_reply(self, timeout: float) -> Reply:
         """Whole within `timeout`, however slowly it trickles."""
+        self.wire.slowest = 0.0  # an answer may be short and late
         deadline = time.monotonic() + timeout
         while (reply := self._reader.next()) is None:
             left = deadline - time.monotonic()

@@ -6,6 +6,7 @@ dot was sent and not answered.
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from mailflow import BadMailError, LoginError, PeerError, RefusedError, UnavailableError
+from mailflow.mail import CHUNK
 from mailflow.testing.smtp import CUT, EXTENSIONS, RESET, STALL, SmtpSink
 
 ANN, BOB, CAT = "ann@example.org", "bob@example.org", "cat@example.org"
@@ -92,6 +94,7 @@ def test_d09_a_mail_after_a_refused_one_goes_on_the_same_connection(sink, distri
         assert send(smtp, ANN).outcome(ANN) == ("failed", "5.7.1")
         assert send(smtp, ANN).outcome(ANN) == ("sent", "2.0.0")
     assert len(sink.connections) == 1
+    assert sink.commands.count("RSET") == 4
     assert sink.violations == []
 
 
@@ -102,19 +105,54 @@ def test_d09_a_refusal_that_ends_the_connection_counts(sink, distributor, send):
     assert result.error is None
 
 
-@pytest.mark.parametrize(("reply", "outcome"), [("552 5.3.4 too big", "failed"),
-                                                ("421 4.3.2 bye", "later")])  # fmt: skip
-@pytest.mark.parametrize("then", [CUT, 0.2], ids=["cut", "read on"])
+class Paused:
+    """Content in two pieces; who sends it waits for `settled` to return between them."""
+
+    size = 2 * CHUNK
+
+    def __init__(self, settled):
+        self.settled = settled
+        self.opened = 0
+
+    def open(self):
+        self.opened += 1
+        sending = self.opened > 1  # the first reader only looks for 8-bit octets
+        content = self
+
+        class Reader(io.BytesIO):
+            def read(self, size=-1):
+                if sending and self.tell() == CHUNK:
+                    content.settled()
+                return super().read(size)
+
+        return Reader(b"0123456789abcde\n" * (self.size // 16))
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [("552 5.3.4 too big", ("failed", "5.3.4")), ("421 4.3.2 bye", ("later", "4.3.2"))],
+)
 def test_d09_a_refusal_in_the_midst_of_the_content_counts(
-    sink, distributor, send, reply, outcome, then
+    sink, distributor, send, mail, reply, outcome
 ):
-    sink.on("BODY", reply, then, times=1)
+    sink.on("BODY", reply, CUT)
+    result = send(distributor(sink), ANN, post=mail()._replace(content=Paused(sink.settle)))
+    assert (result.outcome(ANN), result.error, result.commits) == (outcome, None, [])
+
+
+@pytest.mark.parametrize("code", ["552 5.3.4", "421 4.3.2"])
+def test_d09_a_refusal_of_which_the_server_reads_on_counts(sink, distributor, send, code):
+    sink.on("BODY", f"{code} no", 0.2, times=1)
     result = send(distributor(sink), ANN, data=LARGE)
-    assert result.commits == []
+    assert (result.outcome(ANN)[1], result.error, result.commits) == (code[4:], None, [])
     assert sink.messages == []
-    # What a server said before it cut the link may be lost with it: that is no answer then.
-    assert result.outcome(ANN) in ((outcome, reply[4:9]), None)
-    assert (result.error is None) == (result.outcome(ANN) is not None)
+
+
+def test_d11_a_connection_lost_right_before_the_dot_leaves_no_doubt(sink, distributor, send, mail):
+    sink.on("BODY", CUT)
+    result = send(distributor(sink), ANN, post=mail()._replace(content=Paused(sink.settle)))
+    assert isinstance(result.error, UnavailableError)
+    assert (result.reports, result.commits) == ([], [])
 
 
 def test_an_answer_before_the_mail_was_whole_is_not_believed(sink, distributor, send):
@@ -185,11 +223,12 @@ def test_d11_a_421_is_temporary_wherever_it_comes(sink, distributor, send, verb,
 
 
 def test_d11_a_421_to_the_dot_is_an_answer(sink, distributor, send):
-    sink.on(".", "421 4.3.2 shutting down", CUT, times=1)
+    sink.on(".", "421 4.3.2 shutting down", times=1)
     smtp = distributor(sink)
     result = send(smtp, ANN)
     assert (result.outcome(ANN), result.error) == (("later", "4.3.2"), None)
     assert send(smtp, BOB).outcome(BOB) == ("sent", "2.0.0")
+    assert len(sink.connections) == 2
 
 
 def test_d10_what_was_refused_before_the_connection_broke_stays_refused(sink, distributor, send):
@@ -281,6 +320,17 @@ def test_d12_the_answer_to_the_dot_is_waited_for_when_the_engine_stops(
     sink.on(".", 0.4, "250 2.0.0 at last")
     result = send(distributor(sink), ANN, commit=lambda _: threading.Timer(0.1, halt.set).start())
     assert (result.outcome(ANN), result.error) == (("sent", "2.0.0"), None)
+
+
+def test_no_other_wait_is_longer_for_it(sink, distributor, send, halt):
+    sink.on(".", 0.4, "250 2.0.0 at last")
+    sink.on("MAIL", STALL, after=1)
+    smtp = distributor(sink, recipients_max=1)
+    began = time.monotonic()
+    result = send(smtp, ANN, BOB, commit=lambda _: halt.set())
+    assert result.outcome(ANN) == ("sent", "2.0.0")
+    assert isinstance(result.error, UnavailableError)
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("verb", ["CONNECT", "MAIL", "DATA"])
@@ -410,8 +460,6 @@ def test_d15_no_server_however_careless_sees_a_second_mail(distributor, send, ve
 
 @pytest.mark.parametrize("vector", VECTORS, ids=repr)
 def test_d15_nor_where_the_vector_lies_across_two_pieces(distributor, send, vector):
-    from mailflow.mail import CHUNK
-
     with SmtpSink(lenient=LENIENT) as sink:
         smtp = distributor(sink)
         for shift in range(len(vector) + 1):

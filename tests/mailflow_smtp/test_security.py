@@ -116,6 +116,7 @@ def test_f21_octets_injected_behind_starttls_are_never_believed(
     smtp = distributor(secure, tls="starttls", ca_file=authority.ca_file, **LOGIN)
     result = send(smtp, ANN)
     assert isinstance(result.error, PeerError)
+    assert "sent octets in clear behind" in result.error.text
     no_secret_was_said(result, secure, log)
 
 
