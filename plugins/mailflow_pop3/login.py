@@ -37,6 +37,22 @@ def log_in(
     `pipelining` is "auto" (as CAPA says), "always" (without asking first) or "never".
     Raises LoginError, UnavailableError (InUseError, a log-in delay), PeerError.
     """
+    try:
+        return _log_in(session, credentials, ways, pipelining, follow)
+    except MailflowError as error:
+        masked = credentials.mask(error.text)
+        if masked == error.text:
+            raise
+        raise type(error)(masked) from None  # the server has repeated the secret
+
+
+def _log_in(
+    session: Session,
+    credentials: Credentials,
+    ways: Sequence[str],
+    pipelining: str,
+    follow: Sequence[Command],
+) -> list[Reply]:
     session.streaming = pipelining == "always"
     if not session.streaming:
         session.ask_capabilities()
@@ -148,7 +164,7 @@ def _whole(session: Session) -> Reply:
 
 
 def _refused(session: Session, credentials: Credentials, reply: Reply) -> MailflowError:
-    said = credentials.mask(reply.text) or "no reason given"
+    said = reply.text or "no reason given"
     if not reply.code and _LOCKED.search(said):
         return InUseError(f"{session.peer} has the mailbox of {credentials.user} in use: {said}")
     text = f"{session.peer} refuses the login of {credentials.user}: {said}"

@@ -11,13 +11,14 @@ from base64 import b64encode
 
 import pytest
 
+import mailflow_pop3
 from mailflow.errors import BadMailError, GoneError, UnavailableError
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.mail import OctetFile, Octets, read
 from mailflow.testing.pop3 import CAPABILITIES, Faults, Pop3Server
 from mailflow.verdicts import Fate
 from mailflow_pop3 import wire
-from mailflow_pop3.fetcher import Pop3Options
+from mailflow_pop3.fetcher import Pop3Fetcher, Pop3Options
 
 from .conftest import SECRET
 
@@ -344,6 +345,13 @@ class TestSettling:
         with pytest.raises(UnavailableError, match="stopped on request"):
             session(server, timeout=60.0)
         assert server.messages("red") == POSTS
+
+
+def test_the_plugin_registers_the_fetcher():
+    registered = []
+    register = type("Register", (), {"fetcher": lambda self, kind: registered.append(kind)})
+    mailflow_pop3.mailflow_register(register())
+    assert registered == [Pop3Fetcher]
 
 
 def test_a_connection_without_tls_does_not_pay_for_it():

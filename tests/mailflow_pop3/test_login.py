@@ -168,13 +168,22 @@ class TestRefusals:
         with pytest.raises(LoginError, match="refuses the login of red: no"):
             session(server, auth=("plain", "user"))
 
-    def test_c02_a_server_that_repeats_the_password_is_masked(self, server, session):
-        server.faults = Faults(
-            answers={"PASS": lambda line: b"-ERR unknown: %s\r\n" % line.encode()}
-        )
-        with pytest.raises(LoginError) as caught:
-            session(server, auth=("user",))
-        assert SECRET not in str(caught.value) + repr(caught.value.fields)
+    @pytest.mark.parametrize("pipelining", ["auto", "always", "never"])
+    @pytest.mark.parametrize("status", ["-ERR", "-ERR [SYS/TEMP]", "+NO"])
+    @pytest.mark.parametrize("way", ["user", "plain", "login"])
+    def test_c02_a_server_that_repeats_the_password_is_masked(
+        self, server, session, status, way, pipelining
+    ):
+        whole = b64encode(f"\0red\0{SECRET}".encode()).decode()
+        encoded = b64encode(SECRET.encode()).decode()
+        said = {"user": SECRET, "plain": whole, "login": encoded}[way]
+        answer = f"{status} unknown: {said}\r\n".encode()
+        server.faults = Faults(answers={"PASS" if way == "user" else "AUTH": answer})
+        with pytest.raises((LoginError, UnavailableError, PeerError)) as caught:
+            session(server, auth=(way,), pipelining=pipelining)
+        shown = str(caught.value) + repr(caught.value.fields)
+        assert "***" in shown
+        assert not any(secret in shown for secret in (SECRET, whole, encoded))
 
     @pytest.mark.parametrize("bad", ["a\r\nDELE 1", "a\nb", "a\0b"])
     def test_d18_a_password_with_a_line_end_is_never_sent(self, server, session, bad):
