@@ -55,11 +55,16 @@ class Trial:
         self.file.write_text(self.text)
         found = self._complaints("check", self.file)
         self.file.write_text(self.org.rewrite(self.text))
-        for step in self.data["fetch"]:
+        for step in self._steps("fetch"):
             found += self._fetched(step)
-        for step in self.data["distribute"]:
+        for step in self._steps("distribute"):
             found += self._arrived(step)
         return found
+
+    def _steps(self, kind: str) -> list[dict[str, Any]]:
+        """The steps of a kind, each with what its account says."""
+        accounts = self.data.get("account", {})
+        return [{**accounts.get(step.get("account"), {}), **step} for step in self.data[kind]]
 
     @property
     def _addresses(self) -> list[str]:
