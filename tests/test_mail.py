@@ -308,6 +308,7 @@ def test_d18_a_name_that_is_none_is_refused(name: str) -> None:
 @example("a  b " * 40)
 @example("word: " * 30)
 @example("x" * 200 + " y")
+@example("a" * 75 + " " * 100)
 def test_a_value_comes_back_however_it_was_folded(value: str) -> None:
     header = Header()
     header.set("X-Long-Name-Of-A-Field", value)

@@ -256,6 +256,9 @@ def test_one_of_several_authors_is_enough(step: Make) -> None:
         "<ann@example.org> <eve@x.org>",
         "ann@example.org)eve@x.org",
         "eve@x.org\nFrom: ann@example.org",
+        "ann@example.org\nFrom: eve@x.org",
+        "Lee, Ann <ann@example.org>",
+        "Team: ann@example.org, eve@x.org;",
         "=?utf-8?q?ann=40example=2Eorg?=",
         "",
     ],
@@ -314,8 +317,9 @@ def test_l5_where_dmarc_counts_sender_and_second_authors_do_not(step: Make) -> N
     passed = "Authentication-Results: mx.example.org; dmarc=pass\n"
     eve = POST.replace("Ann <ann@example.org>", "eve@x.org")
     assert isinstance(step(VERIFIED).one(f"{passed}Sender: ann@example.org\n{eve}"), Hold)
-    two = POST.replace("Ann <ann@", "eve@x.org, Ann <ann@")
-    assert isinstance(step(VERIFIED).one(passed + two), Hold)
+    for authors in ("eve@x.org, ann@example.org", "ann@example.org, eve@x.org"):
+        two = POST.replace("Ann <ann@example.org>", authors)
+        assert isinstance(step(VERIFIED).one(passed + two), Hold)
 
 
 # Loops
@@ -463,10 +467,10 @@ def test_a_post_about_it_is_a_post(step: Make, subject: str) -> None:
 
 def test_a_post_over_the_size_limit_is_held_or_rejected(step: Make) -> None:
     text = POST + "x" * 2000
-    assert isinstance(step(RED).one(text), Mail)
-    held = step(RED + 'max_size = "1k"').one(text)
-    assert isinstance(held, Hold)
-    assert "1024" in held.reason
+    size = mail(text).content.size
+    assert isinstance(step(f"{RED}max_size = {size}").one(text), Mail)
+    held = step(f"{RED}max_size = {size - 1}").one(text)
+    assert held == Hold(f"it has {size} octets, more than the {size - 1} this list takes")
     assert isinstance(step(RED + 'max_size = "1k"\noversize = "reject"').one(text), Reject)
     assert isinstance(step(RED + 'max_size = "1k"').one(text, approved=True), Mail)
 
