@@ -173,7 +173,9 @@ class List:
             left_out |= {same(author) for author in draft.authors}
         header = draft.mail.header()
         self._dress.put_on(header)
-        to = tuple(each for each in people.addresses if same(each) not in left_out)
+        to = people.addresses
+        if left_out & people.known:
+            to = tuple(each for each in to if same(each) not in left_out)
         return (
             draft.mail.with_header(header)
             .replace(envelope=Envelope(self._bounces, to))
