@@ -282,7 +282,10 @@ class _Visit:
         known = self.known.get(item.key)
         if known is None:
             return True
-        return known.state == "passed" and known.why not in ("start", self._where_hash())
+        if known.state != "passed" or known.why == "start":
+            return False
+        where = self.step.where  # a refusal that time or a flag may undo is looked at again
+        return known.why != where.hash or not where.final
 
     def _where_hash(self) -> str:
         return self.step.where.hash

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from mailflow.query.tree import ALWAYS, And, Node, Or, joined, negated, show, steady, tests
+from mailflow.query.tree import ALWAYS, And, Node, Or, final, joined, negated, show, tests
 from mailflow.query.tree import reach as _reach
 
 if TYPE_CHECKING:
@@ -41,19 +41,29 @@ def __getattr__(name: str) -> object:
 
 
 class Query:
-    """An expression. Immutable; two that print alike are equal.
+    """An expression, of text or of a tree. Immutable; two that print alike are equal.
 
-    `text` is as it was written, `str()` its one normal form.
+    `text` is as it was written, `str()` its one normal form. Raises QueryError, a
+    ValueError that knows the column.
     """
 
     __slots__ = ("text", "tree")
 
+    tree: Node
+    text: str
+
     always: ClassVar[Query]
     """Matches everything: a `where` that was not given."""
 
-    def __init__(self, tree: Node, text: str = "") -> None:
-        self.tree = tree
-        self.text = text or show(tree)
+    def __init__(self, expression: str | Node) -> None:
+        if isinstance(expression, str):
+            from mailflow.query.grammar import parse_tree
+
+            self.tree = parse_tree(expression)
+            self.text = expression
+        else:
+            self.tree = expression
+            self.text = show(expression)
 
     def decide(self, facts: Facts) -> bool | None:
         """True or False, or None where it hangs on what `facts` do not know (yet)."""
@@ -78,9 +88,9 @@ class Query:
         return _reach(self.tree)
 
     @property
-    def steady(self) -> bool:
-        """Whether a message always gets the same answer: flags and the clock play no part."""
-        return steady(self.tree)
+    def final(self) -> bool:
+        """Whether a message that does not match now never will: no flag, no span to wait for."""
+        return final(self.tree)
 
     @property
     def hash(self) -> str:
@@ -117,7 +127,5 @@ Query.always = Query(ALWAYS)
 
 
 def parse(text: str) -> Query:
-    """The Query that `text` says. Raises QueryError, a ValueError that knows the column."""
-    from mailflow.query.grammar import parse_tree
-
-    return Query(parse_tree(text), text)
+    """The Query that `text` says. Raises QueryError."""
+    return Query(text)

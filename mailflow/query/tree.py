@@ -134,14 +134,23 @@ def reach(tree: Node) -> str:
     return max(found, key=_REACHES.index, default="listing")
 
 
-def steady(tree: Node) -> bool:
-    """Whether nothing in it changes with time: no flag, no folder, no span before now."""
-    return not any(
-        test.field in LISTING_ONLY
-        or test.field == "age"
-        or (test.field == "created" and "-" not in str(test.value))
-        for test in tests(tree)
-    )
+def final(tree: Node, wanted: bool = False) -> bool:
+    """Whether a message that does not match now never will, the message being the same.
+
+    Time makes `since 30d` false and `older than 3d` true, never the other way round; a
+    flag may change either way. `wanted` is the answer asked about, False for "refused".
+    """
+    if isinstance(tree, Not):
+        return final(tree.term, not wanted)
+    if not isinstance(tree, Test):
+        return all(final(term, wanted) for term in tree.terms)
+    if tree.field in LISTING_ONLY:
+        return False
+    if tree.field == "age":
+        return (tree.verb in ("<", "<=")) is not wanted
+    if tree.field == "created" and "-" not in str(tree.value):
+        return tree.verb != "is" and (tree.verb in (">", ">=")) is not wanted
+    return True
 
 
 def tests(tree: Node) -> list[Test]:

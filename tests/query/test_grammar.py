@@ -189,12 +189,28 @@ def test_the_query_knows_its_fields_and_how_far_it_reaches() -> None:
     assert Query.always.reach == "listing"
 
 
-def test_a_query_is_steady_unless_flags_or_the_clock_play_a_part() -> None:
-    assert parse('size < 3 and subject is "x" or before 2026-01-01').steady
-    assert not parse("since 3d").steady
-    assert not parse("on today").steady
-    assert not parse("older than 3d").steady
-    assert not parse("size < 3 or seen").steady
+@pytest.mark.parametrize(
+    ("text", "final"),
+    [
+        ('size < 3 and subject is "x" or before 2026-01-01', True),
+        ("since 3d", True),
+        ("since today", True),
+        ("newer than 3d", True),
+        ("not older than 3d", True),
+        ("not before 3d", True),
+        ("older than 3d", False),
+        ("before 3d", False),
+        ("before today", False),
+        ("on yesterday", False),
+        ("not since 3d", False),
+        ("not newer than 3d", False),
+        ('subject is "x" and (size < 3 or older than 3d)', False),
+        ("size < 3 or seen", False),
+        ("size < 3 and not seen", False),
+    ],
+)
+def test_a_refusal_is_final_unless_a_flag_or_time_may_change_it(text: str, final: bool) -> None:
+    assert parse(text).final is final
 
 
 def test_the_hash_is_of_the_meaning_and_not_of_the_spelling() -> None:

@@ -114,6 +114,15 @@ def test_what_the_listing_decides_the_mail_does_not_change(
     assert head is None or head == late
 
 
+@given(trees, mails, st.floats(0, 1e9))
+def test_what_is_refused_for_good_is_refused_later_too(
+    tree: Node, mail: Mail, later: float
+) -> None:
+    query = Query(tree)
+    if query.final and query.decide(MailFacts(mail, now=NOW)) is False:
+        assert query.decide(MailFacts(mail, now=NOW + later)) is False
+
+
 @given(trees, items, mails)
 def test_an_answer_and_its_opposite_exclude_each_other(tree: Node, item: Item, mail: Mail) -> None:
     facts = MailFacts(mail, item, now=NOW)
