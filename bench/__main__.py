@@ -69,6 +69,7 @@ def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="mailflow-bench-", dir=base) as name, Launcher() as it:
         directory = Path(name)
         directory.chmod(0o711)  # some peers refuse to be root and run as nobody
+        machine.spread(directory)
         about = machine.describe(directory)
         print("; ".join(f"{key} {value}" for key, value in about.items()))
         script = options.mailflow or install.mailflow(directory / "mailflow")

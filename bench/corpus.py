@@ -14,7 +14,6 @@ _TEXT = (
     "The quick brown fox jumps over the lazy dog, and nobody knows why it does that.\n",
     "Well, what is this supposed to be? A message of the usual length, it seems.\n",
     "> quoted from an earlier message, as people do and other people complain about\n",
-    ".hidden lines begin with a dot, which is doubled on the wire and single here\n",
     "Gr\u00fc\u00dfe aus K\u00f6ln, \u00e0 bient\u00f4t, hasta ma\u00f1ana \u2014 text of 8 bits\n",
     "\n",
 )
@@ -30,7 +29,8 @@ def messages(count: int, *, size: int = 20_000, seed: int = 1) -> Iterator[bytes
         pool = blob if number % 3 == 0 else text
         start = pool.index("\n", source.randrange(len(pool) // 4)) + 1
         body = pool[start : start + most - 600]
-        yield (_header(number, source) + body.rstrip("\n") + "\n").encode()
+        dots = ".a line that begins with a dot, which is doubled on the wire\n" * (number % 3)
+        yield (_header(number, source) + dots + body.rstrip("\n") + "\n").encode()
 
 
 def _header(number: int, source: random.Random) -> str:

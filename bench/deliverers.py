@@ -74,7 +74,7 @@ def fdm() -> Contender | None:
         inbox = maildir(directory)
         config = secret(
             directory / "fdm.conf",
-            f'set no-received\nset lock-file "{directory}/lock"\naccount "x" stdin\n'
+            f'set no-received\nset lock-file ""\naccount "x" stdin\n'
             f'action "m" maildir "{inbox}"\nmatch all action "m"\n',
         )
         argv = [program, "-q", "-f", str(config), "fetch"]

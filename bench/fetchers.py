@@ -46,7 +46,7 @@ def output_of(*argv: str) -> str:
 
 
 def version_in(text: str) -> str:
-    found = re.search(r"\d+\.\d+[\w.]*", text)
+    found = re.search(r"\d+(\.\w+)+|\d{8}[\w.]*", text)
     return found.group() if found else "?"
 
 

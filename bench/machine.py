@@ -6,9 +6,12 @@ the machine or its owner.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import platform
 import re
+import struct
 from pathlib import Path
 
 from bench.fetchers import output_of, version_in
@@ -24,6 +27,25 @@ def file_system(directory: Path) -> str:
         if inside and len(mount) >= len(best):
             best, kind = mount, found
     return kind
+
+
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_TOPDIR = 0x80086601, 0x40086602, 0x00020000
+
+
+def spread(directory: Path) -> None:
+    """Let ext4 put each directory in here into a block group of its own (chattr +T).
+
+    It takes no inode that was deleted in the last minutes, and looks at each of them for
+    every file that is made: where somebody deleted thousands nearby, a new file costs ten
+    times what it costs elsewhere. Other file systems need nothing of the kind.
+    """
+    file = os.open(directory, os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        flags = fcntl.ioctl(file, FS_IOC_GETFLAGS, struct.pack("l", 0))
+        fcntl.ioctl(
+            file, FS_IOC_SETFLAGS, struct.pack("l", struct.unpack("l", flags)[0] | FS_TOPDIR)
+        )
+    os.close(file)
 
 
 def describe(directory: Path) -> dict[str, str]:
