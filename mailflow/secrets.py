@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -120,10 +121,12 @@ def _command(where: object, base: str) -> SecretValue:
         raise ValueError(expected)
     argv = tuple(words)
     found: list[str] = []
+    lock = threading.Lock()
 
     def reveal() -> str:
-        if not found:  # asked once a run: it may prompt, or unlock an agent
-            found.append(_first_line(_run(argv, base), f"command {argv[0]}"))
+        with lock:
+            if not found:  # run once by one thread: it may prompt, or unlock an agent
+                found.append(_first_line(_run(argv, base), f"command {argv[0]}"))
         return found[0]
 
     def check() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,12 @@ class TestACommand:
     def test_is_run_once(self, tmp_path: Path) -> None:
         found = secret({"command": ["sh", "-c", "echo x >> runs; wc -l < runs"]}, str(tmp_path))
         assert [found.reveal(), found.reveal()] == ["1", "1"]
+
+    def test_is_run_once_for_many_threads(self, tmp_path: Path) -> None:
+        program = "echo x >> runs; sleep 0.2; wc -l < runs"
+        found = secret({"command": ["sh", "-c", program]}, str(tmp_path))
+        with ThreadPoolExecutor(4) as pool:
+            assert [*pool.map(lambda _: found.reveal(), range(4))] == ["1"] * 4
 
     def test_that_is_not_there_is_told_by_a_check(self) -> None:
         found = secret({"command": ["no-such-program"]}, ".")
