@@ -71,13 +71,13 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = [  # noqa: PLE0604
-    "BadMailError", "Bounce", "ConfigError", "Content", "Context", "Discard", "Distributor",
-    "Envelope", "FAILED", "Fate", "Fetched", "Fetcher", "GoneError", "Header", "Hold",
-    "InUseError", "Item", "JournalError", "LATER", "LoginError", "Mail", "MailflowError", "Missed",
-    "OctetFile", "Octets", "Options", "PeerError", "PluginError", "Processor", "Query", "Reactor",
-    "RefusedError", "Reject", "Report", "Retry", "Runtime", "SENT", "Stop", "Ticket", "Trouble",
-    "UnavailableError", "hookimpl",
+__all__ = [
+    "FAILED", "LATER", "SENT", "BadMailError", "Bounce", "ConfigError", "Content", "Context",
+    "Discard", "Distributor", "Envelope", "Fate", "Fetched", "Fetcher", "GoneError", "Header",
+    "Hold", "InUseError", "Item", "JournalError", "LoginError", "Mail", "MailflowError",
+    "Missed", "OctetFile", "Octets", "Options", "PeerError", "PluginError", "Processor",
+    "Query", "Reactor", "RefusedError", "Reject", "Report", "Retry", "Runtime", "Stop",
+    "Ticket", "Trouble", "UnavailableError", "hookimpl",
 ]  # fmt: skip
 
 
