@@ -128,6 +128,7 @@ class Pop3Fetcher:
             context=None if protection == "none" else tls_context(options.ca_file),
             name=options.tls_name or options.host,
             implicit=protection == "implicit",
+            early=options.pipelining == "auto",
         )
         try:
             follow = (Command("UIDL"), Command("LIST"))

@@ -6,6 +6,7 @@ the server pipelines, else one command for each answer.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ class Session:
         self.streaming = False
         self.capabilities: dict[str, tuple[str, ...]] = {}
         self.timestamp: bytes | None = None
+        self.greeted = False
+        self._asked = False
         self._client = Client(wire.peer)
         self._queue: deque[Command] = deque()
 
@@ -67,18 +70,32 @@ class Session:
         context: ssl.SSLContext | None,
         name: str,
         implicit: bool,
+        early: bool = False,
     ) -> Session:
         """Connect, and protect the connection as `context` and `implicit` say.
 
-        `name` is what the certificate must be for. Raises LoginError where TLS is
-        refused or not to be had: nothing secret was said then.
+        `name` is what the certificate must be for. `early`: CAPA is asked before the
+        greeting is here, which saves a round trip; a server that leaves because of that
+        is asked again in turn. Raises LoginError where TLS is refused or not to be had:
+        nothing secret was said then.
         """
+        early = early and (implicit or not context)
+        began = time.monotonic()
         wire = Wire.connect(host, port, timeout=timeout, halt=halt)
         try:
             if context and implicit:
                 wire.start_tls(context, name)
             session = cls(wire)
-            session._greet()
+            try:
+                session._greet(early=early)
+            except UnavailableError:
+                if not early or session.greeted or time.monotonic() - began >= timeout:
+                    raise
+                wire.close()
+                return cls.open(
+                    host, port, timeout=timeout, halt=halt, context=context, name=name,
+                    implicit=implicit,
+                )  # fmt: skip
             if context and not implicit:
                 session._start_tls(context, name)
         except BaseException:
@@ -119,6 +136,9 @@ class Session:
     def request(self, command: Command) -> Reply:
         """Send one command whose answer is short, and wait for it. Nothing else is due."""
         self.queue(command)
+        return self._answer(command)
+
+    def _answer(self, command: Command) -> Reply:
         event = self.next()
         if not isinstance(event, Reply):
             raise PeerError(f"{self.peer} answers {command!r} with too much")
@@ -136,7 +156,11 @@ class Session:
 
     def ask_capabilities(self) -> None:
         """CAPA; a server that does not know it has no capabilities (RFC 2449, 5)."""
-        self.learn(self.request(Command("CAPA")))
+        if self._asked:
+            self._asked = False
+            self.learn(self._answer(Command("CAPA")))
+        else:
+            self.learn(self.request(Command("CAPA")))
 
     def learn(self, reply: Reply) -> None:
         """Take over an answer to CAPA."""
@@ -153,11 +177,15 @@ class Session:
         while queue and self.wire.unsent < AHEAD:
             self.wire.write(self._client.send(queue.popleft()))
 
-    def _greet(self) -> None:
+    def _greet(self, *, early: bool) -> None:
+        if early:
+            self._asked = True
+            self.wire.write(self._client.send(Command("CAPA")))
         while (event := self._client.next_event()) is None:
             self._client.receive(self.wire.read())
         if not isinstance(event, Greeting):
             raise PeerError(f"{self.peer} does not greet as a POP3 server")
+        self.greeted = True
         if not event.ok:
             raise refusal(f"{self.peer} turns us away: {event.text}", event.code, UnavailableError)
         self.timestamp = event.timestamp

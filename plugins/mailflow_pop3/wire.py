@@ -162,8 +162,9 @@ class Client:
         return len(self._buffer) - self._at
 
     def send(self, command: Command) -> bytes:
-        """The octets to write."""
-        if self.state in (State.GREETING, State.CLOSED):
+        """The octets to write. Before the greeting only CAPA, which changes nothing."""
+        early = self.state is State.GREETING and command.keyword != "CAPA"
+        if early or self.state is State.CLOSED:
             raise ValueError(f"{command!r} cannot be sent in state {self.state.value}")
         self._due.append(command)
         return command.octets

@@ -112,6 +112,7 @@ class Script:
     def __init__(self, path, steps):
         self.host = str(path)
         self.failure = None
+        self.leaves_first = False
         self._sock = socket.socket(socket.AF_UNIX)
         self._sock.bind(self.host)
         self._sock.listen()
@@ -132,6 +133,10 @@ class Script:
     def _run(self):
         try:
             sock, _ = self._sock.accept()
+            if self.leaves_first:
+                sock.recv(100)
+                sock.close()
+                sock, _ = self._sock.accept()
         except OSError:
             return
         with sock:

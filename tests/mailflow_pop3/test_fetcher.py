@@ -35,16 +35,26 @@ def server():
 
 
 class TestFlights:
-    def test_streaming_takes_four_flights_however_many_messages(self, script, session):
+    def test_streaming_takes_three_flights_however_many_messages(self, script, session):
         steps = [
-            (b"", b"+OK\r\n"),
-            (b"CAPA\r\n", CAPA),
+            (b"CAPA\r\n", b"+OK\r\n" + CAPA),  # it is asked before the greeting
             (LOGIN + b"UIDL\r\nLIST\r\n", b"+OK\r\n" + LISTS),
             (b"RETR 1\r\nRETR 2\r\n", b"+OK\r\na\r\n.\r\n+OK\r\nb\r\n.\r\n"),
             (b"DELE 1\r\nDELE 2\r\nQUIT\r\n", b"+OK\r\n+OK\r\n+OK\r\n"),
         ]
         with script(*steps) as server:
             assert session(server) == {"a": b"a\r\n", "b": b"b\r\n"}
+
+    def test_a_server_that_leaves_when_spoken_to_early_is_asked_in_turn(self, script, session):
+        steps = [
+            (b"", b"+OK\r\n"),
+            (b"CAPA\r\n", CAPA),
+            (LOGIN + b"UIDL\r\nLIST\r\n", b"+OK\r\n+OK\r\n.\r\n+OK\r\n.\r\n"),
+            (b"QUIT\r\n", b""),
+        ]
+        with script(*steps) as server:
+            server.leaves_first = True
+            assert session(server) == {}
 
     def test_dele_joins_the_stream_between_arrivals(self, script, session):
         steps = [

@@ -157,7 +157,7 @@ class TestRefusals:
         server.faults = Faults(answers={"": answer + b"\r\n"})
         with pytest.raises(error, match=r"127\.0\.0\.1:\d+ (turns us away|sent neither)"):
             session(server)
-        assert server.commands == []
+        assert server.commands in ([], ["CAPA"])  # and no name, no password
 
     def test_a_server_that_leaves_after_a_refusal_is_not_asked_again(self, server, session):
         server.faults = Faults(answers={"AUTH": b"-ERR no\r\n"}, cut_before=["UIDL"])

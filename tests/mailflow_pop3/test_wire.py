@@ -143,10 +143,17 @@ class TestFeeding:
             ("QUIT", True, "bye", "", None),
         ]
 
-    def test_no_command_is_sent_before_the_greeting_or_after_the_end(self):
+    def test_no_command_but_capa_is_sent_before_the_greeting(self):
         client = Client()
         with pytest.raises(ValueError, match="cannot be sent in state greeting"):
-            client.send(Command("CAPA"))
+            client.send(Command("USER", "red"))
+        client.send(Command("CAPA"))
+        client.receive(GREETING + b"+OK\r\nTOP\r\n.\r\n")
+        assert isinstance(client.next_event(), Greeting)
+        assert client.next_event().body == b"TOP\r\n"
+
+    def test_no_command_is_sent_after_the_end(self):
+        client = Client()
         client.receive(GREETING)
         client.next_event()
         client.receive(b"")
