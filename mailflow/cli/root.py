@@ -75,9 +75,10 @@ def main() -> None:
 
 
 def complain(error: MailflowError) -> int:
-    """Say what is wrong on stderr, a line each; gives the exit status."""
+    """Say what is wrong on stderr, a line each, with what points at it; gives the exit
+    status."""
     from mailflow.log import clean, mask
 
-    for line in error.text.splitlines():
+    for line in getattr(error, "detailed", error.text).splitlines():
         click.echo(f"mailflow: {mask(clean(line))}", err=True)
     return error.exit_code
