@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.engine.journal import Effects, Notice, Remembered, Told, plans
+from mailflow.engine.journal.arrivals import plain
+from mailflow.errors import PluginError
 from mailflow.mail import Content, Envelope, Mail
 
 if TYPE_CHECKING:
@@ -41,8 +43,20 @@ Overlay = dict[tuple[str, str], tuple[str, str]]
 """(step, key) -> (mail, value): what mails of one group remember before their commit."""
 
 
+class Mark(NamedTuple):
+    """How far a ledger was written when a step began."""
+
+    writes: int
+    notices: int
+    story: int
+
+
 class Ledger:
-    """The effects of one mail's handling. `now` is the same throughout."""
+    """The effects of one mail's handling. `now` is the same throughout.
+
+    What it writes for a mail is seen by other mails of its group once it is published,
+    and by itself never.
+    """
 
     def __init__(
         self,
@@ -62,19 +76,50 @@ class Ledger:
         self._writes: list[Remembered] = []
         self._notices: list[Notice] = []
         self._story: list[Told] = []
+        self._events: list[tuple[str, dict[str, object]]] = []
 
     def effects(self) -> Effects:
         return Effects(self._reads, self._writes, self._notices, self._story)
 
     @property
     def lasting(self) -> bool:
-        """Whether anything but a story was read or left."""
-        return bool(self._reads or self._writes or self._notices)
+        """Whether anything was read or left."""
+        return bool(self._reads or self._writes or self._notices or self._story)
+
+    def mark(self) -> Mark:
+        return Mark(len(self._writes), len(self._notices), len(self._story))
+
+    def undo(self, mark: Mark | None = None) -> None:
+        """Take back what was written since `mark`, or all: it will not be committed."""
+        kept = mark or Mark(0, 0, 0)
+        for each in self._writes[kept.writes :]:
+            if each.shared:
+                self.flow.shared.pop((each.step, each.key), None)
+        del self._writes[kept.writes :]
+        del self._notices[kept.notices :]
+        del self._story[kept.story :]
+
+    def publish(self, overlay: Overlay) -> None:
+        """Show the other mails of a group what this one will have left."""
+        for each in self._writes:
+            if not each.shared and each.value is not None:
+                overlay[each.step, each.key] = (self.mail, each.value)
 
     def tell(self, step: str, what: str, text: str = "") -> None:
-        self._story.append(Told(self.mail, self.now, step, what, text))
+        if self.mail:
+            self._story.append(Told(self.mail, self.now, step, what, text))
+
+    def happened(self, event: str, **facts: object) -> None:
+        """What listeners are told once it is durable."""
+        self._events.append((event, facts))
+
+    def announce(self) -> None:
+        """The commit is done: tell the listeners."""
+        for event, facts in self._events:
+            self.flow.event(event, mail=self.mail, **facts)
 
     def recall(self, step: str, key: str) -> str | None:
+        key = plain(key)
         pending = self._overlay.get((step, key))
         if pending is not None and pending[0] != self.mail:
             value: str | None = pending[1]
@@ -87,12 +132,12 @@ class Ledger:
 
     def remember(self, step: str, key: str, value: str, keep: float | None) -> None:
         expires = None if keep is None else self.now + keep
-        self._writes.append(Remembered(step, key, value, expires))
-        self._overlay[step, key] = (self.mail, value)
+        self._writes.append(Remembered(step, plain(key), plain(value), expires))
 
     def recall_shared(self, step: str, key: str) -> str | None:
         """As `recall`, but one for all mails; nothing depends on its being true at the
         commit, and what this process wrote just now counts before its commit."""
+        key = plain(key)
         fresh = self.flow.shared.get((step, key))
         if fresh is not None and abs(self.now - fresh[0]) < UNCOMMITTED:
             return fresh[1]
@@ -102,15 +147,10 @@ class Ledger:
         )
 
     def remember_shared(self, step: str, key: str, value: str, keep: float | None) -> None:
+        key, value = plain(key), plain(value)
         expires = None if keep is None else self.now + keep
         self._writes.append(Remembered(step, key, value, expires, shared=True))
         self.flow.shared[step, key] = (self.now, value)
-
-    def undo(self) -> None:
-        """This ledger is not committed: what reactors wrote in it was not written."""
-        for each in self._writes:
-            if each.shared:
-                self.flow.shared.pop((each.step, each.key), None)
 
     def notify(self, step: str, mail: Mail, via: str | None) -> None:
         """Queue a notice; troubles of a notice make no notice."""
@@ -118,6 +158,10 @@ class Ledger:
             return
         target = self.flow.sender(via)
         to = mail.envelope.recipients if target.component.per_recipient else ("",)
+        if not to:
+            raise PluginError(f"step {step} sends a notice to nobody")
+        if mail.id == self.mail or any(mail.id == other.mail.id for other in self._notices):
+            mail = mail._replace(id=new_id())  # a mail at hand, sent on as it is
         self._notices.append(Notice(mail, tuple((target.name, each) for each in to), step))
         self.tell(step, "notice", f"{mail.id} to {', '.join(mail.envelope.recipients)}")
 

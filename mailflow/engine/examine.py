@@ -17,6 +17,7 @@ from mailflow.mail import Mail
 from mailflow.verdicts import Bounce, Discard, Hold, Reject, Retry, Stop
 
 if TYPE_CHECKING:
+    from mailflow.engine.config import ProcessStep
     from mailflow.engine.flow import Flow
     from mailflow.kinds import Processor
     from mailflow.query import MailFacts
@@ -92,28 +93,38 @@ class _Examination:
                 for mail in current
                 for after in self._step(step, processor, mail, approved, attempt)
             ]
-        if waiting:
-            self.flow.log.warning(
-                "the step that held a mail is gone; it goes to the distributors",
-                step=self.subject.start, mail=self.subject.mail.id,
-            )  # fmt: skip
+        if waiting and not self.subject.approved:
+            self._gone()
+            current = []
         for mail in current:
             self._route(mail)
         return Examined(self.copies, self.ledger, self.refused, self.stop)
 
+    def _gone(self) -> None:
+        """The step that this mail waits at is not in the file any more."""
+        step, mail = self.subject.start, self.subject.mail
+        why = (
+            f"process step {step!r} is gone from {self.flow.pipeline.path};"
+            " released, it goes to the distributors as it is"
+        )
+        self.flow.log.warning("held", mail=mail.id, step=step, reason=why)
+        self.ledger.tell(step, "held", why)
+        self._hold(mail, step, why, self.subject.attempt)
+
     def _step(
-        self, step: object, processor: Processor, mail: Mail, approved: bool, attempt: int
+        self, step: ProcessStep, processor: Processor, mail: Mail, approved: bool, attempt: int
     ) -> list[Mail]:
-        name: str = step.name  # type: ignore[attr-defined]
-        when = step.when  # type: ignore[attr-defined]
+        name, when = step.name, step.when
+        mark = self.ledger.mark()
         try:
             if when is not None and not when.matches(self._facts(mail)):
                 return [mail]
             context = StepContext(self.ledger, name, approved=approved)
-            verdicts = list(processor.process(mail, context))
+            verdicts = [_checked(each, step) for each in processor.process(mail, context)]
             if not verdicts:
-                raise PluginError(f"{step.use} yields nothing; a verdict is due")  # type: ignore[attr-defined]
+                raise PluginError(f"{step.use} yields nothing; a verdict is due")
         except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+            self.ledger.undo(mark)
             self._trouble(as_error(error, f"step {name}"), "process", name, mail, attempt)
             return []
         onward = []
@@ -133,9 +144,7 @@ class _Examination:
         word = type(verdict).__name__.lower()
         self.ledger.tell(step, word, verdict.reason)
         self.flow.log.info(word, step=step, mail=mail.id, reason=verdict.reason)
-        self.flow.event(
-            "mail.verdict", step=step, mail=mail.id, verdict=word, reason=verdict.reason
-        )
+        self.ledger.happened("mail.verdict", step=step, verdict=word, reason=verdict.reason)
         if isinstance(verdict, Discard):
             return
         kind = RefusedError if isinstance(verdict, Reject) else BadMailError
@@ -170,15 +179,19 @@ class _Examination:
                 step, "bounced" if isinstance(answer, Bounce) else "dropped", answer.reason
             )
             return
-        state, due = "held", 0.0
         if isinstance(answer, Retry):
-            state, due = "waiting", self.ledger.now + answer.after
+            due = self.ledger.now + answer.after
         elif isinstance(answer, Stop):
-            state, due, self.stop = "waiting", self.ledger.now, True
-        elif isinstance(answer, Hold):
-            reason = answer.reason or reason
-            self.flow.event("mail.held", step=step, mail=mail.id, reason=reason)
-        self._add(mail, state=state, step=step, reason=reason, due=due, attempt=attempt)
+            due, self.stop = self.ledger.now, True
+        else:
+            given = answer.reason if isinstance(answer, Hold) else ""
+            self._hold(mail, step, given or reason, attempt)
+            return
+        self._add(mail, state="waiting", step=step, reason=reason, due=due, attempt=attempt)
+
+    def _hold(self, mail: Mail, step: str, reason: str, attempt: int) -> None:
+        self.ledger.happened("mail.held", step=step, reason=reason)
+        self._add(mail, state="held", step=step, reason=reason, attempt=attempt)
 
     def _route(self, mail: Mail) -> None:
         deliveries: list[tuple[str, str]] = []
@@ -188,18 +201,27 @@ class _Examination:
                 if step.when is not None and not step.when.matches(self._facts(mail)):
                     continue
             except Exception as error:  # noqa: BLE001  # a query over hostile mail
-                self._trouble(as_error(error, f"when of {step.name}"), "process", ROUTE, mail, 0)
+                self._lost(as_error(error, f"when of {step.name}"), "process", mail)
                 return
             chosen = True
+            odd = next((to for to in mail.envelope.recipients if not _is_writable(to)), None)
+            if step.component.per_recipient and odd is not None:
+                self._lost(BadMailError(f"{odd!a} can be no recipient"), "process", mail)
+                return
             to = mail.envelope.recipients if step.component.per_recipient else ("",)
             deliveries += [(step.name, each) for each in to]
         if not chosen:
             lost = BadMailError("no [[distribute]] step takes this mail: no `when` holds")
-            self._trouble(lost, "unrouted", ROUTE, mail, self.subject.attempt)
+            self._lost(lost, "unrouted", mail)
             return
         if not deliveries:
             self.ledger.tell("", "nobody", "there is nobody to send it to")
         self._add(mail, deliveries=tuple(deliveries))
+
+    def _lost(self, error: MailflowError, stage: str, mail: Mail) -> None:
+        """A trouble behind all steps, on the way out."""
+        again = self.subject.start == ROUTE
+        self._trouble(error, stage, ROUTE, mail, self.subject.attempt if again else 0)
 
     def _add(
         self, mail: Mail, *, state: str = "planned", deliveries: tuple[tuple[str, str], ...] = (),
@@ -210,3 +232,20 @@ class _Examination:
 
     def _age(self) -> float:
         return max(0.0, self.ledger.now - self.subject.arrived)
+
+
+def _checked(verdict: object, step: ProcessStep) -> Mail | Discard | Reject | Hold:
+    """What a processor may yield. Raises PluginError for anything else."""
+    if isinstance(verdict, Mail):
+        if not all(isinstance(note, str) for pair in verdict.notes.items() for note in pair):
+            raise PluginError(f"{step.use} yields a mail with notes that are not text")
+        return verdict
+    if isinstance(verdict, Discard | Reject | Hold) and isinstance(verdict.reason, str):
+        return verdict
+    kind = type(verdict).__name__
+    raise PluginError(f"{step.use} yields {kind}, which is no mail and no verdict")
+
+
+def _is_writable(recipient: str) -> bool:
+    """No control characters, nothing that is no text, not empty."""
+    return bool(recipient) and recipient.isprintable()

@@ -131,7 +131,32 @@ def why_common_way(pipeline: Pipeline) -> str:
     for each in pipeline.distribute:
         if not each.component.repeatable:
             return f"distribute.{each.name} cannot be repeated without a second copy"
+        if each.component.per_recipient:
+            return f"distribute.{each.name} answers for each recipient"
     return ""
+
+
+def end(flow: Flow, step: str, distributor: Any, error: Exception | None) -> None:
+    """End a distributor's session; what it raises then changes no report."""
+    try:
+        if error is None:
+            distributor.__exit__(None, None, None)
+        else:
+            distributor.__exit__(type(error), error, error.__traceback__)
+    except Exception as again:  # noqa: BLE001  # all reports are in already
+        say = flow.log.warning if error is None else flow.log.debug
+        say("a session did not end in order", step=step, error=describe(again))
+
+
+def finish(flow: Flow, step: str, distributor: Any, keys: list[str]) -> None:
+    """Tell a distributor that wants to know which tickets are final."""
+    tell = getattr(distributor, "finish", None)
+    if tell is None or not keys:
+        return
+    try:
+        tell(keys)
+    except Exception as error:  # noqa: BLE001  # it tidies, no more
+        flow.log.warning("not tidied up", step=step, error=describe(error))
 
 
 def describe(error: BaseException) -> str:
@@ -148,4 +173,8 @@ def as_error(error: BaseException, doing: str) -> MailflowError:
         from mailflow.errors import from_os
 
         return from_os(error, doing)
+    if isinstance(error, MemoryError):
+        from mailflow.errors import UnavailableError
+
+        return UnavailableError(f"{doing}: out of memory")
     return PluginError(f"{doing}: {describe(error)}")

@@ -161,15 +161,17 @@ class _Hook:
 
     def _refuse(self, mail: str) -> None:
         """A Reject that no reactor took over is the MTA's to bounce: nothing is kept."""
-        reason = next(r.refused.reason for r in self.work.refused if r.refused)
+        from mailflow.engine.journal import queue
 
         def work(tx: Transaction) -> list[str]:
-            files = plans.end(tx, mail, time.time())
+            now = time.time()
+            queue.drop(tx, mail, now)
+            files = plans.end(tx, mail, now)
             arrivals.close(tx, mail)
             return files
 
         bodies.remove(self.journal, self.journal.commit(work))
-        raise RefusedError(reason)
+        raise RefusedError(self.work.refused[0].reason)
 
     def _send(self, jobs: Sequence[Job]) -> None:
         self._jobs += jobs

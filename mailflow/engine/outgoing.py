@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailflow.engine import upkeep
 from mailflow.engine.delivery import Delivery
-from mailflow.engine.flow import as_error
+from mailflow.engine.flow import as_error, end, finish
 from mailflow.engine.journal import Job, plans
 from mailflow.errors import (
     BadMailError,
@@ -161,7 +161,8 @@ class _Hands:
                 delivery.close(self.outgoing.down() or self._hand_over([delivery]))
             else:
                 delivery.close(error)
-        self._finish([delivery for delivery in deliveries if delivery.all_sent])
+        keys = [delivery.ticket.key for delivery in deliveries if delivery.all_sent]
+        finish(self.flow, self.step.name, self._distributor, keys)
 
     def _open(self, job: Job) -> Delivery | None:
         """The job with its mail; one whose octets are gone is held, the others go on."""
@@ -174,16 +175,12 @@ class _Hands:
 
     def leave(self) -> None:
         """End the distributor's session, in order."""
+        self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
         distributor, self._distributor = self._distributor, None
-        if distributor is None:
-            return
-        try:
-            distributor.__exit__(None, None, None)
-        except Exception as error:  # noqa: BLE001  # all reports are in already
-            self.flow.log.warning(
-                "a session did not end in order", step=self.step.name,
-                error=as_error(error, self.step.use).text,
-            )  # fmt: skip
+        if distributor is not None:
+            end(self.flow, self.step.name, distributor, error)
 
     def _hand_over(self, deliveries: list[Delivery]) -> MailflowError | None:
         try:
@@ -193,21 +190,13 @@ class _Hands:
             self._distribute(deliveries)
         except Exception as error:  # noqa: BLE001  # a distributor may raise anything
             failure = as_error(error, self.step.use)
-            broken, self._distributor = self._distributor, None
-            if broken is not None:
-                self._abandon(broken, error)
+            self._end(error)
             quiet = all(delivery.quiet for delivery in deliveries)
             if quiet and not isinstance(failure, _OF_ONE_MAIL):
                 self.outgoing.failed(failure)
             return failure
         self.outgoing.succeeded()
         return None
-
-    def _abandon(self, distributor: Any, error: Exception) -> None:
-        try:
-            distributor.__exit__(type(error), error, error.__traceback__)
-        except Exception as again:  # noqa: BLE001  # the first error is what counts
-            self.flow.log.debug("and again", step=self.step.name, error=str(again))
 
     def _distribute(self, deliveries: list[Delivery]) -> None:
         if hasattr(self._distributor, "distribute_many"):
@@ -219,8 +208,3 @@ class _Hands:
         for delivery in deliveries:
             for report in self._distributor.distribute(delivery.mail, delivery.ticket):
                 delivery.report(report)
-
-    def _finish(self, deliveries: list[Delivery]) -> None:
-        finish = getattr(self._distributor, "finish", None)
-        if finish is not None:
-            finish([delivery.ticket.key for delivery in deliveries])

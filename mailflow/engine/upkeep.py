@@ -61,9 +61,19 @@ def hold_orphans(flow: Flow) -> None:
 
 def hold_crashed(flow: Flow, mail: str) -> None:
     """A mail that was in work in three crashes is held: it would cause the fourth."""
-    why = f"in work in {plans.CRASHES} crashes; release it once the cause is mended"
+    _hold(flow, mail, f"in work in {plans.CRASHES} crashes; release it once the cause is mended")
+
+
+def hold_mail(flow: Flow, mail: str, error: MailflowError) -> None:
+    """A mail that cannot be handled is held, all of it that is not final."""
+    flow.failed(error)
+    _hold(flow, mail, error.text)
+
+
+def _hold(flow: Flow, mail: str, why: str) -> None:
     ledger = Ledger(flow, mail, now=time.time())
     ledger.tell("", "held", why)
+    ledger.happened("mail.held", reason=why)
     flow.log.error("held", mail=mail, reason=why)
 
     def work(tx: Transaction) -> None:
@@ -71,6 +81,7 @@ def hold_crashed(flow: Flow, mail: str) -> None:
         plans.settle_effects(tx, flow.pipeline.name, mail, ledger.effects(), ledger.now)
 
     flow.journal.commit(work)
+    ledger.announce()
 
 
 def hold_lost(flow: Flow, job: Job, error: MailflowError) -> None:

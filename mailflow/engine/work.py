@@ -6,16 +6,14 @@ makes it ours, or after every destination has it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mailflow.engine import upkeep
 from mailflow.engine.delivery import ticket_key
 from mailflow.engine.examine import Examined, Subject, examine
-from mailflow.engine.flow import as_error
+from mailflow.engine.flow import as_error, end, finish
 from mailflow.engine.journal import (
     Arrival,
     ConflictError,
@@ -26,9 +24,8 @@ from mailflow.engine.journal import (
     bodies,
     plans,
 )
-from mailflow.errors import MailflowError
+from mailflow.errors import BadMailError, MailflowError
 from mailflow.kinds import Ticket
-from mailflow.mail import OctetFile
 from mailflow.verdicts import SENT, Fate
 
 if TYPE_CHECKING:
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
     from mailflow.engine.flow import Flow
     from mailflow.engine.journal.database import Transaction
     from mailflow.mail import Content
+    from mailflow.verdicts import Reject
 
 
 class Origin(Protocol):
@@ -51,11 +49,17 @@ class Arrived(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """An accepted mail that is to be planned, or a copy of one that waited."""
+    """An accepted mail that is to be planned, or a copy of one that waited.
+
+    `examined` is what came of it where that is known already; `resumed`, that an earlier
+    attempt may have delivered some of it.
+    """
 
     subject: Subject
     original: tuple[int, Content]
     parked: int | None = None
+    examined: Examined | None = None
+    resumed: bool = True
 
 
 class Work:
@@ -71,88 +75,102 @@ class Work:
         self.flow = flow
         self.send = send
         self.opened = opened
-        self.refused: list[Examined] = []
+        self.refused: list[Reject] = []
         self._distributors: dict[str, Any] = {}
+        self._unanswered: dict[str, Arrived] = {}
 
     def take(self, group: Sequence[Arrived]) -> None:
-        """Make a group of arrivals ours, answer their origins, and plan them."""
+        """Make a group of arrivals ours, answer their origins, and plan them.
+
+        Whatever happens, every origin has its answer: it waits for it.
+        """
+        self._unanswered = {each.arrival.mail.id: each for each in group}
+        try:
+            self._take_all(group)
+        except BaseException as error:
+            self._refuse(list(self._unanswered.values()), as_error(error, "the run ended"))
+            raise
+
+    def _take_all(self, group: Sequence[Arrived]) -> None:
         suspects = [each for each in group if each.arrival.crashes]
         for alone in suspects:
             if alone.arrival.crashes >= plans.CRASHES:
-                self._accept([alone], crashed=True)
+                self._accept([(alone, None)], crashed=True)
             else:
                 self._take([alone])
         self._take([each for each in group if not each.arrival.crashes])
 
-    def _take(self, rest: list[Arrived]) -> None:
-        if rest and self.flow.deliver_first:
-            rest = self._deliver_first(rest)
-        if rest:
-            self._accept(rest)
+    def _take(self, group: list[Arrived]) -> None:
+        """Those that need no decision are delivered at once, the others journalled first."""
+        if not group:
+            return
+        if self.flow.deliver_first:
+            self._deliver_first(group)
+        else:
+            self._accept([(each, None) for each in group])
 
     def resume(self, waiting: Iterable[Waiting]) -> None:
         """Plan what was accepted before, or waited; `flow.take` was told of each."""
-        pending = []
         for each in waiting:
-            loaded = plans.load(self.flow.journal, each.mail, each.copy)
+            try:
+                loaded = plans.load(self.flow.journal, each.mail, each.copy)
+            except MailflowError as error:
+                self._hold(each.mail, error)
+                continue
             base = getattr(loaded.mail.content, "base", loaded.mail.content)
             number = 0 if each.copy is None else self._next_copy(each.mail)
             subject = Subject(
                 loaded.mail, loaded.arrived, each.step, number, each.attempt, each.approved,
                 loaded.notice, loaded.step,
             )  # fmt: skip
-            pending.append(Pending(subject, (loaded.body, base), each.copy))
-        for one in pending:
-            self._plan([one])
+            self._plan([Pending(subject, (loaded.body, base), each.copy)])
 
     def leave(self) -> None:
         """End the sessions of the distributors that were used here."""
-        distributors, self._distributors = self._distributors, {}
-        for name, distributor in distributors.items():
-            try:
-                distributor.__exit__(None, None, None)
-            except Exception as error:  # noqa: BLE001  # all reports are in already
-                self.flow.log.warning("a session did not end in order", step=name, error=str(error))
+        for name in list(self._distributors):
+            self._abandon(name, None)
+
+    def _abandon(self, name: str, error: Exception | None) -> None:
+        distributor = self._distributors.pop(name, None)
+        if distributor is not None:
+            end(self.flow, name, distributor, error)
 
     def _next_copy(self, mail: str) -> int:
         return self.flow.journal.read(lambda tx: plans.next_copy(tx, mail))
 
     def _accept(
-        self, group: list[Arrived], *, intended: bool = False, crashed: bool = False
+        self,
+        group: Iterable[tuple[Arrived, Examined | None]],
+        *,
+        handed_over: bool = False,
+        crashed: bool = False,
     ) -> None:
-        """Commit A, the common way. `crashed`: held at once, it was in too many crashes."""
-        stored: list[tuple[Arrived, bodies.Body]] = []
-        for each in group:
+        """Commit A, the common way. `handed_over`: some of them may be delivered in part.
+        `crashed`: held at once, it was in too many crashes."""
+        stored: list[tuple[Arrived, Examined | None, bodies.Body]] = []
+        for each, result in group:
             try:
                 name = f"{each.arrival.mail.id}.0"
-                stored.append(
-                    (each, bodies.store(self.flow.journal, each.arrival.mail.content, name))
-                )
+                body = bodies.store(self.flow.journal, each.arrival.mail.content, name)
+                stored.append((each, result, body))
             except MailflowError as error:
                 self._refuse([each], error)
         if not stored:
             return
-
-        def work(tx: Transaction) -> None:
-            if intended or crashed:
-                for each, body in stored:
-                    arrivals.keep_intent(tx, each.arrival, body, opened=self.opened is not None)
-                return
-            pairs = [(each.arrival, body) for each, body in stored]
-            arrivals.accept(tx, self.flow.journal.owner.id, pairs, self.opened)
-
+        pairs = [(each.arrival, body) for each, _, body in stored]
+        owner = self.flow.journal.owner.id
         try:
-            self.flow.journal.commit(work)
+            self.flow.journal.commit(lambda tx: arrivals.accept(tx, owner, pairs, self.opened))
         except MailflowError as error:
-            self._refuse([each for each, _ in stored], error)
+            self._refuse([each for each, _, _ in stored], error)
             return
-        for each, _ in stored:
-            each.origin.answer(each.arrival.key, Fate.DONE)
-            self.flow.take(each.arrival.mail.id, 1)
+        for each, _, _ in stored:
+            self._answer(each, Fate.DONE)
+            if not crashed:
+                self.flow.take(each.arrival.mail.id, 1)
             self.flow.event("mail.accepted", mail=each.arrival.mail.id)
         if crashed:
-            for each, _ in stored:
-                self.flow.give_back(each.arrival.mail.id)
+            for each, _, _ in stored:
                 upkeep.hold_crashed(self.flow, each.arrival.mail.id)
             return
         self._plan(
@@ -160,35 +178,49 @@ class Work:
                 Pending(
                     _subject(each.arrival),
                     (0, each.arrival.mail.content),
+                    examined=result,
+                    resumed=handed_over or each.arrival.resumed,
                 )
-                for each, _ in stored
-            ],
-            resumed=intended,
+                for each, result, _ in stored
+            ]
         )
+
+    def _answer(self, each: Arrived, fate: Fate, error: MailflowError | None = None) -> None:
+        self._unanswered.pop(each.arrival.mail.id, None)
+        each.origin.answer(each.arrival.key, fate, error)
 
     def _refuse(self, group: Iterable[Arrived], error: MailflowError) -> None:
         """They cannot be made ours now: the source keeps them."""
         for each in group:
-            each.origin.answer(each.arrival.key, Fate.LATER, error)
+            self._answer(each, Fate.LATER, error)
 
-    def _plan(self, pending: Sequence[Pending], *, resumed: bool = False) -> None:
-        """Commit B for a group; one by one where another process interferes."""
+    def _hold(self, mail: str, error: MailflowError) -> None:
+        upkeep.hold_mail(self.flow, mail, error)
+        self.flow.give_back(mail)
+
+    def _plan(self, pending: Sequence[Pending]) -> None:
+        """Commit B for a group; one by one where one is at fault, or another process
+        interferes."""
         overlay: Overlay = {}
         now = time.time()
-        examined = [examine(self.flow, each.subject, now, overlay) for each in pending]
+        examined = []
+        for each in pending:
+            result = each.examined or examine(self.flow, each.subject, now, overlay)
+            result.ledger.publish(overlay)
+            examined.append(result)
         try:
-            self._commit_plans(pending, examined, now, resumed)
-        except ConflictError:
+            self._commit_plans(pending, examined, now)
+        except (ConflictError, BadMailError) as error:
             for result in examined:
                 result.ledger.undo()
-            if len(pending) == 1:
-                self._plan(pending, resumed=resumed)
+            if len(pending) == 1 and isinstance(error, BadMailError):
+                self._hold(pending[0].subject.mail.id, error)
                 return
             for each in pending:
-                self._plan([each], resumed=resumed)
+                self._plan([each._replace(examined=None)])
 
     def _commit_plans(
-        self, pending: Sequence[Pending], examined: Sequence[Examined], now: float, resumed: bool
+        self, pending: Sequence[Pending], examined: Sequence[Examined], now: float
     ) -> None:
         journal = self.flow.journal
         prepared = [
@@ -210,15 +242,17 @@ class Work:
                     files += plans.release(tx, mail, now)[1]
             return files
 
-        jobs = [_jobs(result, resumed) for result in examined]
+        jobs = [_jobs(result, one.resumed) for one, result in zip(pending, examined, strict=True)]
         ended = {
             one.subject.mail.id
             for one, mine in zip(pending, jobs, strict=True)
             if not mine and self.flow.in_work(one.subject.mail.id) == 1
         }
         bodies.remove(journal, journal.commit(work))
-        self.refused += [result for result in examined if result.refused]
+        if self.opened is not None:
+            self.refused += [result.refused for result in examined if result.refused]
         for result, mine in zip(examined, jobs, strict=True):
+            result.ledger.announce()
             self.flow.event("mail.planned", mail=result.ledger.mail, copies=len(result.copies))
             self._hand_on(result.ledger.mail, mine, ended)
         if any(result.stop for result in examined):
@@ -242,29 +276,24 @@ class Work:
         name = f"{copy.mail.id}.{copy.number}.{time.time_ns():x}"
         return bodies.store(self.flow.journal, content, name)
 
-    def _deliver_first(self, group: list[Arrived]) -> list[Arrived]:
-        """Deliver at once what needs no decision; gives what goes the common way."""
-        now = time.time()
-        results = [(each, examine(self.flow, _subject(each.arrival), now)) for each in group]
-        simple = [(each, result) for each, result in results if result.simple]
-        rest = [each for each, result in results if not result.simple]
-        # A mail whose intent was cut keeps its id: the common way replaces the intent.
-        if not simple:
-            return rest
-        intended = [each.arrival for each, _ in simple]
+    def _deliver_first(self, group: list[Arrived]) -> None:
+        """Deliver at once what needs no decision; all else goes the common way, under the
+        id that its intent names."""
         owner = self.flow.journal.owner.id
+        intended = [each.arrival for each in group]
         try:
             self.flow.journal.commit(lambda tx: arrivals.intend(tx, owner, intended, self.opened))
         except MailflowError as error:
-            self._refuse([each for each, _ in simple], error)
-            return rest
+            self._refuse(group, error)
+            return
+        now = time.time()
+        results = [(each, examine(self.flow, _subject(each.arrival), now)) for each in group]
+        simple = [(each, result) for each, result in results if result.simple]
         failed, rows = self._hand_over(simple)
-        done = [each for each, _ in simple if each.arrival.mail.id not in failed]
-        self._fulfil(done, rows)
-        kept = [each for each, _ in simple if each.arrival.mail.id in failed]
-        if kept:
-            self._accept(kept, intended=True)
-        return rest
+        kept = [pair for pair in simple if pair[0].arrival.mail.id in failed]
+        self._fulfil([each for each, _ in simple if each.arrival.mail.id not in failed], rows)
+        self._accept(kept, handed_over=True)
+        self._accept(pair for pair in results if not pair[1].simple)
 
     def _hand_over(
         self, simple: list[tuple[Arrived, Examined]]
@@ -287,9 +316,9 @@ class Work:
                     copy = jobs[key][0]
                     rows.append((copy.mail.id, copy.number, step.name, text))
             except Exception as error:  # noqa: BLE001  # they go the common way
-                self._distributors.pop(step.name, None)
                 text = as_error(error, step.use).text
                 self.flow.log.warning("delivery failed", step=step.name, error=text)
+                self._abandon(step.name, error)
             failed |= {jobs[key][0].mail.id for key in missing}
         return failed, rows
 
@@ -333,27 +362,17 @@ class Work:
             self._refuse(done, error)
             return
         for each in done:
-            each.origin.answer(each.arrival.key, Fate.DONE)
-            _discard(each.arrival.mail.content)
+            self._answer(each, Fate.DONE)
+            bodies.discard(self.flow.journal, each.arrival.mail.content)
         for name, distributor in self._distributors.items():
-            finish = getattr(distributor, "finish", None)
-            if finish is not None:
-                finish(
-                    [ticket_key(mail, copy, step) for mail, copy, step, _ in mine if step == name]
-                )
+            keys = [ticket_key(mail, copy, step) for mail, copy, step, _ in mine if step == name]
+            finish(self.flow, name, distributor, keys)
         for each in done:
             self.flow.event("mail.done", mail=each.arrival.mail.id)
 
 
 def _subject(arrival: Arrival) -> Subject:
     return Subject(arrival.mail, arrival.at, source=arrival.lane.step)
-
-
-def _discard(content: Content) -> None:
-    """Octets that every destination has: a file of the fetcher's is not needed any more."""
-    if isinstance(content, OctetFile):
-        with suppress(OSError):
-            os.unlink(content.path)
 
 
 def _jobs(result: Examined, resumed: bool) -> list[Job]:

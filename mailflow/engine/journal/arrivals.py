@@ -140,7 +140,7 @@ def note_missing(tx: Transaction, lane: Lane, missing: Sequence[str], now: float
 def accept(
     tx: Transaction, owner: str, arrivals: Sequence[tuple[Arrival, bodies.Body]], opened: str | None
 ) -> None:
-    """Commit A, the common way: body, mail and seen at once."""
+    """Commit A, the common way: body, mail and seen at once. An intent becomes such a mail."""
     _insert(tx, owner, [arrival for arrival, _ in arrivals], "accepted", opened)
     for arrival, body in arrivals:
         bodies.insert(tx, arrival.mail.id, 0, body)
@@ -151,14 +151,6 @@ def accept(
 def intend(tx: Transaction, owner: str, arrivals: Sequence[Arrival], opened: str | None) -> None:
     """Commit A, deliver-first: only what a restart must know to look for a copy."""
     _insert(tx, owner, arrivals, "intent", opened)
-
-
-def keep_intent(tx: Transaction, arrival: Arrival, body: bodies.Body, *, opened: bool) -> None:
-    """An intent could not be carried out at once: its body joins the common way."""
-    tx.execute("UPDATE mail SET state = 'accepted' WHERE id = ?", (arrival.mail.id,))
-    bodies.insert(tx, arrival.mail.id, 0, body)
-    if not opened:
-        _see(tx, [arrival])
 
 
 def fulfil(
@@ -178,7 +170,7 @@ def fulfil(
     tx.executemany(
         "INSERT OR REPLACE INTO delivery (mail, copy, step, recipient, state, due, attempt, at,"
         " text) VALUES (?, ?, ?, '', 'sent', 0, 1, ?, ?)",
-        [(mail, copy, step, now, text) for mail, copy, step, text in deliveries],
+        [(mail, copy, step, now, plain(text)) for mail, copy, step, text in deliveries],
     )
     if not opened:
         _see(tx, arrivals)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from mailflow.engine.journal.database import Database, flush_directory
-from mailflow.errors import JournalError, from_os
-from mailflow.mail import Content, OctetFile, Octets, Spliced, chunks, read
+from mailflow.errors import BadMailError, JournalError, from_os
+from mailflow.mail import Content, OctetFile, Octets, Spliced, chunks
 
 ROW_LIMIT = 256 << 10
 """Bodies of more octets than this are files."""
@@ -30,10 +32,11 @@ def store(journal: Database, content: Content, name: str) -> Body:
     """Make `content` last: nothing to do for a row; a file is written and flushed.
 
     `name` is unique in the journal. A file that lies in this owner's directory
-    already is taken over. Raises UnavailableError.
+    already is taken over. Raises UnavailableError, or BadMailError where the content
+    itself cannot be read.
     """
     if content.size <= ROW_LIMIT:
-        return Body(content.size, read(content), None)
+        return Body(content.size, b"".join(_octets(content)), None)
     path = os.path.join(journal.owner.directory, name)
     try:
         if isinstance(content, OctetFile) and _lies_in(content.path, journal.owner.directory):
@@ -81,6 +84,13 @@ def drop(tx: sqlite3.Connection, mail: str) -> list[str]:
     return files
 
 
+def discard(journal: Database, content: Content) -> None:
+    """Nobody needs these octets any more: remove their file if it is this process's own."""
+    if isinstance(content, OctetFile) and _lies_in(content.path, journal.owner.directory):
+        with suppress(OSError):
+            os.unlink(content.path)
+
+
 def remove(journal: Database, files: list[str]) -> None:
     """Remove files that no row names any more; what fails is swept later."""
     for file in files:
@@ -101,6 +111,14 @@ def parts(content: Content, original: Content) -> tuple[bytes | None, int] | Non
     return None
 
 
+def _octets(content: Content) -> Iterator[bytes]:
+    try:
+        yield from chunks(content)
+    except OSError as error:
+        reason = from_os(error, "read the octets of a mail").text
+        raise BadMailError(reason) from None
+
+
 def _lies_in(path: str, directory: str) -> bool:
     return os.path.dirname(os.path.abspath(path)) == os.path.abspath(directory)
 
@@ -108,7 +126,7 @@ def _lies_in(path: str, directory: str) -> bool:
 def _write(path: str, content: Content) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        for piece in chunks(content):
+        for piece in _octets(content):
             view = memoryview(piece)
             while view:
                 view = view[os.write(descriptor, view) :]

@@ -200,7 +200,8 @@ def recall(
 ) -> str | None:
     """The newest value of a key that another mail has left."""
     row = tx.execute(
-        "SELECT value FROM memory WHERE pipeline = ? AND step = ? AND key = ? AND mail != ?"
+        "SELECT value FROM memory WHERE pipeline = ? AND step = ? AND key = ?"
+        " AND mail NOT IN ('', ?)"
         " AND (expires IS NULL OR expires > ?) ORDER BY mail DESC LIMIT 1",
         (pipeline, step, key, mail, now),
     ).fetchone()
