@@ -33,7 +33,7 @@ GROUP_OCTETS = 32 << 20
 WHOLE = 1 << 20
 """Content up to this size is converted in one piece."""
 
-FLUSHERS = 16
+FLUSHERS = 8
 """So many files are flushed at once: the disk puts their flushes into one."""
 
 FOLDERS = 16
@@ -319,7 +319,11 @@ def _write_whole(descriptor: int, data: bytes) -> None:
 
 
 def _flush_files(group: list[_Delivery]) -> None:
-    """Flush and close all that is open, many at once where they are many."""
+    """Flush and close all that is open, many at once where they are many.
+
+    Linux begins to write back what it is told will not be needed, without waiting; the
+    flushes then find the data written, and ext4 and xfs one log commit for all of them.
+    """
     todo = [each for each in group if each.descriptor >= 0]
     threads = min(FLUSHERS, len(todo) // 4)
     if threads < 2:
@@ -328,6 +332,9 @@ def _flush_files(group: list[_Delivery]) -> None:
         return
     from threading import Thread
 
+    for each in todo:
+        with suppress(OSError, AttributeError):  # only a hint, and one that macOS lacks
+            os.posix_fadvise(each.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     failures: list[BaseException] = []
 
     def work(share: list[_Delivery]) -> None:
