@@ -61,7 +61,6 @@ class Session:
         self._reader = ReplyReader(wire.peer)
         self._stale = False
         self._over = False
-        self._slowest = wire.slowest
 
     @classmethod
     def open(
@@ -193,7 +192,6 @@ class Session:
         A Reply is the server's verdict before it knew all (never a positive one): it
         will not take the mail, and the connection is of no use.
         """
-        self.wire.slowest = self._slowest
         try:
             for piece in pieces:
                 self.wire.write(piece)
@@ -222,10 +220,11 @@ class Session:
 
     def finish(self, timeout: float, replies: int = 1) -> list[Reply]:
         """The final dot, and what the server answers to it (one each in LMTP)."""
-        self.wire.grace = STOP_GRACE
-        self.wire.write(b".\r\n")
+        wire, slowest = self.wire, self.wire.slowest
+        wire.grace, wire.slowest = STOP_GRACE, 0.0  # it is worth any wait, however short it is
+        wire.write(b".\r\n")
         found = [self._next_reply(timeout) for _ in range(replies)]
-        self.wire.grace = 0.0
+        wire.grace, wire.slowest = 0.0, slowest
         for reply in found:
             if not (reply.positive or reply.temporary or reply.permanent):
                 raise PeerError(f"{self.peer} answered {reply} to the end of the data")
@@ -242,13 +241,9 @@ class Session:
 
     def _next_reply(self, timeout: float) -> Reply:
         """Whole within `timeout`, however slowly it trickles."""
-        self.wire.slowest = 0.0  # an answer may be short and late
         deadline = time.monotonic() + timeout
         while (reply := self._reader.next()) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise UnavailableError(f"{self.peer} answers too slowly: no whole reply in time")
-            data = self.wire.read(left)
+            data = self.wire.read(deadline - time.monotonic())
             if not data:
                 raise UnavailableError(f"{self.peer} closed the connection")
             self._reader.feed(data)
