@@ -105,10 +105,13 @@ def test_d09_a_refusal_that_ends_the_connection_counts(sink, distributor, send):
     assert result.error is None
 
 
+PIECE = 1024
+
+
 class Paused:
     """Content of which only a piece is given until `settled` returns."""
 
-    def __init__(self, settled, size=2 * CHUNK):
+    def __init__(self, settled, size=2 * PIECE):
         self.settled = settled
         self.size = size
         self.opened = 0
@@ -120,9 +123,9 @@ class Paused:
 
         class Reader(io.BytesIO):
             def read(self, size=-1):
-                if sending and self.tell() == CHUNK:
+                if sending and self.tell() == PIECE:
                     content.settled()
-                return super().read(size)
+                return super().read(PIECE)
 
         return Reader(b"0123456789abcde\n" * (self.size // 16))
 
