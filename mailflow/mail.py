@@ -162,7 +162,9 @@ _NAME_LIMIT = 1024  # octets: no field name is longer, where a section was cut
 _FIELD_BEGINS = re.compile(rb"[!-9;-~]++[ \t]*:")
 _FIELDS = re.compile(
     rb"(?:>?From (?![ \t]*:)[^\n]*\n(?=[!-9;-~]++[ \t]*:))?"  # the line an mbox begins with
-    rb"(?:[!-9;-~]++[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*+)*+"
+    # Each repetition looks before it leaps: Python 3.11.2 (Debian 12) forgets to go back
+    # where a possessive group fails half-way. Atomic groups cost memory for every field.
+    rb"(?:(?=[!-9;-~]++[ \t]*:[^\n]*\n)[^\n]*\n(?:(?=[ \t][^\n]*\n)[^\n]*\n)*+)*+"
 )
 _UNENDED = re.compile(rb"(?:[!-9;-~]++[ \t]*:|[ \t])[^\n]*\Z")
 _ONE_FIELD = re.compile(rb"[^\n]+\n?(?:[ \t][^\n]*\n?)*+")
