@@ -111,7 +111,7 @@ PIECE = 1024
 class Paused:
     """Content of which only a piece is given until `settled` returns."""
 
-    def __init__(self, settled, size=2 * PIECE):
+    def __init__(self, settled, size):
         self.settled = settled
         self.size = size
         self.opened = 0
@@ -134,11 +134,13 @@ class Paused:
     ("reply", "outcome"),
     [("552 5.3.4 too big", ("failed", "5.3.4")), ("421 4.3.2 bye", ("later", "4.3.2"))],
 )
-def test_d09_a_refusal_in_the_midst_of_the_content_counts(
-    sink, distributor, send, mail, reply, outcome
+@pytest.mark.parametrize("size", [PIECE, 2000 * PIECE], ids=["at its end", "in its midst"])
+def test_d09_a_refusal_before_the_end_of_the_content_counts(
+    sink, distributor, send, mail, reply, outcome, size
 ):
     sink.on("BODY", reply, CUT)
-    result = send(distributor(sink), ANN, post=mail()._replace(content=Paused(sink.settle)))
+    content = Paused(sink.settle, size)
+    result = send(distributor(sink), ANN, post=mail()._replace(content=content))
     assert (result.outcome(ANN), result.error, result.commits) == (outcome, None, [])
 
 
