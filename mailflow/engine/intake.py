@@ -11,25 +11,34 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from threading import Condition
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.engine import reaction
 from mailflow.engine.context import Ledger, new_id
 from mailflow.engine.flow import as_error
-from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, plans
+from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, bodies, plans
 from mailflow.engine.work import Arrived
-from mailflow.errors import ConfigError, InUseError, MailflowError, UnavailableError, from_os
+from mailflow.errors import (
+    ConfigError,
+    InUseError,
+    MailflowError,
+    PeerError,
+    UnavailableError,
+    from_os,
+)
 from mailflow.kinds import Fetched, Item, Missed, Trouble
 from mailflow.mail import Mail, head
 from mailflow.query import Query
-from mailflow.verdicts import Discard, Fate, Hold, Retry, Stop
+from mailflow.verdicts import Fate, Retry, Stop
 
 if TYPE_CHECKING:
     from mailflow.engine.config import FetchStep
     from mailflow.engine.flow import Flow
     from mailflow.engine.journal.database import Transaction
+    from mailflow.halt import Halt
     from mailflow.kinds import Fetcher
+    from mailflow.log import Logger
 
 START_LIMIT = 100
 """A first visit that would send more than this asks for `start`."""
@@ -43,7 +52,6 @@ class Tally(NamedTuple):
 
     fetched: int = 0
     octets: int = 0
-    left: int = 0
 
 
 class Intake:
@@ -70,31 +78,30 @@ class Intake:
 
     def run(self, *, force: bool = False) -> None:
         """One whole session, its failure told to the reactors and the journal."""
+        lane, state = Lane(self.flow.pipeline.name, self.step.name, ""), SourceState()
         try:
             fetcher: Fetcher = self.flow.make(self.step)
-        except MailflowError as error:
-            self._failed(Lane(self.flow.pipeline.name, self.step.name, ""), error, SourceState())
-            return
-        lane = Lane(self.flow.pipeline.name, self.step.name, fetcher.source)
-        state = self.flow.journal.read(lambda tx: arrivals.source_state(tx, lane))
-        if not force and state.failures and time.time() < self._rests_until(state):
-            self._rest(lane, state)
-            return
-        log = self.flow.log.bind(step=self.step.name, source=lane.source)
-        try:
-            with _mailbox_lock(self.step.use, lane.source):
+            lane = lane._replace(source=fetcher.source)
+            state = self.flow.journal.read(lambda tx: arrivals.source_state(tx, lane))
+            if not force and state.failures and time.time() < self._rests_until(state):
+                self._rest(lane, state)
+                return
+            with _mailbox_lock(self.step.use, lane.source, self.flow.halt):
                 self.flow.event("source.opened", step=self.step.name, source=lane.source)
                 self._session(fetcher, lane, state)
-        except InUseError as error:
-            if error.fields.get("ours"):
-                log.info("another run is at work on this mailbox")
-                return
-            self._failed(lane, error, state)
         except Exception as error:  # noqa: BLE001  # one source never stops the others
+            if isinstance(error, InUseError) and error.fields.get("ours"):
+                self._log(lane).info("another run is at work on this mailbox")
+                return
             self._failed(lane, as_error(error, f"step {self.step.name}"), state)
         else:
             self.flow.event("source.closed", step=self.step.name, source=lane.source)
-            log.debug("session ended", fetched=self.tally.fetched, octets=self.tally.octets)
+            self._log(lane).debug(
+                "session ended", fetched=self.tally.fetched, octets=self.tally.octets
+            )
+
+    def _log(self, lane: Lane) -> Logger:
+        return self.flow.log.bind(step=self.step.name, source=lane.source)
 
     def _session(self, fetcher: Fetcher, lane: Lane, state: SourceState) -> None:
         with fetcher:
@@ -119,7 +126,7 @@ class Intake:
 
     def sent(self, octets: int) -> None:
         """One arrival is on its way to the journal."""
-        self.tally = Tally(self.tally.fetched + 1, self.tally.octets + octets, self.tally.left)
+        self.tally = Tally(self.tally.fetched + 1, self.tally.octets + octets)
         with self._change:
             self._outstanding += 1
 
@@ -168,15 +175,13 @@ class Intake:
             stage="fetch", step=self.step.name, error=error, attempt=state.failures + 1,
             age=max(0.0, now - state.worked_at) if state.worked_at else 0.0,
         )  # fmt: skip
-        self.flow.log.error(
-            "fetch failed", step=self.step.name, source=lane.source, error=error.text
-        )
+        self._log(lane).error("fetch failed", error=error.text)
         self.flow.failed(error)
         answer = reaction.decide(self.flow, trouble, ledger)
         after = answer.after if isinstance(answer, Retry) else reaction.backoff(state.failures + 1)
         if isinstance(error, ConfigError):
             after = 0.0
-        if isinstance(answer, Stop | Hold | Discard):
+        if isinstance(answer, Stop):
             self.flow.halt.set()
 
         def work(tx: Transaction) -> None:
@@ -186,6 +191,7 @@ class Intake:
         try:
             self.flow.journal.commit(work)
         except MailflowError as again:
+            self._log(lane).error("the failure was not noted", error=again.text)
             self.flow.failed(again)
         self.flow.event("source.failed", step=self.step.name, source=lane.source, error=error.text)
 
@@ -217,6 +223,7 @@ class _Visit:
             if known.digest and known.state == "done":
                 self.renamed[known.digest] = key
         self.sizes = {item.key: item for item in items}
+        self._asked: set[str] = set()
         self._passed: list[str] = []
         self._rebound: list[tuple[str, str]] = []
 
@@ -235,30 +242,44 @@ class _Visit:
         if self.first and not self.known and not self.intents:
             fresh = self._first_visit(fresh)
         limit = self.step.limit
-        return [item.key for item in (fresh if limit is None else fresh[:limit])]
+        keys = [item.key for item in (fresh if limit is None else fresh[:limit])]
+        self._asked = set(keys)
+        return keys
 
     def take(self, got: Fetched | Missed) -> None:
         """One message has arrived, or cannot be had."""
         if isinstance(got, Missed):
-            self._missed(got)
+            self._missed(got.key, got.error)
             return
+        if got.key not in self._asked:
+            self._missed(got.key, PeerError("it was not asked for, or came twice"))
+            return
+        self._asked.discard(got.key)
+        if not self._take(got):
+            bodies.discard(self.flow.journal, got.content)
+
+    def _take(self, got: Fetched) -> bool:
+        """Hand a mail on; False where its octets are not wanted."""
         digest = digest_of(got)
         old = self.renamed.pop(digest, None) if digest else None
         if old is not None:
             self._rebound.append((old, got.key))
             self._known_by_content(got.key, old)
-            return
+            return False
         intent = self.intents.get(got.key)
         mail = Mail(intent[0] if intent else new_id(), got.envelope, got.content)
-        if not self._passes(mail, self.sizes.get(got.key)):
-            self._passed.append(got.key)
-            return
+        passes = self._passes(mail, self.sizes.get(got.key))
+        if not passes:
+            if passes is False:
+                self._passed.append(got.key)
+            return False
         arrival = Arrival(
             mail, self.lane, got.key, digest, time.time(),
             resumed=intent is not None, crashes=intent[1] if intent else 0,
         )  # fmt: skip
         self.intake.sent(got.content.size)
         self.intake.put(Arrived(arrival, self.intake))
+        return True
 
     def close(self) -> None:
         """What this visit has learnt besides mail."""
@@ -320,7 +341,11 @@ class _Visit:
                 Mail("", got.envelope, got.content), by_key[got.key], whole=False,
                 source=self.step.name,
             )  # fmt: skip
-            if self.step.where.decide(facts) is False:
+            try:
+                refused = self.step.where.decide(facts) is False
+            except Exception:  # noqa: BLE001  # told when the whole of it is asked about
+                refused = False
+            if refused:
                 self._passed.append(got.key)
                 yield got.key, False
 
@@ -351,8 +376,9 @@ class _Visit:
         sends = any(step.component.sends for step in self.flow.pipeline.distribute)
         if self.step.start == "new":
             now = time.time()
-            keys = [item.key for item in fresh]
+            keys = [item.key for item in self.items]
             self.flow.journal.commit(lambda tx: arrivals.pass_by(tx, self.lane, keys, "start", now))
+            self._passed.clear()
             return []
         if sends and self.step.start != "all" and len(fresh) > START_LIMIT:
             raise ConfigError(
@@ -362,18 +388,24 @@ class _Visit:
             )
         return fresh
 
-    def _passes(self, mail: Mail, item: Item | None) -> bool:
+    def _passes(self, mail: Mail, item: Item | None) -> bool | None:
+        """Whether `where` holds; None where it cannot be told of this mail."""
         where = self.step.where
         if where == Query.always:
             return True
         from mailflow.query import MailFacts
 
-        return where.matches(MailFacts(mail, item, source=self.step.name))
+        try:
+            return where.matches(MailFacts(mail, item, source=self.step.name))
+        except Exception as error:  # noqa: BLE001  # a query over hostile mail
+            failure = as_error(error, "where")
+            self.flow.failed(failure)
+            self._missed(item.key if item else "", failure)
+            return None
 
-    def _missed(self, missed: Missed) -> None:
-        self.flow.log.warning(
-            "cannot be had", step=self.step.name, key=missed.key, error=missed.error.text
-        )
+    def _missed(self, key: str, error: MailflowError) -> None:
+        """This one stays where it is; the others go on."""
+        self.flow.log.warning("cannot be had", step=self.step.name, key=key, error=error.text)
 
 
 def digest_of(got: Fetched) -> bytes | None:
@@ -388,30 +420,48 @@ def digest_of(got: Fetched) -> bytes | None:
 
 
 class _mailbox_lock:  # noqa: N801  # used as a statement
-    """flock on a hash of the source, whatever the journal: one session at a time."""
+    """flock on a hash of the source, whatever the journal: one session at a time.
 
-    def __init__(self, use: str, source: str) -> None:
+    Sessions of this process wait for each other; where another process has it, InUseError.
+    """
+
+    _here: dict[str, Lock] = {}
+
+    def __init__(self, use: str, source: str, halt: Halt) -> None:
         from hashlib import sha256
 
         from mailflow.engine.config import state_directory
 
         name = sha256(f"{use}\0{source}".encode()).hexdigest()[:32]
         self._path = os.path.join(state_directory(), "locks", name)
+        self._mine = self._here.setdefault(self._path, Lock())
+        self._halt = halt
 
     def __enter__(self) -> None:
+        while not self._mine.acquire(timeout=0.2):
+            self._halt.check()
+        try:
+            self._lock = self._flock()
+        except BaseException:
+            self._mine.release()
+            raise
+
+    def _flock(self) -> int:
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            self._lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise from_os(error, f"write {self._path}") from None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
+            os.close(lock)
             raise InUseError("another run is at work on this mailbox", ours=True) from None
+        return lock
 
     def __exit__(self, *_: object) -> None:
         os.close(self._lock)
+        self._mine.release()
 
 
 def interested(steps: Iterable[FetchStep]) -> list[FetchStep]:

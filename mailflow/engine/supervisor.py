@@ -50,9 +50,11 @@ def run(
     status (sysexits(3)): 0, or that of what nobody resolved. `force` ignores that a
     source rests after a failure."""
     log = get_logger()
-    halt = halt or Halt()
     failures: list[MailflowError] = []
     with ExitStack() as stack:
+        if halt is None:
+            halt = Halt()
+            stack.callback(halt.close)
         lines = []
         journals: dict[str, Database] = {}
         for pipeline in pipelines:

@@ -10,10 +10,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from mailflow.engine.journal.owners import Owner
-from mailflow.engine.journal.schema import MIGRATIONS
+from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS
 from mailflow.errors import JournalError, from_os
 
 T = TypeVar("T")
@@ -23,6 +24,15 @@ BUSY_SECONDS = 60.0
 
 CHECKPOINT_PAGES = 1000
 """Pages of the write-ahead log that are carried over at once."""
+
+
+_OF_ONE_CALLER = (
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""What a statement is at fault for, and not the file."""
 
 
 class Database:
@@ -42,10 +52,16 @@ class Database:
         self._leader = threading.Lock()
         try:
             self._connection = _connect(path)
-            self._migrate()
         except sqlite3.Error as error:
             raise _journal_error(path, error) from None
-        self.owner = Owner(self.owners)
+        try:
+            self._migrate()
+            self.owner = Owner(self.owners)
+        except BaseException as error:
+            self._connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise _journal_error(path, error) from None
+            raise
 
     def commit(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction; back once it is on the disk.
@@ -74,7 +90,7 @@ class Database:
 
     def close(self) -> None:
         """Leave the owner's directory; what is due stays due."""
-        with self._leader:
+        with self._leader, suppress(sqlite3.Error):
             self._connection.close()
         self.owner.close()
 
@@ -82,12 +98,18 @@ class Database:
         """The last commit of a process that exits at once: `work` holds from the instant
         that its last octet is written, and nothing is written, flushed or removed after it.
 
-        A power cut may undo it: only what can be done again belongs here.
+        A power cut may undo it: only what can be done again belongs here. Others see this
+        process alive until they see what `work` has changed.
         """
-        self.owner.close()
+
+        def last(tx: Transaction) -> T:
+            result = work(tx)
+            self.owner.close()
+            return result
+
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
-        return self.commit(work)
+        return self.commit(last)
 
     def abandon(self) -> None:
         """Leave without tidying the file: for a process that exits at once, and whose
@@ -122,6 +144,9 @@ class Database:
         self._connection.execute("SAVEPOINT step")
         try:
             commit.result = commit.work(self._connection)
+        except _OF_ONE_CALLER as error:
+            self._connection.execute("ROLLBACK TO step")
+            commit.error = _journal_error(self.path, error)
         except sqlite3.Error:
             raise
         except Exception as error:  # noqa: BLE001  # handed to its own caller
@@ -132,19 +157,31 @@ class Database:
     def _migrate(self) -> None:
         version = self._version()
         self.fresh = version == 0
-        if version > len(MIGRATIONS):
-            raise JournalError(f"{self.path} was written by a newer mailflow; use that one")
+        if version:
+            self._check(version)
         if version == len(MIGRATIONS):
             return
         self._connection.execute("BEGIN IMMEDIATE")
-        for number in range(self._version(), len(MIGRATIONS)):
+        version = self._version()
+        if not version and self._ask("SELECT count(*) FROM sqlite_master"):
+            raise JournalError(f"{self.path} is another program's database, and no journal")
+        for number in range(version, len(MIGRATIONS)):
             for statement in _statements(MIGRATIONS[number]):
                 self._connection.execute(statement)
             self._connection.execute(f"PRAGMA user_version = {number + 1}")
         self._connection.execute("COMMIT")
 
+    def _check(self, version: int) -> None:
+        if self._ask("PRAGMA application_id") != APPLICATION:
+            raise JournalError(f"{self.path} is another program's database, and no journal")
+        if version > len(MIGRATIONS):
+            raise JournalError(f"{self.path} was written by a newer mailflow; use that one")
+
+    def _ask(self, question: str) -> int:
+        return cast("int", self._connection.execute(question).fetchone()[0])
+
     def _version(self) -> int:
-        return cast("int", self._connection.execute("PRAGMA user_version").fetchone()[0])
+        return self._ask("PRAGMA user_version")
 
 
 class _Commit:
@@ -170,6 +207,7 @@ def _connect(path: str) -> sqlite3.Connection:
     finally:
         os.umask(mask)
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     return connection
 

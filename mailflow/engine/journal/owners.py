@@ -51,7 +51,7 @@ class Owner:
         """Leave: unlock, and remove the directory unless committed files are in it."""
         if self._lock < 0:
             return
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(os.path.join(self.directory, LOCK))
         os.close(self._lock)
         self._lock = -1
@@ -88,13 +88,18 @@ def sweep(root: str, committed: Callable[[], set[str]]) -> None:
         dead = [name for name in os.listdir(root) if name != GUARD and not is_alive(root, name)]
         kept = committed() if dead else set()
         for owner in dead:
-            directory = os.path.join(root, owner)
-            for name in os.listdir(directory):
-                if f"{owner}/{name}" not in kept:
-                    os.unlink(os.path.join(directory, name))
-            if not os.listdir(directory):
-                os.rmdir(directory)
+            with suppress(OSError):  # the next sweep tries again
+                _sweep_one(root, owner, kept)
     except OSError:
-        pass  # the next sweep tries again
+        pass
     finally:
         os.close(guard)
+
+
+def _sweep_one(root: str, owner: str, kept: set[str]) -> None:
+    directory = os.path.join(root, owner)
+    for name in os.listdir(directory):
+        if f"{owner}/{name}" not in kept:
+            os.unlink(os.path.join(directory, name))
+    if not os.listdir(directory):
+        os.rmdir(directory)

@@ -6,8 +6,12 @@ is appended. `PRAGMA user_version` counts those applied.
 
 from __future__ import annotations
 
+APPLICATION = 0x6D666C77
+"""PRAGMA application_id of a journal: "mflw"."""
+
 MIGRATIONS = (
-    """
+    f"""
+    PRAGMA application_id = {APPLICATION};
     -- What was fetched: one row per key of a source. state: done, settled (the
     -- source has confirmed what `on_done` says), passed (`where` refused it under the
     -- hash in `why`, or `start = "new"` passed it by).
