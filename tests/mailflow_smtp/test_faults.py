@@ -152,9 +152,13 @@ def test_d09_a_refusal_of_which_the_server_reads_on_counts(sink, distributor, se
     assert sink.messages == []
 
 
-def test_d11_a_connection_lost_right_before_the_dot_leaves_no_doubt(sink, distributor, send, mail):
+@pytest.mark.parametrize("size", [PIECE, 2000 * PIECE], ids=["at its end", "in its midst"])
+def test_d11_a_connection_lost_right_before_the_dot_leaves_no_doubt(
+    sink, distributor, send, mail, size
+):
     sink.on("BODY", CUT)
-    result = send(distributor(sink), ANN, post=mail()._replace(content=Paused(sink.settle)))
+    content = Paused(sink.settle, size)
+    result = send(distributor(sink), ANN, post=mail()._replace(content=content))
     assert isinstance(result.error, UnavailableError)
     assert (result.reports, result.commits) == ([], [])
 
