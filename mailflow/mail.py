@@ -160,12 +160,8 @@ def is_cut(content: Content) -> bool:
 
 _NAME_LIMIT = 1024  # octets: no field name is longer, where a section was cut
 _FIELD_BEGINS = re.compile(rb"[!-9;-~]++[ \t]*:")
-_FIELDS = re.compile(
-    rb"(?:>?From (?![ \t]*:)[^\n]*\n(?=[!-9;-~]++[ \t]*:))?"  # the line an mbox begins with
-    # Each repetition looks before it leaps: Python 3.11.2 (Debian 12) forgets to go back
-    # where a possessive group fails half-way. Atomic groups cost memory for every field.
-    rb"(?:(?=[!-9;-~]++[ \t]*:[^\n]*\n)[^\n]*\n(?:(?=[ \t][^\n]*\n)[^\n]*\n)*+)*+"
-)
+_MBOX_BEGINS = re.compile(rb"(?:>?From (?![ \t]*:)[^\n]*\n(?=[!-9;-~]++[ \t]*:))?")
+_FIELDS_END = re.compile(rb"\n(?![ \t]|[!-9;-~]++[ \t]*:)")
 _UNENDED = re.compile(rb"(?:[!-9;-~]++[ \t]*:|[ \t])[^\n]*\Z")
 _ONE_FIELD = re.compile(rb"[^\n]+\n?(?:[ \t][^\n]*\n?)*+")
 _MBOX_LINE = re.compile(rb">?From (?![ \t]*:)")
@@ -174,7 +170,7 @@ _FOLD = (b" ", b"\t")
 
 def _end_of_fields(section: bytes, *, whole: bool = True) -> int:
     """Where the fields end that `section` begins with; more of it follows if not `whole`."""
-    end = _FIELDS.match(section).end()  # type: ignore[union-attr]  # it matches b"" too
+    end = _end_of_lines(section)
     if whole:
         unended = _UNENDED.match(section, end) and (end or section[:1] not in _FOLD)
         return len(section) if unended else end
@@ -182,6 +178,20 @@ def _end_of_fields(section: bytes, *, whole: bool = True) -> int:
     if b"\n" in rest or (rest and rest[:1] not in _FOLD):
         return end
     return _last_field(section, end)  # which may go on behind the limit
+
+
+def _end_of_lines(section: bytes) -> int:
+    """Where the lines end that are fields, the line an mbox begins with among them.
+
+    A search and not one large match: possessive groups would do, but Python 3.11.2
+    (Debian 12) does not go back where one fails half-way, and others take memory for
+    every field.
+    """
+    start = _MBOX_BEGINS.match(section).end()  # type: ignore[union-attr]  # it matches b"" too
+    if not _FIELD_BEGINS.match(section, start):
+        return start
+    found = _FIELDS_END.search(section, start)
+    return found.end() if found else section.rfind(b"\n") + 1
 
 
 def _last_field(section: bytes, end: int) -> int:
