@@ -19,6 +19,9 @@ from typing import Self
 SIZE = 320 << 20
 """Octets: mkfs.xfs makes nothing smaller than 300 MiB. The file is sparse."""
 
+PATIENCE = 5.0
+"""Seconds to wait for a killed process to be gone from a disk."""
+
 _SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32): EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN
 _NO_LOG_FLUSH = 2
 
@@ -92,7 +95,7 @@ class Disk:
 
     def _unmount(self) -> None:
         """Waits a little for a killed process to be gone from it."""
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 _run("umount", str(self.path))

@@ -1,0 +1,106 @@
+"""Killed at any step, the program loses nothing and doubles only what it knew in doubt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import KILLS, SEED, Open
+from .ways import WAYS, HookSmtp, Strike, Way, messages
+
+pytestmark = [pytest.mark.crash, pytest.mark.interop("dovecot-pop3d")]
+
+SHARDS = 4
+"""Parts of a long test, so that they can run side by side."""
+
+MORE = 5
+"""Steps more than the control had: threads do not take turns twice in the same order."""
+
+
+def first_to_sink(way: Way) -> int:
+    """The place of the step that sends the first octets to the sink."""
+    sends = [(n, s.target) for n, s in enumerate(way.first_steps) if s.call.startswith("send")]
+    source = sends[0][1] if way.name.startswith("common") else ""
+    return next(number for number, target in sends if target != source)
+
+
+def kill_points(way: Way) -> list[int]:
+    """Every step of a session, by its place in it; `make crash` leaves out none.
+
+    Otherwise, of writes in a row to one file all but the first and the last are left
+    out: they are parts of one SQLite commit, which its last frame makes valid. With
+    `hold` what comes before the first octet to the sink is left out, since nothing can
+    be in doubt yet, and from an MTA the second message: it is as the first.
+    """
+    steps = way.first_steps
+    wanted = set(range(len(steps) + MORE))
+    if KILLS >= 100:
+        return sorted(wanted)
+    kinds = [(step.call, step.target) for step in steps]
+    for number in range(1, len(steps) - 1):
+        if kinds[number - 1] == kinds[number] == kinds[number + 1]:
+            wanted.discard(number)
+    if len(way.outcomes) >= len(messages()):
+        first, second = (len(outcome.steps) for outcome in way.outcomes[:2])
+        wanted -= set(range(first + MORE, first + second - MORE))
+    if way.name.endswith("hold"):
+        wanted -= set(range(first_to_sink(way) - 1))
+    return sorted(wanted)
+
+
+def struck(way: Way, strike: Strike) -> list[str]:
+    way.session(strike)
+    return [f"{way.name}, killed in {strike.where}: {text}" for text in way.complaints()]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("name", WAYS)
+def test_d04_nothing_is_lost_or_doubled_by_a_kill_before_any_step(
+    open_way: Open, control: Callable[[str], Way], name: str, shard: int
+) -> None:
+    points = kill_points(control(name))[shard::SHARDS]
+    complaints = []
+    hits = 0
+    for number in points:
+        strike = Strike(number)
+        complaints += struck(open_way(name), strike)
+        hits += bool(strike.where)
+    assert complaints == []
+    assert hits >= (len(points) - MORE) * 0.8
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", WAYS)
+def test_d04_nothing_is_lost_or_doubled_by_a_kill_at_any_time(
+    open_way: Open, control: Callable[[str], Way], name: str
+) -> None:
+    rng = random.Random(f"{SEED} {name}")
+    runs = control(name).runs
+    complaints = []
+    for _ in range(-(-KILLS // len(WAYS))):
+        run = rng.randrange(len(runs)) if name.startswith("hook") else 0
+        strike = Strike(run=run, seconds=rng.uniform(0, runs[run] * 1.1))
+        complaints += struck(open_way(name), strike)
+    assert complaints == [], f"MAILFLOW_SEED={SEED}"
+
+
+@pytest.mark.timeout(300)
+def test_d12_the_window_in_which_a_copy_may_be_sent_is_there_and_hold_closes_it(
+    open_way: Open, control: Callable[[str], Way]
+) -> None:
+    """A harness that never sees a copy would prove nothing about copies."""
+    first = control("hook-smtp").outcomes[0].steps
+    sends = [number for number, step in enumerate(first) if step.call.startswith("send")]
+    copies = {}
+    for name in ("hook-smtp", "hook-smtp-hold"):
+        taken = []
+        for number in sends:
+            way = open_way(name)
+            assert struck(way, Strike(number + 1)) == []
+            assert isinstance(way, HookSmtp)
+            taken.append(len(way.sink.messages))
+        copies[name] = max(taken) - len(messages())
+    assert copies == {"hook-smtp": 1, "hook-smtp-hold": 0}
