@@ -90,7 +90,7 @@ class SmtpOptions(ServerOptions):
 
 
 class SmtpDistributor:
-    """Sends over one connection, which is kept between mails and left with QUIT."""
+    """Sends mail to a server over one connection, kept between mails and left with QUIT."""
 
     options: ClassVar[type[Options]] = SmtpOptions
     repeatable = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -143,8 +142,3 @@ def send(mail: Callable[..., Mail]) -> Callable[..., Result]:
         return Result(reports, commits, error)
 
     return run
-
-
-@pytest.fixture
-def tools() -> SimpleNamespace:
-    return SimpleNamespace(Result=Result, POST=POST)

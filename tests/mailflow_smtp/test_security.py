@@ -58,6 +58,27 @@ def test_implicit_tls_protects_from_the_first_octet(distributor, send, authority
         assert [command.split()[0] for command in sink.commands[:2]] == ["EHLO", "AUTH"]
 
 
+@pytest.mark.parametrize("implicit", [True, False], ids=["implicit", "starttls"])
+def test_a_large_mail_arrives_octet_for_octet_through_tls(distributor, send, authority, implicit):
+    data = b"Subject: x\r\n\r\n" + b"".join(b"line %d\r\n" % number for number in range(500_000))
+    with SmtpSink(tls=authority.issue().server_context(), implicit=implicit) as sink:
+        tls = "implicit" if implicit else "starttls"
+        smtp = distributor(sink, tls=tls, ca_file=authority.ca_file)
+        assert send(smtp, ANN, data=data).outcome(ANN) == ("sent", "2.0.0")
+        assert sink.messages[0].data == data
+
+
+def test_a_protected_connection_closed_while_idle_is_opened_and_logged_in_to_again(
+    secure, distributor, send, authority
+):
+    secure.on(".", "250 2.0.0 taken", CUT, times=1)
+    smtp = distributor(secure, tls="starttls", ca_file=authority.ca_file, **LOGIN)
+    assert send(smtp, ANN).outcome(ANN) == ("sent", "2.0.0")
+    secure.settle()
+    assert send(smtp, ANN).outcome(ANN) == ("sent", "2.0.0")
+    assert [each.user for each in secure.connections] == ["red", "red"]
+
+
 @pytest.mark.parametrize(
     ("host", "tls", "protection", "port"),
     [
