@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -202,14 +203,25 @@ def _connect(path: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
     finally:
         os.umask(mask)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL. SQLite does not wait for others that do the same."""
+    until = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _make_directories(path: str) -> None:
@@ -258,4 +270,8 @@ def _journal_error(path: str, error: sqlite3.Error) -> JournalError:
         return JournalError(f"the journal {path} is kept locked by another process")
     if code.startswith("SQLITE_READONLY"):
         return JournalError(f"the journal {path} cannot be written: it is read-only")
+    if code.startswith("SQLITE_CANTOPEN"):
+        if os.path.isfile(path) and not os.access(os.path.dirname(path), os.W_OK):
+            return JournalError(f"the journal {path} cannot be written: its directory is read-only")
+        return JournalError(f"the journal {path} cannot be opened")
     return JournalError(f"the journal {path} fails: {error}")
