@@ -10,7 +10,9 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, Protocol
+
+from mailflow.record import NamedTuple
 
 HEADER_LIMIT = 1 << 20
 """A header section is looked for in this many octets; what follows is body."""
@@ -151,6 +153,17 @@ def head(content: Content) -> bytes:
     return section[: _end_of_fields(section, whole=content.size <= HEADER_LIMIT)]
 
 
+class _Pattern:
+    """A pattern that is compiled at its first use: a hook may need none of them."""
+
+    def __init__(self, text: bytes | str) -> None:
+        self._text = text
+
+    def __getattr__(self, name: str) -> Any:
+        found = self.__dict__[name] = getattr(re.compile(self._text), name)
+        return found
+
+
 def is_cut(content: Content) -> bool:
     """Whether fields go on behind those that `head` gives: there are too many octets."""
     if content.size <= HEADER_LIMIT:
@@ -159,12 +172,12 @@ def is_cut(content: Content) -> bool:
 
 
 _NAME_LIMIT = 1024  # octets: no field name is longer, where a section was cut
-_FIELD_BEGINS = re.compile(rb"[!-9;-~]++[ \t]*:")
-_MBOX_BEGINS = re.compile(rb"(?:>?From (?![ \t]*:)[^\n]*\n(?=[!-9;-~]++[ \t]*:))?")
-_FIELDS_END = re.compile(rb"\n(?![ \t]|[!-9;-~]++[ \t]*:)")
-_UNENDED = re.compile(rb"(?:[!-9;-~]++[ \t]*:|[ \t])[^\n]*\Z")
-_ONE_FIELD = re.compile(rb"[^\n]+\n?(?:[ \t][^\n]*\n?)*+")
-_MBOX_LINE = re.compile(rb">?From (?![ \t]*:)")
+_FIELD_BEGINS = _Pattern(rb"[!-9;-~]++[ \t]*:")
+_MBOX_BEGINS = _Pattern(rb"(?:>?From (?![ \t]*:)[^\n]*\n(?=[!-9;-~]++[ \t]*:))?")
+_FIELDS_END = _Pattern(rb"\n(?![ \t]|[!-9;-~]++[ \t]*:)")
+_UNENDED = _Pattern(rb"(?:[!-9;-~]++[ \t]*:|[ \t])[^\n]*\Z")
+_ONE_FIELD = _Pattern(rb"[^\n]+\n?(?:[ \t][^\n]*\n?)*+")
+_MBOX_LINE = _Pattern(rb">?From (?![ \t]*:)")
 _FOLD = (b" ", b"\t")
 
 
@@ -433,7 +446,7 @@ def decode_words(value: str) -> str:
     return _encodable("".join(parts))
 
 
-_WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?([^?\r\n]*)\?=")
+_WORD = _Pattern(r"=\?([^?\s]+)\?([bBqQ])\?([^?\r\n]*)\?=")
 
 _NO_CHARSETS = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape")
 """Python's codecs that are no charset, and slow or dangerous on foreign octets."""

@@ -5,7 +5,7 @@ Rule of the file: nothing is written and nothing is sent; the result says it all
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mailflow.engine import reaction
 from mailflow.engine.context import Ledger, Overlay, StepContext
@@ -14,6 +14,7 @@ from mailflow.engine.journal import Copy
 from mailflow.errors import BadMailError, MailflowError, PluginError, RefusedError
 from mailflow.kinds import Trouble
 from mailflow.mail import Mail
+from mailflow.record import NamedTuple
 from mailflow.verdicts import Bounce, Discard, Hold, Reject, Retry, Stop
 
 if TYPE_CHECKING:

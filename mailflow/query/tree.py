@@ -7,7 +7,8 @@ tree; `match` decides about it here, an IMAP SEARCH may be made of it elsewhere.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+
+from mailflow.record import NamedTuple
 
 Value = str | int | float | bool | tuple[str, ...] | tuple[int, ...] | None
 """What a test compares with: text, a number, seconds, or a tuple of them for `in`."""

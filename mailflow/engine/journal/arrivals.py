@@ -6,11 +6,11 @@ Rule of the file: each function is one part of one transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from mailflow.engine.journal import bodies
 from mailflow.engine.journal.database import Transaction
 from mailflow.mail import Envelope, Mail
+from mailflow.record import NamedTuple
 
 MISSING_SECONDS = 30 * 86400.0
 """A key is forgotten when complete listings have lacked it for this long."""

@@ -10,11 +10,11 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from mailflow.engine.journal.database import Database, flush_directory
 from mailflow.errors import BadMailError, JournalError, from_os
 from mailflow.mail import Content, OctetFile, Octets, Spliced, chunks
+from mailflow.record import NamedTuple
 
 ROW_LIMIT = 256 << 10
 """Bodies of more octets than this are files."""

@@ -6,12 +6,13 @@ Rule of the file: each function is one part of one transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mailflow.engine.journal import bodies
 from mailflow.engine.journal.arrivals import envelope, joined, pack, plain, reverse_path, unpack
 from mailflow.errors import MailflowError
 from mailflow.mail import Mail, Spliced
+from mailflow.record import NamedTuple
 
 if TYPE_CHECKING:
     from mailflow.engine.journal.database import Database, Transaction

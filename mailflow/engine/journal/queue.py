@@ -5,9 +5,10 @@ Rule of the file: each function is one part of one transaction, or one query.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mailflow.engine.journal.arrivals import unpack
+from mailflow.record import NamedTuple
 
 if TYPE_CHECKING:
     from mailflow.engine.journal.database import Transaction
