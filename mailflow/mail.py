@@ -200,11 +200,12 @@ def _end_of_lines(section: bytes) -> int:
     (Debian 12) does not go back where one fails half-way, and others take memory for
     every field.
     """
-    start = _MBOX_BEGINS.match(section).end()  # type: ignore[union-attr]  # it matches b"" too
+    start: int = _MBOX_BEGINS.match(section).end()
     if not _FIELD_BEGINS.match(section, start):
         return start
     found = _FIELDS_END.search(section, start)
-    return found.end() if found else section.rfind(b"\n") + 1
+    end: int = found.end() if found else section.rfind(b"\n") + 1
+    return end
 
 
 def _last_field(section: bytes, end: int) -> int:
