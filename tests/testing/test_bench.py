@@ -159,7 +159,7 @@ def test_the_limit_fetches_everything_from_a_real_server(tmp_path: Path) -> None
         found = partial(pop3.run, messages=2000, delay=0, delete=True)
         only = [fetchers.limit()]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pop3, "contenders", lambda options: only)
+            patch.setattr(pop3, "contenders", lambda options, delay: only)
             result = found(row(Bound(0)), options)
     (series,) = result.series
     assert series.fault == ""
