@@ -1,6 +1,6 @@
 """Octets, rate and messages on a terminal, and nowhere else.
 
-Rule of the file: it costs an addition for each arrival; a thread of its own draws.
+Rule of the file: the engine only counts; a thread of its own draws.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from mailflow.engine.flow import Meter
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -18,17 +20,13 @@ CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """Draws on stderr while it is entered, if that is a terminal."""
+    """Draws `meter` on stderr while it is entered, if that is a terminal."""
 
     def __init__(self) -> None:
-        self._octets = 0
+        self.meter = Meter()
         self._began = time.monotonic()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-
-    def octets(self, count: int) -> None:
-        """So many octets have arrived (any thread)."""
-        self._octets += count
 
     def __enter__(self) -> Self:
         if sys.stderr is not None and sys.stderr.isatty():
@@ -51,8 +49,8 @@ class Progress:
     def _draw(self) -> None:
         while not self._over.wait(EVERY):
             seconds = time.monotonic() - self._began
-            rate = self._octets / seconds if seconds else 0.0
-            line = f"{human(self._octets)} received, {human(rate)}/s, {seconds:.0f} s"
+            octets, messages = self.meter.octets, self.meter.messages
+            line = f"{messages} messages, {human(octets)}, {human(octets / seconds)}/s"
             sys.stderr.write(CLEAR + line)
             sys.stderr.flush()
 

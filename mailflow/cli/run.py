@@ -22,4 +22,4 @@ def command(files: tuple[str, ...], now: bool) -> int:
     registry = Registry()
     pipelines = load(files, registry)
     with Progress() as progress:
-        return run(pipelines, registry, force=now, progress=progress.octets)
+        return run(pipelines, registry, force=now, meter=progress.meter)

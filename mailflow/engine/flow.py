@@ -13,14 +13,23 @@ from mailflow.errors import ConfigError, MailflowError, PluginError
 from mailflow.kinds import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mailflow.engine.config import DistributeStep, Pipeline, ReactStep
     from mailflow.engine.journal import Database
     from mailflow.engine.registry import Registry
     from mailflow.halt import Halt
     from mailflow.kinds import Processor, Reactor
     from mailflow.log import Logger
+
+
+class Meter:
+    """What has arrived so far: octets on the wire, and whole messages (any thread)."""
+
+    def __init__(self) -> None:
+        self.octets = 0
+        self.messages = 0
+
+    def receive(self, octets: int) -> None:
+        self.octets += octets
 
 
 class Flow:
@@ -37,14 +46,14 @@ class Flow:
         registry: Registry,
         halt: Halt,
         log: Logger,
-        progress: Callable[[int], None] = lambda octets: None,
+        meter: Meter | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.journal = journal
         self.registry = registry
         self.halt = halt
         self.log = log.bind(pipeline=pipeline.name)
-        self.progress = progress
+        self.meter = meter or Meter()
         self.processors: list[tuple[Any, Processor]] = [
             (step, self.make(step)) for step in pipeline.process
         ]
@@ -66,7 +75,7 @@ class Flow:
             log=self.log.bind(step=step.name),
             scratch=self.journal.owner.directory,
             base=self.pipeline.base,
-            progress=self.progress,
+            progress=self.meter.receive,
         )
         try:
             return step.component(step.options, runtime)

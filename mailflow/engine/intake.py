@@ -126,6 +126,7 @@ class Intake:
 
     def sent(self, octets: int) -> None:
         """One arrival is on its way to the journal."""
+        self.flow.meter.messages += 1
         self.tally = Tally(self.tally.fetched + 1, self.tally.octets + octets)
         with self._change:
             self._outstanding += 1

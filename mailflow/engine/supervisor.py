@@ -10,12 +10,12 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from mailflow.engine import places, upkeep
-from mailflow.engine.flow import Flow, as_error
+from mailflow.engine.flow import Flow, Meter, as_error
 from mailflow.engine.intake import Intake, interested
 from mailflow.engine.journal import Database, Job, plans
 from mailflow.engine.outgoing import GROUP, Outgoing
@@ -44,11 +44,11 @@ def run(
     *,
     halt: Halt | None = None,
     force: bool = False,
-    progress: Callable[[int], None] = lambda octets: None,
+    meter: Meter | None = None,
 ) -> int:
     """Run pipelines until their sources are empty and nothing is due. Gives the exit
     status (sysexits(3)): 0, or that of what nobody resolved. `force` ignores that a
-    source rests after a failure."""
+    source rests after a failure; `meter` counts what arrives."""
     log = get_logger()
     failures: list[MailflowError] = []
     with ExitStack() as stack:
@@ -60,7 +60,7 @@ def run(
         for pipeline in pipelines:
             try:
                 journal = _journal(pipeline, journals, stack)
-                flow = Flow(pipeline, journal, registry, halt, log, progress)
+                flow = Flow(pipeline, journal, registry, halt, log, meter)
             except MailflowError as error:
                 log.error("pipeline not started", pipeline=pipeline.name, error=error.text)
                 failures.append(error)
