@@ -184,10 +184,11 @@ def settle_effects(tx: Transaction, pipeline: str, mail: str, effects: Effects, 
         if recall(tx, pipeline, read.step, read.key, mail, now) != read.value:
             raise ConflictError("another process has changed what this plan was made from")
     tx.executemany(
-        "INSERT OR REPLACE INTO memory (pipeline, step, key, mail, value, expires)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO memory (pipeline, step, key, mail, value, expires, at)"
+        " SELECT ?1, ?2, ?3, ?4, ?5, ?6, max(?7, coalesce(max(at) + 0.001, 0)) FROM memory"
+        " WHERE pipeline = ?1 AND step = ?2 AND key = ?3",
         [
-            (pipeline, w.step, w.key, "" if w.shared else mail, w.value, w.expires)
+            (pipeline, w.step, w.key, "" if w.shared else mail, w.value, w.expires, now)
             for w in effects.writes
         ],
     )
@@ -203,7 +204,7 @@ def recall(
     row = tx.execute(
         "SELECT value FROM memory WHERE pipeline = ? AND step = ? AND key = ?"
         " AND mail NOT IN ('', ?)"
-        " AND (expires IS NULL OR expires > ?) ORDER BY mail DESC LIMIT 1",
+        " AND (expires IS NULL OR expires > ?) ORDER BY at DESC LIMIT 1",
         (pipeline, step, key, mail, now),
     ).fetchone()
     return row[0] if row else None

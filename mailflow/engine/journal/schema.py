@@ -82,10 +82,11 @@ MIGRATIONS = (
     CREATE INDEX delivery_due ON delivery (state, due)
         WHERE state NOT IN ('sent', 'failed', 'dropped');
 
-    -- The steps' own lasting key-value space.
+    -- The steps' own lasting key-value space. mail: who wrote it, '' for a reactor. at:
+    -- greater than in any older row of that key, whatever the clock says.
     CREATE TABLE memory (
         pipeline TEXT NOT NULL, step TEXT NOT NULL, key TEXT NOT NULL, mail TEXT NOT NULL,
-        value TEXT NOT NULL, expires REAL,
+        value TEXT NOT NULL, expires REAL, at REAL NOT NULL DEFAULT 0,
         PRIMARY KEY (pipeline, step, key, mail)
     ) WITHOUT ROWID;
 
