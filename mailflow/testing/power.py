@@ -30,7 +30,7 @@ def obstacle(kind: str = "ext4") -> str:
     """Why no disk of that kind can be made here; "" if one can."""
     if os.geteuid() != 0:
         return "needs root: loop mounts"
-    for tool in (f"mkfs.{kind}", "mount", "umount"):
+    for tool in (f"mkfs.{kind}", "mount", "umount", "losetup"):
         if shutil.which(tool) is None:
             return f"needs {tool} (e2fsprogs, xfsprogs, mount)"
     if not os.path.exists("/dev/loop-control"):
@@ -46,7 +46,7 @@ class Disk:
         self.path = directory / f"{kind}.mounted"
         self._image = directory / f"{kind}.image"
         self._size = size
-        self._mounted = False
+        self._device = ""
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True)
@@ -62,13 +62,13 @@ class Disk:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._mounted:
+        if self._device:
             try:
                 self._unmount()
             except subprocess.CalledProcessError:
                 # Somebody still has a file open. The loop device goes with the last of them.
                 _run("umount", "--lazy", str(self.path))
-                self._mounted = False
+                _run("losetup", "--detach", self._device)
         self._image.unlink()
 
     def cut(self) -> None:
@@ -90,8 +90,15 @@ class Disk:
         self._mount()
 
     def _mount(self) -> None:
-        _run("mount", "-o", "loop", str(self._image), str(self.path))
-        self._mounted = True
+        """On a loop device of its own: `mount -o loop` would take the one of the file
+        system before, which goes away only after its umount has returned."""
+        device = _run("losetup", "--find", "--show", str(self._image)).strip()
+        try:
+            _run("mount", "-t", self.kind, device, str(self.path))
+        except BaseException:
+            _run("losetup", "--detach", device)
+            raise
+        self._device = device
 
     def _unmount(self) -> None:
         """Waits a little for a killed process to be gone from it."""
@@ -104,9 +111,10 @@ class Disk:
                     raise
                 time.sleep(0.01)
             else:
-                self._mounted = False
+                _run("losetup", "--detach", self._device)
+                self._device = ""
                 return
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
