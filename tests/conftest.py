@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from mailflow.log import _State
+
 settings.register_profile("mailflow", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("mailflow")
 
@@ -35,6 +37,13 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("HOME", str(home))
         patch.setenv("XDG_STATE_HOME", str(home / ".local" / "state"))  # root's is /var/lib
         yield
+
+
+@pytest.fixture(autouse=True)
+def _forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test makes the log mask, or how much it lets it say, is not the next one's."""
+    for name in ("level", "json", "logger", "secrets", "pattern"):
+        monkeypatch.setattr(_State, name, getattr(_State, name))
 
 
 @pytest.fixture

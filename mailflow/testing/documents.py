@@ -179,9 +179,10 @@ class Shell:
 
 
 def alike(shown: str, printed: str) -> bool:
-    """Whether a document shows what was printed. "..." stands for anything; moments, spans,
-    sums and how far columns are apart may differ."""
-    return doctest.OutputChecker().check_output(_plain(shown), _plain(printed), doctest.ELLIPSIS)
+    """Whether a document shows what was printed. "..." stands for anything, alone on a line
+    for any lines, none too; moments, spans, sums and how far columns are apart may differ."""
+    shown = re.sub(r"^ *\.\.\.\n", "...", _plain(shown), flags=re.MULTILINE)
+    return doctest.OutputChecker().check_output(shown, _plain(printed), doctest.ELLIPSIS)
 
 
 def _plain(text: str) -> str:

@@ -233,6 +233,12 @@ class Postfix:
                 found.append(file.read())
         return found
 
+    def flush(self) -> None:
+        """Try what was deferred again, now: the words of `postqueue -f` to the queue manager."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(os.path.join(self._base, "spool", "public", "qmgr"))
+            sock.sendall(b"FADI")
+
     def settle(self, timeout: float = 20.0) -> None:
         """Wait until the queue is empty: whatever was taken is delivered or returned.
 

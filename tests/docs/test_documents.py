@@ -108,3 +108,9 @@ def test_moments_spans_and_columns_may_differ() -> None:
 def test_three_dots_stand_for_anything() -> None:
     assert alike("one ... three\n", "one two three\n")
     assert not alike("one ... three\n", "one two\n")
+
+
+def test_three_dots_alone_stand_for_any_lines() -> None:
+    assert alike("one\n...\nthree\n", "one\nthree\n")
+    assert alike("one\n...\nthree\n...\n", "one\ntwo\ntwo\nthree\n")
+    assert not alike("one\n...\nthree\n", "one\ntwo\n")
