@@ -45,7 +45,7 @@ def resolve_doubts(flow: Flow) -> None:
         policy = step.if_in_doubt if step is not None else "hold"
         ledger = Ledger(flow, job.mail, now=now)
         rows = doubt_rows(flow, policy, job, list(job.recipients), "the program was cut", ledger)
-        _write(flow, job.mail, rows, ledger)
+        _amend(flow, rows, "doubt", ledger)
 
 
 def hold_orphans(flow: Flow) -> None:
@@ -56,7 +56,7 @@ def hold_orphans(flow: Flow) -> None:
         why = f"distribute step {job.step!r} is gone from {flow.pipeline.path}"
         ledger.tell(job.step, "held", why)
         flow.log.warning("held", mail=job.mail, step=job.step, reason=why)
-        _write(flow, job.mail, _held(job, why), ledger)
+        _amend(flow, _held(job, why), "due", ledger)
 
 
 def hold_crashed(flow: Flow, mail: str) -> None:
@@ -107,9 +107,11 @@ def _held(job: Job, why: str) -> list[Row]:
     ]
 
 
-def _write(flow: Flow, mail: str, rows: list[Row], ledger: Ledger) -> None:
+def _amend(flow: Flow, rows: list[Row], was: str, ledger: Ledger) -> None:
+    """Another process may have seen to them in the meantime."""
+
     def work(tx: Transaction) -> None:
-        plans.report(tx, rows, ledger.now)
-        plans.settle_effects(tx, flow.pipeline.name, mail, ledger.effects(), ledger.now)
+        if plans.amend(tx, rows, ledger.now, was):
+            plans.settle_effects(tx, flow.pipeline.name, ledger.mail, ledger.effects(), ledger.now)
 
     flow.journal.commit(work)

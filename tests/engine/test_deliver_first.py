@@ -12,7 +12,7 @@ from mailflow.engine.flow import why_common_way
 from mailflow.errors import UnavailableError
 from mailflow.kinds import Context, Ticket
 from mailflow.mail import Mail, OctetFile, Octets
-from mailflow.verdicts import FAILED, LATER, SENT, Discard, Hold, Report
+from mailflow.verdicts import FAILED, LATER, Discard, Hold, Report
 
 from .parts import Mailbox, Post, Works, distribute, fetch, message, process, subject
 

@@ -371,17 +371,23 @@ def send(tx: Transaction, job: Job, recipients: Iterable[str]) -> None:
     )
 
 
-def report(tx: Transaction, rows: Iterable[Row], now: float) -> None:
-    """Commit D: what became of deliveries."""
-    tx.executemany(
+def report(tx: Transaction, rows: Iterable[Row], now: float, *, where: str = "") -> int:
+    """Commit D: what became of deliveries; how many were changed."""
+    return tx.executemany(
         "UPDATE delivery SET state = ?, due = ?, attempt = ?, doubt = ?, code = ?, text = ?,"
-        " remote = ?, at = ? WHERE mail = ? AND copy = ? AND step = ? AND recipient = ?",
+        f" remote = ?, at = ? WHERE mail = ? AND copy = ? AND step = ? AND recipient = ?{where}",
         [
             (r.state, r.due, r.attempt, r.doubt, plain(r.code), plain(r.text), plain(r.remote),
              now, r.mail, r.copy, r.step, r.recipient)
             for r in rows
         ],
-    )  # fmt: skip
+    ).rowcount  # fmt: skip
+
+
+def amend(tx: Transaction, rows: Iterable[Row], now: float, was: str) -> int:
+    """As `report`, for those that are still what they were, of mails nobody has in hand."""
+    free = "EXISTS (SELECT 1 FROM mail m WHERE m.id = delivery.mail AND m.owner IS NULL)"
+    return report(tx, rows, now, where=f" AND state = '{was}' AND {free}")
 
 
 def park(
@@ -420,7 +426,7 @@ def release(tx: Transaction, mail: str, now: float) -> tuple[bool, list[str]]:
         (mail,),
     ).fetchone()[0]
     if unfinished:
-        tx.execute("UPDATE mail SET owner = NULL, working = 0 WHERE id = ?", (mail,))
+        tx.execute("UPDATE mail SET owner = NULL, working = 0, crashes = 0 WHERE id = ?", (mail,))
         return False, []
     return True, end(tx, mail, now)
 
@@ -470,7 +476,8 @@ def doubts(tx: Transaction, pipeline: str) -> list[Job]:
     """Deliveries that a crash has left in doubt; `doubt` counts those before."""
     rows = tx.execute(
         "SELECT d.mail, d.copy, d.step, d.recipient, d.attempt, d.doubt FROM delivery d"
-        " JOIN mail m ON m.id = d.mail WHERE d.state = 'doubt' AND m.pipeline = ?",
+        " JOIN mail m ON m.id = d.mail WHERE d.state = 'doubt' AND m.pipeline = ?"
+        " AND m.owner IS NULL",
         (pipeline,),
     ).fetchall()
     return [Job(m, c, s, (r,), attempt, True, doubt) for m, c, s, r, attempt, doubt in rows]
@@ -481,6 +488,7 @@ def orphans(tx: Transaction, pipeline: str, steps: Mapping[str, object]) -> list
     rows = tx.execute(
         "SELECT d.mail, d.copy, d.step, d.recipient, d.attempt, d.doubt FROM delivery d"
         " JOIN mail m ON m.id = d.mail WHERE d.state = 'due' AND m.pipeline = ?"
+        " AND m.owner IS NULL"
         " AND d.step NOT IN (SELECT value FROM json_each(?))",
         (pipeline, "[" + ",".join(f'"{_quoted(step)}"' for step in steps) + "]"),
     ).fetchall()
