@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import time
 from collections.abc import Collection, Iterable
@@ -220,7 +219,9 @@ def sweep(path: str) -> None:
 
 def _base(entry: str) -> str:
     """The name in new/ of an entry of cur/, without its flags (":2,S"; ";" or "!" elsewhere)."""
-    return re.split("[:;!]", entry, maxsplit=1)[0]
+    for separator in ":;!":
+        entry = entry.partition(separator)[0]
+    return entry
 
 
 def _exists(name: str, directory: int) -> bool:

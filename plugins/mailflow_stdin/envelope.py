@@ -7,30 +7,38 @@ file: an address that could end a line or a command elsewhere goes no further.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from mailflow.errors import BadMailError
 from mailflow.mail import Envelope
 
-_FROM_LINE = re.compile(
-    rb"From[ \t]++"
-    rb'(?:((?:"(?:[^"\\\r\n]|\\[^\r\n])*+")?[^ \t\r\n"]*+)[ \t]++)?'  # perhaps quoted
-    rb"[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}[^\r\n]*+\r?\n"
-)
-"""An mbox separator, asctime(3) and all: a text may begin with "From here on"."""
+_DAYS = frozenset(b"Mon Tue Wed Thu Fri Sat Sun".split())
+_MONTHS = frozenset(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split())
 
 
 def split_from_line(start: bytes) -> tuple[str | None, int]:
     """The sender an mbox "From " line names, and the length of that line.
 
-    (None, 0) where `start`, the first octets of a message, has no such line.
+    (None, 0) where `start`, the first octets of a message, has no such line, with its
+    date as asctime(3) gives it: a text may begin with "From here on".
     """
-    found = _FROM_LINE.match(start)
-    if found is None:
+    end = start.find(b"\n") + 1
+    if not end or not start.startswith(b"From "):
         return None, 0
-    address = (found.group(1) or b"").decode("utf-8", "surrogateescape")
-    return _sender(address) if address else None, found.end()
+    line = start[5:end]
+    words = line.split()
+    for place in range(len(words) - 4, -1, -1):
+        if _is_date(*words[place : place + 4]):
+            named = line.rsplit(None, len(words) - place)[0].strip() if place else b""
+            address = named.decode("utf-8", "surrogateescape")
+            if " " in address and not address.startswith('"'):
+                break
+            return _sender(address) if address else None, end
+    return None, 0
+
+
+def _is_date(weekday: bytes, month: bytes, day: bytes, clock: bytes) -> bool:
+    return weekday in _DAYS and month in _MONTHS and day.isdigit() and clock[2:3] == b":"
 
 
 def envelope(

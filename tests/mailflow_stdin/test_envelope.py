@@ -20,8 +20,9 @@ DATE = b"Fri Nov 21 01:02:03 2025"
         (b"From ann@example.org " + DATE + b"\r\n", "ann@example.org"),
         (b"From ann@example.org Fri Nov  1 01:02 2025\n", "ann@example.org"),
         (b"From ann@example.org Fri Nov 21 01:02:03 CET 2025 remote from b\n", "ann@example.org"),
-        (b'From "ann b"@example.org ' + DATE + b"\n", '"ann b"@example.org'),
+        (b'From "ann  b"@example.org ' + DATE + b"\n", '"ann  b"@example.org'),
         (b'From "a\\"b "@example.org ' + DATE + b"\n", '"a\\"b "@example.org'),
+        (b'From "x ' + DATE + b'"@example.org ' + DATE + b"\n", f'"x {DATE.decode()}"@example.org'),
         (b"From MAILER-DAEMON  " + DATE + b"\n", ""),  # Postfix, qmail, Exim: the null sender
         (b"From mailer-daemon@mx.example.org " + DATE + b"\n", ""),
         (b"From <> " + DATE + b"\n", ""),
@@ -47,6 +48,8 @@ def test_an_mbox_line_tells_the_sender(line: bytes, sender: str | None) -> None:
         b"From ann@example.org " + DATE,  # the line has not ended
         b"from ann@example.org " + DATE + b"\n",
         b'From "ann\n"@example.org ' + DATE + b"\n",
+        b"From ann and bob " + DATE + b"\n",
+        b"From ann@example.org Fri Nov 21\n",
         b">From ann@example.org " + DATE + b"\n",
     ],
 )
@@ -55,9 +58,9 @@ def test_anything_else_is_message(start: bytes) -> None:
 
 
 @pytest.mark.timeout(5)
-@pytest.mark.parametrize("filling", [b"a", b'"', b'\\"', b" ", b"Fri Nov 21 01:02", b"\t"])
+@pytest.mark.parametrize("filling", [b"a", b'"', b'\\"', b" ", b"Fri Nov 21 01:02 ", b"Fri Nov "])
 def test_a_hostile_first_line_costs_no_time(filling: bytes) -> None:
-    assert split_from_line(b"From " + filling * 200_000 + b"\n")[1] in (0, 200_000 * 16 + 6)
+    assert split_from_line(b"From " + filling * 100_000 + b"\n") == (None, 0)
 
 
 def test_options_come_before_the_environment_before_the_mbox_line() -> None:
