@@ -42,11 +42,12 @@ def test_dovecot_serves_each_mail_whole_with_the_size_that_its_name_tells(
         pop3.user("red")
         pop3.pass_("secret")
         sizes = [int(line.split()[1]) for line in pop3.list()[1]]
-        names = [file.name.partition(":")[0] for file in maildir.files("cur")]
-        assert sorted(sizes) == sorted(int(name.rpartition(",W=")[2]) for name in names)
         served = [b"\r\n".join(pop3.retr(number + 1)[1]) for number in range(len(sizes))]
         # In a file with LF lines Dovecot takes CRLF for a line end too: one CR is its own.
-        expected = [data.replace(b"\r\r\n", b"\r\n").removesuffix(b"\r\n") for data in MESSAGES]
-        assert sorted(served) == sorted(expected)
+        expected = [data.replace(b"\r\r\n", b"\r\n") for data in MESSAGES]
+        assert sorted(served) == sorted(data.removesuffix(b"\r\n") for data in expected)
+        assert sorted(sizes) == sorted(map(len, expected))
+        names = [file.name.partition(":")[0] for file in maildir.files("cur")]
+        assert sorted(sizes) == sorted(int(name.rpartition(",W=")[2]) for name in names)
         pop3.quit()
         assert "Error" not in dovecot.log, dovecot.log
