@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from mailflow.kinds import Runtime, Ticket
+from mailflow.log import Logger
+from mailflow.mail import Envelope, Mail, Octets
+from mailflow.net import Halt
 from mailflow.testing import kill
+from mailflow.verdicts import LATER, SENT, Report
+from mailflow_maildir.distributor import MaildirDistributor, MaildirOptions
 
 from .conftest import Disks
 
@@ -96,3 +102,27 @@ def test_d05_the_directories_it_makes_last(disks: Disks) -> None:
     disks.on()
     assert found(maildir) == ALL
     assert (maildir / ".Lists.red" / "maildirfolder").exists()
+
+
+def test_d08_a_disk_that_dies_under_a_living_distributor_is_used_again_when_it_is_back(
+    disks: Disks,
+) -> None:
+    maildir = disks.both[0].path / "Maildir"
+    halt = Halt()
+    runtime = Runtime("maildir", "test", halt, Logger(), "")
+    with MaildirDistributor(MaildirOptions({"path": str(maildir)}), runtime) as distributor:
+
+        def deliver(number: int) -> Report:
+            mail = Mail(f"m{number}", Envelope(), Octets(b"%d\r\n" % number))
+            return next(iter(distributor.distribute(mail, Ticket(mail.id, ()))))
+
+        assert deliver(1) == Report("", SENT)
+        disks.off()
+        for _ in range(2):
+            failed = deliver(2)
+            assert failed.outcome is LATER
+            assert failed.text.startswith(f"cannot deliver into {maildir}: ")
+        disks.on()
+        assert deliver(2) == Report("", SENT)
+        assert sorted(file.read_text() for file in maildir.glob("new/*")) == ["1\n", "2\n"]
+    halt.close()
