@@ -24,13 +24,13 @@ NOPERM = 77
 
 def main(arguments: list[str]) -> None:
     """Never returns: the process ends at once, with the truth."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write(USAGE)
-        sys.stdout.flush()
-        os._exit(0 if arguments else TEMPFAIL)
     gc.disable()  # the process ends before a collection would pay
     try:
-        status = _run(arguments[0], arguments[1:])
+        if not arguments or arguments[0] in ("-h", "--help"):
+            status = 0 if arguments else TEMPFAIL
+            sys.stdout.write(USAGE)
+        else:
+            status = _run(arguments[0], arguments[1:])
     except BaseException as error:  # noqa: BLE001  # whatever it is, the MTA keeps the mail
         status = _say(error)
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mailflow.engine.journal import Database
-from mailflow.errors import ConfigError
+from mailflow.errors import ConfigError, JournalError
 
 
 def paths(files: Sequence[str]) -> list[str]:
@@ -27,30 +27,46 @@ def paths(files: Sequence[str]) -> list[str]:
 
 @contextmanager
 def opened(files: Sequence[str]) -> Iterator[list[Database]]:
-    """The journals, open. Raises JournalError where one cannot be read."""
+    """The journals, open. Raises JournalError where one cannot be read: at once for those
+    of named files, else in the end, since it says nothing about the others."""
     found: list[Database] = []
+    faults: list[JournalError] = []
     try:
-        found += [Database(path) for path in paths(files) if os.path.exists(path)]
+        for path in paths(files):
+            if not os.path.exists(path):
+                continue
+            try:
+                found.append(Database(path))
+            except JournalError as error:
+                if files:
+                    raise
+                faults.append(error)
         yield found
     finally:
         for journal in found:
             journal.close()
+    if faults:
+        raise JournalError("\n".join(error.text for error in faults))
 
 
-def find(journals: Sequence[Database], mail: str) -> tuple[Database, str]:
-    """The journal and whole id of the unfinished mail that begins so.
+def find(journals: Sequence[Database], mail: str, *, ended: bool = False) -> tuple[Database, str]:
+    """The journal and whole id of the mail whose id begins so: one that is not done, or,
+    with `ended`, any.
 
     Raises ConfigError where there is none, or several.
     """
+    if not mail:
+        raise ConfigError("the id of a mail is empty; `mailflow queue list` shows ids")
     from mailflow.engine.journal import queue
 
     found = [
         (journal, each)
         for journal in journals
-        for each in journal.read(lambda tx: queue.mails_like(tx, mail))
+        for each in journal.read(lambda tx: queue.mails_like(tx, mail, ended=ended))
     ]
     if not found:
-        raise ConfigError(f"no mail that waits has an id that begins with {mail!r}")
+        which = "no journal here knows a mail" if ended else "no mail that waits has an id"
+        raise ConfigError(f"{which} that begins with {mail!r}")
     if len(found) > 1:
         raise ConfigError(f"the ids of {len(found)} mails begin with {mail!r}; say more of it")
     return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -33,6 +34,8 @@ class Commands(click.Group):
             from mailflow.options import nearest
 
             ctx.fail(f"there is no command {cmd_name!r}{nearest(cmd_name, COMMANDS)}")
+        if cmd_name == "hook":
+            return _hook()
         command: click.Command = import_module(f"mailflow.cli.{cmd_name}").command
         return command
 
@@ -55,10 +58,22 @@ def root(verbose: int, log_json: bool) -> None:
     log.configure(level=("warning", "info", "debug")[min(verbose, 2)], json=log_json)
 
 
+def _hook() -> click.Command:
+    """The hook where options of ours stand before it; alone it never comes here."""
+    from mailflow.cli.hook import main as hook
+
+    raw = {"ignore_unknown_options": True, "help_option_names": []}
+    words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command("hook", raw, callback=lambda words: hook(list(words)), params=[words])
+
+
 def main() -> None:
     """Run the command line; never returns."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # closed by whoever
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  # started us
     try:
         status = root(prog_name="mailflow", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         status = 64 if isinstance(error, click.UsageError) else error.exit_code
@@ -68,17 +83,20 @@ def main() -> None:
         status = 130
     except MailflowError as error:
         status = complain(error)
-    except BrokenPipeError:
-        sys.stderr.close()
-        status = 0
+    except OSError as error:
+        status = complain(MailflowError(f"cannot go on: {error.strerror or error}"), 74)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is not written yet is lost
+    except Exception as error:  # noqa: BLE001  # a fault of ours: a line for the user
+        text = " ".join(str(error).split())
+        status = complain(MailflowError(f"internal error: {type(error).__name__}: {text}"))
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def complain(error: MailflowError) -> int:
+def complain(error: MailflowError, status: int = 0) -> int:
     """Say what is wrong on stderr, a line each, with what points at it; gives the exit
     status."""
     from mailflow.log import clean, mask
 
     for line in getattr(error, "detailed", error.text).splitlines():
         click.echo(f"mailflow: {mask(clean(line))}", err=True)
-    return error.exit_code
+    return status or error.exit_code

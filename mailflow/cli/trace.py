@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from mailflow.cli.journals import opened
+from mailflow.cli.journals import find, opened
 from mailflow.cli.tables import file_option, json_option, moment, show, show_json
 from mailflow.engine.journal import queue
-from mailflow.errors import ConfigError
 
 
 @click.command(name="trace")
@@ -20,13 +19,9 @@ def command(mail: str, files: tuple[str, ...], as_json: bool) -> None:
     ID is its id, or the beginning of it; log lines and `queue list` show ids.
     """
     with opened(files) as journals:
-        stories = [
-            story
-            for journal in journals
-            if (story := journal.read(lambda tx: queue.story(tx, mail))) is not None
-        ]
-    if not stories:
-        raise ConfigError(f"no journal here knows a mail whose id begins with {mail!r}")
+        journal, identity = find(journals, mail, ended=True)
+        story = journal.read(lambda tx: queue.story(tx, identity))
+    stories = [story] if story else []
     if as_json:
         show_json(
             [
@@ -35,8 +30,8 @@ def command(mail: str, files: tuple[str, ...], as_json: bool) -> None:
             ]
         )
         return
-    for story in stories:
-        tell(story)
+    for each in stories:
+        tell(each)
 
 
 def tell(story: queue.Story) -> None:

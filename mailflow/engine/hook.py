@@ -119,12 +119,16 @@ class _Hook:
         again, and it is the same mail. One whose process lives is another mail."""
         for before in self.journal.read(lambda tx: arrivals.opened(tx, lane, key)):
             dead = not owners.is_alive(self.journal.owners, before.process)
-            if dead and self._take_over(before):
-                return before
+            taken = self._take_over(before) if dead else None
+            if taken is not None:
+                return taken
         return None
 
-    def _take_over(self, before: arrivals.Opened) -> bool:
-        def work(tx: Transaction) -> bool:
+    def _take_over(self, before: arrivals.Opened) -> arrivals.Opened | None:
+        """The mail as it is now that its process is known to be dead; None where another
+        process was faster."""
+
+        def work(tx: Transaction) -> arrivals.Opened | None:
             plans.free(tx, before.process)
             return arrivals.reopen(tx, before, self.journal.owner.id)
 
@@ -139,7 +143,7 @@ class _Hook:
                 raise RefusedError("not wanted here: `where` does not hold for this mail")
         arrival = Arrival(
             mail, lane, got.key, None, time.time(),
-            resumed=before is not None, crashes=before.crashes + 1 if before else 0,
+            resumed=before is not None, crashes=before.crashes if before else 0,
         )  # fmt: skip
         self.work.take([Arrived(arrival, self)])
         if not self._taken:
@@ -148,7 +152,7 @@ class _Hook:
 
     def _go_on(self, before: arrivals.Opened) -> None:
         """The mail is in the journal: do what is due of it, unless somebody else does."""
-        if before.crashes + 1 >= plans.CRASHES:
+        if before.crashes >= plans.CRASHES:
             upkeep.hold_crashed(self.flow, before.mail)
             return
         owner = self.journal.owner.id

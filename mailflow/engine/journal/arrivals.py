@@ -217,16 +217,14 @@ def opened(tx: Transaction, lane: Lane, key: str) -> list[Opened]:
     return [Opened(*row) for row in rows.fetchall()]
 
 
-def reopen(tx: Transaction, before: Opened, owner: str) -> bool:
+def reopen(tx: Transaction, before: Opened, owner: str) -> Opened | None:
     """The MTA has tried again after a crash: this process answers for the mail now.
-    False where another process was faster."""
-    return (
-        tx.execute(
-            "UPDATE mail SET open = ? WHERE id = ? AND open = ?",
-            (owner, before.mail, before.process),
-        ).rowcount
-        == 1
-    )
+    None where another process was faster."""
+    row = tx.execute(
+        "UPDATE mail SET open = ? WHERE id = ? AND open = ? RETURNING id, state, open, crashes",
+        (owner, before.mail, before.process),
+    ).fetchone()
+    return Opened(*row) if row else None
 
 
 def close(tx: Transaction, mail: str) -> None:

@@ -73,7 +73,10 @@ def load(journal: Database, tx: sqlite3.Connection, mail: str, copy: int) -> Con
     size, data, file = row
     if file is None:
         return Octets(data)
-    return OctetFile(os.path.join(journal.owners, file), size)
+    path = os.path.join(journal.owners, file)
+    if not os.path.exists(path):
+        raise JournalError(f"the journal {journal.path} has lost {path}, the body of mail {mail}")
+    return OctetFile(path, size)
 
 
 def drop(tx: sqlite3.Connection, mail: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mailflow.engine.journal import bodies
 from mailflow.engine.journal.arrivals import envelope, joined, pack, plain, reverse_path, unpack
-from mailflow.errors import MailflowError
+from mailflow.errors import JournalError, MailflowError
 from mailflow.mail import Mail, Spliced
 from mailflow.record import NamedTuple
 
@@ -258,20 +258,26 @@ class Loaded(NamedTuple):
 
 
 def load(journal: Database, mail: str, copy: int | None) -> Loaded:
-    """A copy of a mail, or the mail as it came (None)."""
+    """A copy of a mail, or the mail as it came (None). Raises JournalError."""
 
     def query(tx: Transaction) -> Loaded:
-        arrived, notice, step, sender, recipients, notes = tx.execute(
+        row = tx.execute(
             "SELECT arrived, notice, step, sender, recipients, notes FROM mail WHERE id = ?",
             (mail,),
         ).fetchone()
+        if row is None:
+            raise JournalError(f"the journal {journal.path} has no mail {mail}")
+        arrived, notice, step, sender, recipients, notes = row
         head, body, offset = None, 0, 0
         if copy is not None:
-            sender, recipients, notes, head, body, offset = tx.execute(
+            row = tx.execute(
                 "SELECT sender, recipients, notes, head, body, offset FROM copy"
                 " WHERE mail = ? AND copy = ?",
                 (mail, copy),
             ).fetchone()
+            if row is None:
+                raise JournalError(f"the journal {journal.path} has no copy {copy} of mail {mail}")
+            sender, recipients, notes, head, body, offset = row
         content = bodies.load(journal, tx, mail, body)
         if head is not None:
             content = Spliced(head, content, offset)

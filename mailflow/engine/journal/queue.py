@@ -89,11 +89,11 @@ def entries(tx: Transaction, pipeline: str | None = None) -> list[Entry]:
 
 
 def story(tx: Transaction, mail: str) -> Story | None:
-    """The mail whose id is, or begins with, `mail`; None where there is no such one."""
+    """All of a mail; None where there is no such one."""
     row = tx.execute(
         "SELECT id, pipeline, step, source, state, sender, recipients, notes, size, arrived, ended"
-        " FROM mail WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-        (mail, mail + "~"),
+        " FROM mail WHERE id = ?",
+        (mail,),
     ).fetchone()
     if row is None:
         return None
@@ -147,10 +147,11 @@ def _deliveries(tx: Transaction, mail: str) -> list[Chapter]:
     ]
 
 
-def mails_like(tx: Transaction, mail: str) -> list[str]:
-    """The ids of mails that begin so and are not done."""
+def mails_like(tx: Transaction, mail: str, *, ended: bool = False) -> list[str]:
+    """The ids of mails that begin so and are not done; with `ended`, of those too."""
     rows = tx.execute(
-        "SELECT id FROM mail WHERE id >= ? AND id < ? AND state != 'done'", (mail, mail + "~")
+        "SELECT id FROM mail WHERE id >= ? AND id < ? AND (state != 'done' OR ?)",
+        (mail, mail + "~", ended),
     )
     return [row[0] for row in rows.fetchall()]
 
