@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from mailflow.kinds import Fetched
 
 
+CHECKPOINT_PAGES = 250
+"""Each hook reads the write-ahead log that the last one has left: it is kept short."""
+
+
 def hook(pipeline: Pipeline, registry: Registry, recipients: Sequence[str] = ()) -> None:
     """Take the message; back when it is durable, and `linger` has passed or all is
     delivered. `recipients` are forward-paths from the command line.
@@ -55,7 +59,7 @@ def hook(pipeline: Pipeline, registry: Registry, recipients: Sequence[str] = ())
     halt = Halt()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, lambda *_: halt.set())
-    journal = Database(pipeline.journal)
+    journal = Database(pipeline.journal, checkpoint=CHECKPOINT_PAGES)
     try:
         if journal.fresh:
             from mailflow.engine import places

@@ -44,7 +44,7 @@ class Database:
     this program. `fresh`: it was made just now.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, checkpoint: int = CHECKPOINT_PAGES) -> None:
         self.path = path
         self.owners = path + ".d"
         _make_directories(self.owners)
@@ -52,7 +52,7 @@ class Database:
         self._door = threading.Lock()
         self._leader = threading.Lock()
         try:
-            self._connection = _connect(path)
+            self._connection = _connect(path, checkpoint)
         except sqlite3.Error as error:
             raise _journal_error(path, error) from None
         try:
@@ -197,7 +197,7 @@ class _Commit:
         self.done = False
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, checkpoint: int) -> sqlite3.Connection:
     mask = os.umask(0o077)
     try:
         connection = sqlite3.connect(
@@ -208,7 +208,7 @@ def _connect(path: str) -> sqlite3.Connection:
         os.umask(mask)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
     return connection
 
 
