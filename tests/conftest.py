@@ -8,6 +8,7 @@ naming packages of tests/debian-packages.txt.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,15 @@ FOREIGN = (
     "XDG_STATE_HOME",
 )  # fmt: skip
 """What mailflow or a library reads from the environment, and no test inherits."""
+
+
+# One seed for the random kills and cuts of a run, in whatever process they are drawn.
+os.environ.setdefault("MAILFLOW_SEED", str(random.SystemRandom().randrange(1, 1 << 32)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    seed = os.environ["MAILFLOW_SEED"]
+    terminalreporter.write_line(f"MAILFLOW_SEED={seed} draws the same kills and cuts again")
 
 
 @pytest.fixture(scope="session", autouse=True)
