@@ -130,8 +130,8 @@ class Folder:
         found = {name for name in names if _exists(name, self.new)}
         missing = set(names) - found
         if missing:
-            there = os.listdir(f"{self.path}/cur")
-            found |= missing & {_base(entry) for entry in there if MARK in entry}
+            with os.scandir(f"{self.path}/cur") as entries:
+                found |= missing.intersection(_base(entry.name) for entry in entries)
         if found:
             flush_directory(self.new)
             flush_path(f"{self.path}/cur")

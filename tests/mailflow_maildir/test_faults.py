@@ -202,11 +202,11 @@ def test_d07_a_large_cur_is_listed_once_for_a_group(
     maildir: Maildir, mail: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maildir.deliver(mail(0))
-    listed: list[object] = []
-    real = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda *path: (listed.append(path), real(*path))[1])
+    listed: list[str] = []
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (listed.append(path), real(path))[1])
     maildir.deliver(*[mail(number) for number in range(1, 100)], resumed=True)
-    assert len(listed) == 1
+    assert listed.count(f"{maildir.path}/cur") == 1
 
 
 @pytest.mark.parametrize("threads", [1, 40])
