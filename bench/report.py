@@ -162,10 +162,15 @@ def as_rst(entry: Record) -> str:
             lines.append(f"   {'*' if number == 0 else ' '} - {cell}".rstrip())
     lines += ["", outcome_text(entry), ""]
     for note in notes(entry):
-        lines += [" ".join(note.split()), ""]
+        lines += [_literal(note), ""]
     machine = "; ".join(f"{key} {value}" for key, value in entry["machine"].items())
     lines += [f"*{entry['date']}: {machine}.*", ""]
     return "\n".join(lines)
+
+
+def _literal(note: str) -> str:
+    """What a program said may hold anything; it is shown and not read."""
+    return f"``{' '.join(note.replace('`', chr(39)).split())}``"
 
 
 def summary(entries: Sequence[Record]) -> str:

@@ -164,3 +164,10 @@ def test_the_limit_fetches_everything_from_a_real_server(tmp_path: Path) -> None
     (series,) = result.series
     assert series.fault == ""
     assert 0 < series.seconds < 30
+
+
+def test_what_a_program_said_is_shown_and_not_read_as_markup() -> None:
+    found = outcome(mailflow=[1.0], mpop=[2.0])
+    found.series[1].samples[0] = sample(2.0, fault="exit status 1: `x`_ and\n|y|")
+    text = report.as_rst(report.record(row(Ratio(0.6, ("mpop",))), found, {}))
+    assert "``mpop is void: exit status 1: 'x'_ and |y|``" in text
