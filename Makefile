@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 INSTALL := sh tests/install-packages.sh
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -rs
 
 .PHONY: help demo test lint bench crash docs clean
 
@@ -27,7 +27,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	@$(INSTALL) tests/debian-packages.txt
-	@$(PYTEST) -n $(WORKERS) --dist worksteal -q $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
@@ -42,7 +42,7 @@ bench: $(VENV)/.dev
 crash: $(VENV)/.dev
 	@$(INSTALL) tests/debian-packages.txt
 	@MAILFLOW_KILLS=$${MAILFLOW_KILLS:-200} MAILFLOW_CUTS=$${MAILFLOW_CUTS:-200} \
-	  $(PYTEST) tests/crash -q -rs --timeout 7200 $(ARGS)
+	  $(PYTEST) tests/crash --timeout 7200 $(ARGS)
 
 docs: $(VENV)/.dev
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
