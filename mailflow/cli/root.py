@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import TextIO
 
 import click
 
@@ -75,7 +77,8 @@ def main() -> None:
         status = root(prog_name="mailflow", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         status = 64 if isinstance(error, click.UsageError) else error.exit_code
     except click.exceptions.Exit as done:
         status = done.exit_code
@@ -85,11 +88,20 @@ def main() -> None:
         status = complain(error)
     except OSError as error:
         status = complain(MailflowError(f"cannot go on: {error.strerror or error}"), 74)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is not written yet is lost
     except Exception as error:  # noqa: BLE001  # a fault of ours: a line for the user
         text = " ".join(str(error).split())
         status = complain(MailflowError(f"internal error: {type(error).__name__}: {text}"))
+    for stream in (sys.stdout, sys.stderr):
+        _close(stream)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _close(stream: TextIO) -> None:
+    """What cannot be written any more changes no status."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def complain(error: MailflowError, status: int = 0) -> int:
@@ -97,6 +109,7 @@ def complain(error: MailflowError, status: int = 0) -> int:
     status."""
     from mailflow.log import clean, mask
 
-    for line in getattr(error, "detailed", error.text).splitlines():
-        click.echo(f"mailflow: {mask(clean(line))}", err=True)
+    with suppress(OSError):
+        for line in getattr(error, "detailed", error.text).splitlines():
+            click.echo(f"mailflow: {mask(clean(line))}", err=True)
     return status or error.exit_code

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-from mailflow.engine import reaction
+from mailflow.engine import places, reaction
 from mailflow.engine.context import Ledger, new_id
 from mailflow.engine.flow import as_error
 from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, bodies, plans
@@ -449,7 +449,7 @@ class _mailbox_lock:  # noqa: N801  # used as a statement
 
     def _flock(self) -> int:
         try:
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            places.make_private(os.path.dirname(self._path))
             lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise from_os(error, f"write {self._path}") from None

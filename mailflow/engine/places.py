@@ -14,6 +14,16 @@ from mailflow.engine.config import state_directory
 LINKS = "journals"
 
 
+def make_private(directory: str) -> None:
+    """Make a directory and what is missing above it, for this user alone, whatever the
+    umask. Raises OSError."""
+    if os.path.isdir(directory):
+        return
+    make_private(os.path.dirname(directory))
+    with suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+
+
 def remember(journal: str) -> None:
     """Note that there is a journal at this path, for `queue` and `trace`."""
     try:
@@ -24,7 +34,7 @@ def remember(journal: str) -> None:
     if os.path.lexists(link):
         return
     with suppress(OSError):  # it will be named by --file then
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        make_private(directory)
         os.symlink(journal, link)
 
 
