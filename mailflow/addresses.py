@@ -26,7 +26,9 @@ _ATEXT = r"[^\s\x00-\x20\x7f\"(),:;<>@\[\\\]\ud800-\udfff]+"  # and what is beyo
 _QUOTED = r'"(?:[^"\\\x00-\x1f\x7f\ud800-\udfff]|\\[ -~])*+"'
 _LITERAL = r"\[[0-9A-Za-z.:-]+\]"
 _ADDR_SPEC = re.compile(f"(?:{_ATEXT}|{_QUOTED})@(?:{_ATEXT}|{_LITERAL})")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|<[^<>]*+>|[,:;]|\(|[^\s",:;<(]+|\s+|.', re.DOTALL)
+_REST = r"<[^<>]*+>|[,:;]|\(|[^\s\",:;<(]+|\s+|."
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|' + _REST, re.DOTALL)
+_NO_STRING = re.compile(_REST, re.DOTALL)
 _COMMENT = re.compile(r"[()]|\\.", re.DOTALL)
 
 
@@ -35,10 +37,15 @@ def addresses(value: str) -> Addresses:
     found: list[str] = []
     clean = True
     element: list[str] = []
+    token = _TOKEN
     at = 0
     while at < len(value):
-        piece = _TOKEN.match(value, at).group()  # type: ignore[union-attr]  # "." takes the rest
+        piece = token.match(value, at).group()  # type: ignore[union-attr]  # "." takes the rest
         at += len(piece)
+        if piece == '"':
+            # Not closed, and so none behind it is: looked for again at each, a field of
+            # a million quotes would take hours.
+            token = _NO_STRING
         if piece == "(":
             end = _after_comment(value, at)
             clean = clean and end > 0

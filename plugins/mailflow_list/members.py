@@ -1,7 +1,8 @@
 """Who is on a list: addresses from a file, which may change at any time, or the TOML.
 
 Rule of the file: a bad line is said with its file and number and stops nobody else;
-a file that cannot be read stops the post, for it is not a list without members.
+a file that cannot be read stops the post, for it is not a list without members
+(nor is an empty one: see post.py).
 """
 
 from __future__ import annotations

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from mailflow.addresses import addresses, same
 from mailflow.automatic import answer
+from mailflow.errors import UnavailableError
 from mailflow.log import clean
 from mailflow.mail import Envelope
 from mailflow.verdicts import Discard, Hold, Reject
 from mailflow_list import guards
 from mailflow_list.dress import Dress
-from mailflow_list.members import Roll
+from mailflow_list.members import People, Roll
 from mailflow_list.settings import ListOptions, PostOptions
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class List:
 
         `own` are the lists of this step, which are no members of one another.
         """
-        people = self._members.read(context.log)
+        people = self._on_it(context)
         for address in sorted(people.known & own - self._said):
             context.log.warning("a list is no member of a list, left out", member=address)
             self._said.add(address)
@@ -181,6 +182,14 @@ class List:
             .replace(envelope=Envelope(self._bounces, to))
             .noted(list=str(self.mailbox), list_name=self.address.rpartition("@")[0])
         )
+
+    def _on_it(self, context: Context) -> People:
+        """The members. Raises UnavailableError for a file without any: whoever writes it
+        is not done yet, or has lost them, and a post for nobody would be gone."""
+        people = self._members.read(context.log)
+        if self._members.file and not people.addresses:
+            raise UnavailableError(f"{self._members.file} holds no address, so nobody is a member")
+        return people
 
     def _key(self, draft: Draft) -> str:
         from hashlib import blake2b
@@ -212,8 +221,9 @@ class List:
             known_by = {same(draft.authors[0])}
             if len(draft.authors) > 1 or not guards.confirmed(draft.header, authserv):
                 unproved = f"{authserv} does not confirm that it is from {named}"
-        for role, roll in (("moderators", self._moderators), ("members", self._members)):
-            if known_by & roll.read(context.log).known:
+        moderators = self._moderators.read(context.log)
+        for role, people in (("moderators", moderators), ("members", self._on_it(context))):
+            if known_by & people.known:
                 if unproved:
                     return "others", unproved
                 return role, f"posts by {role} of {self.address} are not passed on unseen"
