@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -77,6 +77,11 @@ def read_to_end(sock: socket.socket) -> tuple[bytes, str]:
     return data, "FIN"
 
 
+def least(act: Callable[[], float]) -> float:
+    """The least of several times: others on this machine can only add to it."""
+    return min(act() for _ in range(4))
+
+
 def test_without_faults_octets_pass_both_ways_and_are_counted(echo: Echo) -> None:
     body = bytes(range(256)) * 4096
     with Proxy(echo.address) as proxy:
@@ -94,25 +99,30 @@ def test_without_faults_octets_pass_both_ways_and_are_counted(echo: Echo) -> Non
 
 def test_pipelined_commands_cross_a_slow_link_in_one_round_trip(echo: Echo) -> None:
     commands = [b"RETR %d\r\n" % number for number in range(1, 101)]
-    with Proxy(echo.address, delay=0.025) as proxy, dial(proxy) as sock:
-        read_exactly(sock, len(GREETING))
+
+    def flight() -> float:
         start = time.monotonic()
         for command in commands:  # a write each: many chunks, each with its own due time
             sock.sendall(command)
-        answer = read_exactly(sock, sum(map(len, commands)))
-        took = time.monotonic() - start
-    assert answer == b"".join(commands)
-    assert 0.05 <= took < 0.15
+        assert read_exactly(sock, sum(map(len, commands))) == b"".join(commands)
+        return time.monotonic() - start
+
+    with Proxy(echo.address, delay=0.025) as proxy, dial(proxy) as sock:
+        read_exactly(sock, len(GREETING))
+        assert 0.05 <= least(flight) < 0.15
 
 
 def test_commands_in_lock_step_pay_a_round_trip_each(echo: Echo) -> None:
-    with Proxy(echo.address, delay=0.01) as proxy, dial(proxy) as sock:
-        read_exactly(sock, len(GREETING))
+    def steps() -> float:
         start = time.monotonic()
         for _ in range(10):
             sock.sendall(b"NOOP\r\n")
             read_exactly(sock, 6)
-        assert 0.2 <= time.monotonic() - start < 0.4
+        return time.monotonic() - start
+
+    with Proxy(echo.address, delay=0.01) as proxy, dial(proxy) as sock:
+        read_exactly(sock, len(GREETING))
+        assert 0.2 <= least(steps) < 0.4
 
 
 def test_a_slow_link_keeps_its_throughput(echo: Echo) -> None:
@@ -124,27 +134,33 @@ def test_a_slow_link_keeps_its_throughput(echo: Echo) -> None:
         sender.start()
         assert len(read_exactly(sock, size)) == size
         sender.join()
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 10  # in lock step, 64 KiB at a time: 32 s
 
 
-def test_a_handshake_costs_what_it_costs_on_the_link(echo: Echo) -> None:
-    start = time.monotonic()
-    with Proxy(echo.address, delay=0.05) as proxy, dial(proxy) as sock:
-        read_exactly(sock, len(GREETING))
-        assert 0.2 <= time.monotonic() - start < 0.3
-    start = time.monotonic()
-    with Proxy(echo.address, delay=0.05, handshake=False) as proxy, dial(proxy) as sock:
-        read_exactly(sock, len(GREETING))
-        assert 0.05 <= time.monotonic() - start < 0.15
+@pytest.mark.parametrize(("handshake", "greeted"), [(True, 0.2), (False, 0.05)])
+def test_a_handshake_costs_what_it_costs_on_the_link(
+    echo: Echo, handshake: bool, greeted: float
+) -> None:
+    def greeting() -> float:
+        start = time.monotonic()
+        with dial(proxy) as sock:
+            read_exactly(sock, len(GREETING))
+        return time.monotonic() - start
+
+    with Proxy(echo.address, delay=0.05, handshake=handshake) as proxy:
+        assert greeted <= least(greeting) < greeted + 0.1
 
 
 def test_a_rate_is_kept(echo: Echo) -> None:
+    def kilobytes() -> float:
+        start = time.monotonic()
+        sock.sendall(bytes(10_000))
+        read_exactly(sock, 10_000)
+        return time.monotonic() - start
+
     with Proxy(echo.address, rate=100_000) as proxy, dial(proxy) as sock:
         read_exactly(sock, len(GREETING))
-        start = time.monotonic()
-        sock.sendall(bytes(20_000))
-        read_exactly(sock, 20_000)
-        assert 0.2 <= time.monotonic() - start < 0.5
+        assert 0.1 <= least(kilobytes) < 0.3
 
 
 def test_a_full_link_holds_the_sender_back(echo: Echo) -> None:
@@ -239,7 +255,7 @@ def test_many_connections_are_carried_at_once(echo: Echo) -> None:
         socks = [dial(proxy) for _ in range(50)]
         for sock in socks:
             assert read_exactly(sock, len(GREETING)) == GREETING
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 3  # one after the other: 4 s
         for sock in socks:
             sock.close()
         assert proxy.connections == 50
