@@ -13,7 +13,7 @@ from mailflow.engine.journal import bodies, plans, queue
 from mailflow.errors import InUseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mailflow.engine.journal.database import Database, Transaction
 
@@ -35,11 +35,15 @@ def list_(files: tuple[str, ...], held: bool, as_json: bool) -> None:
     """Every mail that is not done, and what it waits for."""
     with opened(files) as journals:
         entries = [entry for journal in journals for entry in journal.read(queue.entries)]
-    if held:
-        entries = [entry for entry in entries if entry.state == "held"]
-    if as_json:
-        show_json([entry._asdict() for entry in entries])
-        return
+        if held:
+            entries = [entry for entry in entries if entry.state == "held"]
+        if as_json:
+            show_json([entry._asdict() for entry in entries])
+        else:
+            _show(entries)
+
+
+def _show(entries: Sequence[queue.Entry]) -> None:
     now = time.time()
     show(
         ("ID", "PIPELINE", "STATE", "STEP", "AGE", "NEXT", "FROM", "TO", "WHY"),

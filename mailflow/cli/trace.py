@@ -21,17 +21,13 @@ def command(mail: str, files: tuple[str, ...], as_json: bool) -> None:
     with opened(files) as journals:
         journal, identity = find(journals, mail, ended=True)
         story = journal.read(lambda tx: queue.story(tx, identity))
-    stories = [story] if story else []
-    if as_json:
-        show_json(
-            [
-                {**story._asdict(), "chapters": [each._asdict() for each in story.chapters]}
-                for story in stories
-            ]
-        )
-        return
-    for each in stories:
-        tell(each)
+        if story is None:
+            return  # it was forgotten just now
+        if as_json:
+            chapters = [each._asdict() for each in story.chapters]
+            show_json([{**story._asdict(), "chapters": chapters}])
+        else:
+            tell(story)
 
 
 def tell(story: queue.Story) -> None:

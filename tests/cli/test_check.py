@@ -1,0 +1,179 @@
+"""`mailflow check` and `mailflow plugins`: what a file does, what there is to write in one."""
+
+from __future__ import annotations
+
+import json
+
+from mailflow.engine.registry import BUILT_IN
+
+from .command import FETCH, HOOK, Shop
+
+SMTP = """
+[[fetch]]
+use = "stdin"
+[[distribute]]
+use = "smtp"
+host = "127.0.0.1"
+tls = "none"
+"""
+
+
+class TestCheck:
+    def test_the_steps_in_order_the_journal_and_the_way(self, shop: Shop) -> None:
+        done = shop("check", shop.write(HOOK))
+        assert (done.status, done.err) == (0, "")
+        assert done.out.splitlines() == [
+            f"{shop.file}: in order",
+            "  fetch       stdin",
+            "  distribute  maildir",
+            f"  journal     {shop.journal}",
+            "  way         deliver first: every step can be repeated, so no body is written twice",
+        ]
+
+    def test_why_a_pipeline_goes_the_common_way(self, shop: Shop) -> None:
+        done = shop("check", shop.write(SMTP))
+        assert "way         journal first: distribute.smtp cannot be repeated" in done.out
+
+    def test_names_beside_components(self, shop: Shop) -> None:
+        done = shop("check", shop.write(HOOK.replace('"maildir"', '"maildir"\nname = "archive"')))
+        assert "  distribute  archive (maildir)" in done.out
+
+    def test_every_fault_has_its_line(self, shop: Shop) -> None:
+        shop.write(HOOK + 'paht = "x"\n[[react]]\nuse = "retry"\n')
+        done = shop("check", shop.file)
+        assert (done.status, done.out) == (78, "")
+        lines = done.err.splitlines()
+        assert len(lines) == 2
+        assert lines[0].startswith(f"mailflow: {shop.file}:10: distribute[1].paht: unknown key")
+        assert "react[1].use" in lines[1]
+
+    def test_it_makes_nothing_and_asks_nobody(self, shop: Shop) -> None:
+        shop("check", shop.write(FETCH, port=1, secret=shop.secret()))
+        assert sorted(path.name for path in shop.home.iterdir()) == ["red.toml", "secret"]
+
+    def test_a_secret_that_cannot_be_had_is_a_fault(self, shop: Shop) -> None:
+        file = shop.write(FETCH, port=1, secret='{ file = "~/nowhere" }')
+        done = shop("check", file)
+        assert done.status == 78
+        assert "nowhere" in done.err
+
+    def test_a_literal_secret_is_a_warning(self, shop: Shop) -> None:
+        file = shop.write(FETCH, port=1, secret='"x"')
+        shop.path.chmod(0o600)
+        done = shop("check", file)
+        assert done.status == 0
+        assert "warning" in done.err
+        assert "in order" in done.out
+
+    def test_several_files(self, shop: Shop) -> None:
+        other = shop.home / "blue.toml"
+        other.write_text(HOOK.replace("{home}", str(shop.home)))
+        done = shop("check", shop.write(HOOK), str(other))
+        assert done.out.count(": in order") == 2
+
+
+class TestPlugins:
+    def test_every_component_on_a_line(self, shop: Shop) -> None:
+        done = shop("plugins")
+        assert (done.status, done.err) == (0, "")
+        heads = {line.split()[0] for line in done.out.splitlines()[1:]}
+        assert {name.partition(".")[0] for name in heads} == set(BUILT_IN)
+
+    def test_one_plugin_with_its_options(self, shop: Shop) -> None:
+        out = shop("plugins", "maildir").out
+        assert "maildir, a distributor:" in out
+        assert "  path: " in out
+        assert "required" in out
+
+    def test_the_shape_of_the_json(self, shop: Shop) -> None:
+        entries = json.loads(shop("plugins", "--json", "maildir").out)
+        (entry,) = [each for each in entries if each["kind"] == "distributor"]
+        assert {"use", "kind", "distribution", "fault", "summary", "options"} == entry.keys()
+        assert entry["options"]["path"]["required"] is True
+        assert entry["options"]["create"] == {
+            "type": "boolean", "required": False, "default": True,
+            "description": entry["options"]["create"]["description"],
+        }  # fmt: skip
+
+    def test_every_default_can_be_told(self, shop: Shop) -> None:
+        for entry in json.loads(shop("plugins", "--json").out):
+            for name, option in entry["options"].items():
+                assert " object at 0x" not in str(option["default"]), (entry["use"], name)
+        assert " object at 0x" not in shop("plugins", "pop3").out
+
+    def test_an_unknown_one_is_78_with_a_hint(self, shop: Shop) -> None:
+        done = shop("plugins", "maildri")
+        assert (done.status, done.out) == (78, "")
+        assert "did you mean `maildir`?" in done.err
+
+    def test_a_third_partys_plugin_is_one_like_ours(self, shop: Shop) -> None:
+        shop.plugin("pigeon", PIGEON)
+        assert "pigeon" in shop("plugins").out
+        assert "speed" in shop("plugins", "pigeon").out
+
+    def test_a_broken_one_is_a_line_and_hides_no_other(self, shop: Shop) -> None:
+        shop.plugin("pigeon", "import no_such_thing")
+        done = shop("plugins")
+        assert done.status == 0
+        assert "no_such_thing" in done.out
+        assert "maildir" in done.out
+
+
+PIGEON = '''
+from mailflow import hookimpl, Options
+from mailflow.options import Integer
+
+class PigeonOptions(Options):
+    speed = Integer("Metres a second.", default=20)
+
+class Pigeon:
+    """Carries mail."""
+    options = PigeonOptions
+    pure = True
+    def __init__(self, options, runtime): ...
+    def process(self, mail, context): yield mail
+
+@hookimpl
+def mailflow_register(register):
+    register.processor(Pigeon)
+'''
+
+
+def test_help_names_every_command(shop: Shop) -> None:
+    done = shop("--help")
+    assert done.status == 0
+    for command in ("run", "hook", "check", "trace", "queue", "plugins", "demo"):
+        assert f"  {command} " in done.out
+        assert shop(command, "--help").status == 0
+
+
+def test_an_unknown_command_is_64_with_a_hint(shop: Shop) -> None:
+    done = shop("chekc")
+    assert done.status == 64
+    assert "did you mean `check`?" in done.err
+
+
+def test_the_version(shop: Shop) -> None:
+    from mailflow import __version__
+
+    assert shop("--version").out == f"mailflow {__version__}\n"
+
+
+def test_a_pipe_that_is_closed_ends_it_quietly(shop: Shop) -> None:
+    done = shop.shell("$mailflow plugins | head -n 1")
+    assert done.status == 0
+    assert done.err == ""
+    assert len(done.out.splitlines()) == 1
+
+
+def test_a_full_stdout_is_74(shop: Shop) -> None:
+    done = shop.shell("exec $mailflow plugins >/dev/full")
+    assert done.status == 74
+    assert done.err == "mailflow: cannot go on: No space left on device\n"
+
+
+def test_c07_a_closed_stdout_and_another_language(shop: Shop) -> None:
+    shop.write(HOOK)
+    for command in (f"check {shop.file}", "queue list", "plugins", "queue list --json"):
+        assert shop.shell(f"LC_ALL=C exec $mailflow {command} >&-") == (0, "", "")
+        assert shop.shell(f"LC_ALL=POSIX exec $mailflow {command}").status == 0
