@@ -80,6 +80,7 @@ class Intake:
         """One whole session, its failure told to the reactors and the journal."""
         lane, state = Lane(self.flow.pipeline.name, self.step.name, ""), SourceState()
         try:
+            self.flow.halt.check()
             fetcher: Fetcher = self.flow.make(self.step)
             lane = lane._replace(source=fetcher.source)
             state = self.flow.journal.read(lambda tx: arrivals.source_state(tx, lane))

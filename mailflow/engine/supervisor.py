@@ -191,6 +191,7 @@ class Line:
             upkeep.resolve_doubts(self.flow)
             upkeep.hold_orphans(self.flow)
             self._open_sources()
+            self._claim()
             while self._turn():
                 pass
         except Exception as error:  # other pipelines go on
