@@ -15,7 +15,7 @@ from mailflow.engine.context import Ledger
 from mailflow.engine.journal import Row, bodies, plans
 from mailflow.errors import MailflowError, PluginError, RefusedError, UnavailableError
 from mailflow.kinds import Ticket, Trouble
-from mailflow.verdicts import FAILED, LATER, SENT, Bounce, Discard, Hold, Report, Retry, Stop
+from mailflow.verdicts import FAILED, LATER, SENT, Bounce, Discard, Hold, Report, Stop
 
 if TYPE_CHECKING:
     from mailflow.engine.config import DistributeStep
@@ -160,7 +160,7 @@ class Delivery:
             return [self._row(r, "held", 0.0) for r in reports]
         if isinstance(answer, Stop):
             self.flow.halt.set()
-        after = answer.after if isinstance(answer, Retry) else reaction.backoff(self.job.attempt)
+        after = reaction.wait(answer, self.job.attempt)
         ledger.tell(self.step.name, "later", f"{who} {error.text}".strip())
         return [self._row(r, "due", ledger.now + after) for r in reports]
 

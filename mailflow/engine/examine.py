@@ -94,19 +94,26 @@ class _Examination:
                 for mail in current
                 for after in self._step(step, processor, mail, approved, attempt)
             ]
-        if waiting and not self.subject.approved:
+        if waiting and not (self.subject.approved and self._goes_somewhere()):
             self._gone()
             current = []
         for mail in current:
             self._route(mail)
         return Examined(self.copies, self.ledger, self.refused, self.stop)
 
+    def _goes_somewhere(self) -> bool:
+        """Whether no step is needed to say who gets this mail."""
+        steps = self.flow.pipeline.distribute
+        said = bool(self.subject.mail.envelope.recipients)
+        return said or not any(step.component.per_recipient for step in steps)
+
     def _gone(self) -> None:
         """The step that this mail waits at is not in the file any more."""
         step, mail = self.subject.start, self.subject.mail
-        why = (
-            f"process step {step!r} is gone from {self.flow.pipeline.path};"
-            " released, it goes to the distributors as it is"
+        why = f"process step {step!r} is gone from {self.flow.pipeline.path}; " + (
+            "released, it goes to the distributors as it is"
+            if self._goes_somewhere()
+            else "without it the mail has no recipients: put it back, then release it"
         )
         self.flow.log.warning("held", mail=mail.id, step=step, reason=why)
         self.ledger.tell(step, "held", why)
@@ -181,7 +188,7 @@ class _Examination:
             )
             return
         if isinstance(answer, Retry):
-            due = self.ledger.now + answer.after
+            due = self.ledger.now + reaction.wait(answer, attempt)
         elif isinstance(answer, Stop):
             due, self.stop = self.ledger.now, True
         else:
@@ -214,6 +221,10 @@ class _Examination:
         if not chosen:
             lost = BadMailError("no [[distribute]] step takes this mail: no `when` holds")
             self._lost(lost, "unrouted", mail)
+            return
+        if not deliveries and mail.envelope == self.subject.mail.envelope:
+            nobody = "nobody to send it to: it came without recipients, and no step names any"
+            self._lost(BadMailError(nobody), "unrouted", mail)
             return
         if not deliveries:
             self.ledger.tell("", "nobody", "there is nobody to send it to")

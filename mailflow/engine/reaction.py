@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 RETRY_FOR = 5 * 86400.0
 BACKOFF = (60.0, 300.0, 1800.0, 7200.0)
 
+AT_ONCE = 10
+IN_VAIN = 60.0
+"""After so many attempts, so many seconds at least until the next one: a run in which all
+is due again at once would never end."""
+
 FETCH_AGAIN = 600.0
 """A source that was only out of reach rests no longer than this; refused logins do."""
 
@@ -59,6 +64,12 @@ def default(trouble: Trouble) -> Reaction:
     if passing and trouble.age < RETRY_FOR:
         return Retry(backoff(trouble.attempt))
     return Hold(trouble.error.text)
+
+
+def wait(answer: object, attempt: int) -> float:
+    """Seconds until the attempt after that number: what a Retry says, else `backoff`."""
+    after = answer.after if isinstance(answer, Retry) else backoff(attempt)
+    return max(after, IN_VAIN if attempt > AT_ONCE else 0.0)
 
 
 def backoff(attempt: int) -> float:

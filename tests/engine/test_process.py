@@ -33,6 +33,13 @@ def say(verdict: object) -> Any:
     return work
 
 
+def say_envelope(envelope: Envelope) -> Any:
+    def work(mail: Mail, context: Context) -> Iterator[Mail]:
+        yield mail.replace(envelope=envelope)
+
+    return work
+
+
 def passing(mail: Mail, context: Context) -> Iterator[Mail]:
     yield mail
 
@@ -289,13 +296,27 @@ def test_when_no_distributor_takes_it_a_mail_is_held(works: Works) -> None:
     )  # fmt: skip
 
 
-def test_nobody_to_send_to_is_an_outcome_and_no_trouble(works: Works) -> None:
-    box, post = mailbox(), Post()
-    box.envelope = Envelope("ann@example.org", ())
-    assert works.run(works.pipeline([fetch(box)], [distribute(post)])) == 0
+def test_a_step_that_leaves_nobody_is_an_outcome_and_no_trouble(works: Works) -> None:
+    post = Post()
+
+    def clear(mail: Mail, context: Context) -> Iterator[Mail]:
+        yield mail.replace(envelope=Envelope("ann@example.org", ()))
+
+    pipeline = works.pipeline([fetch(mailbox())], [distribute(post)], [process(clear)])
+    assert works.run(pipeline) == 0
     assert post.tickets == []
     assert works.waits() == []
     assert "nobody" in [each.what for each in works.story(works.mail()).chapters]
+
+
+def test_a_mail_that_nobody_ever_named_a_recipient_for_is_held(works: Works) -> None:
+    box, post = mailbox(), Post()
+    box.envelope = Envelope("ann@example.org", ())
+    assert works.run(works.pipeline([fetch(box)], [distribute(post)])) == BadMailError.exit_code
+    assert post.tickets == []
+    (entry,) = works.waits()
+    assert entry.state == "held"
+    assert "nobody to send it to" in entry.reason
 
 
 @pytest.mark.parametrize("to", ["bob\n@example.org", "b\0b@example.org", "caf\udce9@x.org", ""])
