@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mailflow.engine.journal.plans import Loaded
 
 
+_EVENTS = {"sent": "delivery.sent", "due": "delivery.later", "held": "mail.held"}
+
+
 def ticket_key(mail: str, copy: int, step: str) -> str:
     """The name of one delivery for good: [0-9a-v.], the same at every attempt."""
     from zlib import crc32
@@ -181,9 +184,7 @@ class Delivery:
                 log.debug("sent", recipient=row.recipient, text=row.text)
             else:
                 log.warning("not sent", recipient=row.recipient, state=row.state, text=row.text)
-            event = {"sent": "delivery.sent", "due": "delivery.later"}.get(
-                row.state, "delivery.failed"
-            )
+            event = _EVENTS.get(row.state, "delivery.failed")
             self.flow.event(event, step=row.step, mail=row.mail, recipient=row.recipient)
         if done:
             self.flow.event("mail.done", mail=self.mail.id)

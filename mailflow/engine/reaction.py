@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from mailflow.engine.context import Ledger, SharedMemory, StepContext
 from mailflow.engine.flow import Flow, describe
 from mailflow.errors import LoginError
-from mailflow.verdicts import Hold, Retry
+from mailflow.verdicts import Hold, Reaction, Retry
 
 if TYPE_CHECKING:
     from mailflow.kinds import Trouble
-    from mailflow.verdicts import Reaction
 
 RETRY_FOR = 5 * 86400.0
 BACKOFF = (60.0, 300.0, 1800.0, 7200.0)
@@ -32,6 +31,7 @@ def ask(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> React
     """The first reaction that a reactor of the file gives; None if none does. `source`
     is the name of the [[fetch]] that the mail came by."""
     for step, reactor in flow.reactors:
+        mark = ledger.mark()
         try:
             if step.when is not None:
                 from mailflow.query import TroubleFacts
@@ -41,7 +41,10 @@ def ask(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> React
             context = StepContext(ledger, step.name, memory=SharedMemory(ledger, step.name))
             with flow.reacting:
                 reaction = reactor.react(trouble, context)
+            if not (reaction is None or isinstance(reaction, Reaction)):
+                raise TypeError(f"{type(reaction).__name__} is no reaction")
         except Exception as error:  # noqa: BLE001  # a reactor never breaks the run
+            ledger.undo(mark)
             flow.log.error("a reactor failed", step=step.name, error=describe(error))
             continue
         if reaction is not None:
