@@ -456,8 +456,10 @@ class _mailbox_lock:  # noqa: N801  # used as a statement
             raise from_os(error, f"write {self._path}") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(lock)
+            if not isinstance(error, BlockingIOError):
+                raise from_os(error, f"lock {self._path}") from None
             raise InUseError("another run is at work on this mailbox", ours=True) from None
         return lock
 

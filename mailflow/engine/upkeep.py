@@ -31,9 +31,15 @@ def free_the_dead(journal: Database) -> None:
 
 
 def tidy(journal: Database, history: float) -> None:
-    """Forget stories older than `history` seconds, and files that no body names."""
+    """Forget stories older than `history` seconds, and files that no body names; mend
+    what a wrong clock has written."""
     now = time.time()
-    journal.commit(lambda tx: plans.forget(tx, now - history, now))
+
+    def work(tx: Transaction) -> None:
+        plans.mend_times(tx, now)
+        plans.forget(tx, now - history, now)
+
+    journal.commit(work)
     owners.sweep(journal.owners, lambda: journal.read(plans.files))
 
 

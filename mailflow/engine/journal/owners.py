@@ -60,14 +60,17 @@ class Owner:
 
 
 def is_alive(root: str, owner: str) -> bool:
-    """Whether the process `owner` still runs, here."""
+    """Whether the process `owner` still runs, here; so where it cannot be told (too many
+    open files, another user's lock): the mail of a living process would go out twice."""
     try:
         lock = os.open(os.path.join(root, owner, LOCK), os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:
         return True
     finally:
         os.close(lock)

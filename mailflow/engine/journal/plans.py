@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CRASHES = 3
 """A mail that was in work in this many crashes is held."""
 
+SKEW = 300.0
+"""Seconds by which the clocks of two writers may differ, and both be right."""
+
 
 class ConflictError(MailflowError):
     """Another process wrote what this plan had read: make the plan again."""
@@ -523,6 +526,25 @@ def forget(tx: Transaction, before: float, now: float) -> None:
         tx.execute(f"DELETE FROM {table} WHERE mail IN {ended}", (before,))
     tx.execute("DELETE FROM mail WHERE ended < ?", (before,))
     tx.execute("DELETE FROM memory WHERE expires < ?", (now,))
+
+
+def mend_times(tx: Transaction, now: float) -> None:
+    """What a clock that was ahead has written counts from now on: it would wait for years.
+
+    A clock that is right again shows by what was written after it.
+    """
+    ahead = now + SKEW
+    tx.execute("UPDATE mail SET arrived = ? WHERE state != 'done' AND arrived > ?", (now, ahead))
+    tx.execute(
+        "UPDATE delivery SET due = ?1 WHERE state = 'due' AND due > ?1 AND at > ?2", (now, ahead)
+    )
+    tx.execute(
+        "UPDATE copy SET due = ?1 WHERE state = 'waiting' AND due > ?1 AND EXISTS"
+        " (SELECT 1 FROM story s WHERE s.mail = copy.mail AND s.at > ?2)",
+        (now, ahead),
+    )
+    tx.execute("UPDATE source SET next_try = 0 WHERE failed_at > ?", (ahead,))
+    tx.execute("UPDATE seen SET at = ? WHERE at > ?", (now, ahead))
 
 
 def files(tx: Transaction) -> set[str]:
