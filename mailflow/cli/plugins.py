@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,9 +54,37 @@ def _options(entry: Entry) -> dict[str, Option[object]]:
 def _describe(entry: Entry) -> None:
     click.echo(f"{entry.use}, a {entry.kind}: {entry.fault or _summary(entry)}")
     for name, option in _options(entry).items():
-        default = "required" if option.required else f"default {option.default!r}"
-        click.echo(f"  {name}: {option.expected}; {default}")
+        click.echo(f"  {name}: {option.expected}; {_default(option)}")
         click.echo(f"      {option.doc}")
+
+
+def _default(option: Option[Any]) -> str:
+    """As it would stand in the file; what has no value of its own is only optional."""
+    if option.required:
+        return "required"
+    text = _toml(option, option.default)
+    return f"default {text}" if text not in ("", '""', "[]", "{}") else "optional"
+
+
+def _toml(option: Option[Any], value: Any) -> str:
+    from mailflow.options import Duration, ListOf, Template
+
+    if value is None:
+        return ""
+    if isinstance(option, ListOf):
+        return f"[{', '.join(_toml(option.element, each) for each in value)}]"
+    if isinstance(option, Duration):
+        return json.dumps(_duration(value))
+    return json.dumps(value.text if isinstance(option, Template) else value, default=str)
+
+
+def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "forever"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def _as_json(entry: Entry) -> dict[str, object]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DiscardFilter:
-    """Drops every mail."""
+    """Throws each mail away: nobody is told."""
 
     options: ClassVar[type[Options]] = ReasonOptions
     pure = True

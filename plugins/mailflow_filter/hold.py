@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class HoldFilter:
-    """Keeps every mail that no human has approved."""
+    """Holds each mail until a human releases or drops it."""
 
     options: ClassVar[type[Options]] = ReasonOptions
     pure = True

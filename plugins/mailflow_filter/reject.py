@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RejectFilter:
-    """Refuses every mail that no human has approved."""
+    """Rejects each mail that no human has approved: the sender may be told."""
 
     options: ClassVar[type[Options]] = ReasonOptions
     pure = True

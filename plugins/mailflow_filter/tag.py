@@ -51,7 +51,7 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 
 
 class TagFilter:
-    """Passes every mail on, tagged."""
+    """Passes each mail on, with notes made and header fields set."""
 
     options: ClassVar[type[Options]] = TagOptions
     pure = True

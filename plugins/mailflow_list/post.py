@@ -35,7 +35,7 @@ REASON_LIMIT = 300  # characters; a reason quotes addresses that others made up
 
 
 class Post:
-    """Makes posts for the lists of one step."""
+    """Makes what members write to a mailing list a post for all of them."""
 
     options: ClassVar[type[Options]] = PostOptions
     pure = False  # it remembers Message-IDs

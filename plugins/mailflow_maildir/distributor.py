@@ -90,10 +90,10 @@ class _Delivery:
 
 
 class MaildirDistributor:
-    """Hands mail to the readers of a Maildir; a ticket handed in twice leaves one copy.
+    """Delivers into a Maildir, or a folder in it, each message once.
 
-    The file in tmp/ stays until the ticket is final (`finish`), since its link count
-    shows that a reader has taken the mail away.
+    A ticket handed in twice leaves one copy. The file in tmp/ stays until the ticket is
+    final (`finish`), since its link count shows that a reader has taken the mail away.
     """
 
     options: ClassVar[type[Options]] = MaildirOptions

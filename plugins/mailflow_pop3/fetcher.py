@@ -69,7 +69,8 @@ class Pop3Options(ServerOptions):
         default=("plain", "user"),
     )
     on_done = Choice(
-        "What becomes of a message at the server once the journal has it for good.",
+        "What becomes of a message at the server once it is safe here and the time in `keep`,"
+        " which is \"forever\" by default, is over.",
         "delete", "keep", default="delete",
     )  # fmt: skip
     pipelining = Choice(
@@ -94,7 +95,7 @@ class Pop3Options(ServerOptions):
 
 
 class Pop3Fetcher:
-    """Reads one maildrop. See mailflow.kinds.Fetcher."""
+    """Fetches the messages of a POP3 mailbox, all asked for at once."""
 
     options: ClassVar[type[Options]] = Pop3Options
 

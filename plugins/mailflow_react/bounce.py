@@ -37,7 +37,7 @@ class BounceOptions(Options):
 
 
 class BounceReactor:
-    """Gives up what was refused, and what was tried for too long, and says so."""
+    """Gives up what was refused or tried for too long, and tells the sender."""
 
     options: ClassVar[type[Options]] = BounceOptions
 

@@ -18,7 +18,7 @@ class HoldOptions(Options):
 
 
 class HoldReactor:
-    """Holds every mail in trouble."""
+    """Holds each mail in trouble, until a human decides."""
 
     options: ClassVar[type[Options]] = HoldOptions
 

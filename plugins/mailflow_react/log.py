@@ -15,7 +15,7 @@ class LogOptions(Options):
 
 
 class LogReactor:
-    """Says every trouble as a warning."""
+    """Writes each trouble to the log as a warning, and decides nothing."""
 
     options: ClassVar[type[Options]] = LogOptions
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.mail import Envelope
 from mailflow.options import Address, Duration, ListOf, Options, Text
+from mailflow.verdicts import Hold
 from mailflow_react.compose import age, notice, one_line
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class NotifyOptions(Options):
 
 
 class NotifyReactor:
-    """Sends notices."""
+    """Tells you by mail, and decides nothing."""
 
     options: ClassVar[type[Options]] = NotifyOptions
 
@@ -88,6 +89,9 @@ def _text(trouble: Trouble, pipeline: str, more: int) -> str:
     lines += ["", "To see what waits:        mailflow queue list"]
     if trouble.mail is not None:
         lines.append(f"What happened to it:      mailflow trace {trouble.mail.id}")
+        if isinstance(trouble.verdict, Hold):
+            lines.append(f"To let it go on:          mailflow queue release {trouble.mail.id}")
+            lines.append(f"To give it up, for good:  mailflow queue drop {trouble.mail.id}")
     return "\n".join(lines) + "\n"
 
 

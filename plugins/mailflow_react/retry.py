@@ -37,7 +37,7 @@ class RetryOptions(Options):
 
 
 class RetryReactor:
-    """Retries what may pass."""
+    """Tries again later what may pass."""
 
     options: ClassVar[type[Options]] = RetryOptions
 

@@ -48,6 +48,11 @@ class SmtpOptions(ServerOptions):
         'Its port; by default 465 for tls = "implicit", 587 for "starttls", 25 for "none".',
         least=1, most=65535,
     )  # fmt: skip
+    tls = Choice(
+        "How the connection is protected: TLS from the first octet, after STARTTLS (the default),"
+        " or not at all, which is the default on loopback only.",
+        "implicit", "starttls", "none", default="",
+    )  # fmt: skip
     timeout = Duration("How long to wait for each answer (RFC 5321, 4.5.3.2).", default=300.0)
     auth = ListOf(
         "The mechanisms to log in with, in this order; the next is tried where one is refused.",
@@ -90,7 +95,7 @@ class SmtpOptions(ServerOptions):
 
 
 class SmtpDistributor:
-    """Sends mail to a server over one connection, kept between mails and left with QUIT."""
+    """Sends mail to a mail server, over one connection for many mails."""
 
     options: ClassVar[type[Options]] = SmtpOptions
     repeatable = False

@@ -52,7 +52,10 @@ class StdinOptions(Options):
 
 
 class StdinFetcher:
-    """The message on stdin; its key is a digest of envelope and content."""
+    """Takes one message on standard input: `mailflow hook`.
+
+    Its key is a digest of envelope and content.
+    """
 
     options: ClassVar[type[Options]] = StdinOptions
     pushed = True

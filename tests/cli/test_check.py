@@ -101,6 +101,18 @@ class TestPlugins:
                 assert " object at 0x" not in str(option["default"]), (entry["use"], name)
         assert " object at 0x" not in shop("plugins", "pop3").out
 
+    def test_a_default_is_told_as_the_file_would_say_it(self, shop: Shop) -> None:
+        out = shop("plugins", "react.retry").out
+        assert 'default ["1m", "5m", "30m", "2h"]' in out
+        assert 'default "5d"' in out
+        assert "permanent: true or false; default false" in out
+
+    def test_what_has_no_default_is_optional(self, shop: Shop) -> None:
+        out = shop("plugins", "pop3").out + shop("plugins", "maildir").out
+        assert "None" not in out
+        assert "Pattern(" not in out
+        assert "  ca_file: a path; optional" in out
+
     def test_an_unknown_one_is_78_with_a_hint(self, shop: Shop) -> None:
         done = shop("plugins", "maildri")
         assert (done.status, done.out) == (78, "")

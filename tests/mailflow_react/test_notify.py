@@ -42,7 +42,8 @@ def test_a_notice_says_what_where_and_how_to_go_on() -> None:
     assert notice["Auto-Submitted"] == "auto-generated"
     text = notice.get_content()
     for said in ("eve@x.org is not a member", "Eve <eve@x.org>", "Grüße", one.id,
-                 f"mailflow trace {one.id}", "mailflow queue list"):  # fmt: skip
+                 f"mailflow trace {one.id}", "mailflow queue list",
+                 f"queue release {one.id}", f"queue drop {one.id}"):  # fmt: skip
         assert said in text
     assert "body" not in text
 
