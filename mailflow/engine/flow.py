@@ -186,4 +186,8 @@ def as_error(error: BaseException, doing: str) -> MailflowError:
         from mailflow.errors import UnavailableError
 
         return UnavailableError(f"{doing}: out of memory")
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        from mailflow.errors import UnavailableError
+
+        return UnavailableError(f"{doing}: no more threads may be started here")
     return PluginError(f"{doing}: {describe(error)}")

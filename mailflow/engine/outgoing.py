@@ -65,8 +65,13 @@ class Outgoing:
                 thread = threading.Thread(
                     target=self._run, name=f"{self.flow.pipeline.name}/{self.step.name}"
                 )
+                try:
+                    thread.start()
+                except RuntimeError:  # there are too many
+                    if self._threads:
+                        return
+                    raise
                 self._threads.append(thread)
-                thread.start()
 
     def drain(self, jobs: Iterable[Job]) -> None:
         """Do these jobs here and now, in this thread."""

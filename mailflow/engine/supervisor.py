@@ -37,6 +37,9 @@ ENOUGH = 1000
 LOOK_AGAIN = 1.0
 """Seconds between two looks at what is due, while something is at work and silent."""
 
+LOOK_SOON = 0.2
+"""Seconds after a look that found nothing, while something is at work."""
+
 
 def run(
     pipelines: Sequence[Pipeline],
@@ -118,12 +121,17 @@ def _signals(halt: Halt) -> Iterator[None]:
 
 
 def _run_all(lines: Sequence[Line]) -> None:
-    threads = [
-        threading.Thread(target=line.run, name=line.flow.pipeline.name) for line in lines[1:]
-    ]
-    for thread in threads:
-        thread.start()
-    for line in lines[:1]:
+    """Each in a thread of its own, as far as there may be so many; the rest one by one."""
+    here, threads = list(lines[:1]), []
+    for line in lines[1:]:
+        thread = threading.Thread(target=line.run, name=line.flow.pipeline.name)
+        try:
+            thread.start()
+        except RuntimeError:
+            here.append(line)
+        else:
+            threads.append(thread)
+    for line in here:
         line.run()
     for thread in threads:
         thread.join()
@@ -180,6 +188,7 @@ class Line:
         }
         self.work = Work(flow, self._send)
         self._force = force
+        self._looked = 0.0  # when nothing was found to be due
         self._alone = False  # a mail that was in a crash is in work, and nothing beside it
         self._sources: list[threading.Thread] = []
         self._open: set[str] = set()
@@ -199,7 +208,7 @@ class Line:
             self.flow.failed(failure)
             self.flow.log.error("run ended", error=failure.text, exc_info=error)
             self.flow.halt.set()
-            self._refuse_rest()
+            self._refuse_rest(failure)
         finally:
             for thread in self._sources:
                 thread.join()
@@ -212,9 +221,13 @@ class Line:
         for step in interested(self.flow.pipeline.fetch):
             intake = Intake(self.flow, step, self.inbox.put)
             thread = threading.Thread(target=self._source, args=(intake,), name=step.name)
-            self._sources.append(thread)
             self._open.add(step.name)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # there are too many
+                self._open.discard(step.name)
+                raise
+            self._sources.append(thread)
 
     def _source(self, intake: Intake) -> None:
         try:
@@ -236,7 +249,13 @@ class Line:
             return fetching
         if waiting > ENOUGH or (self._alone and not idle):
             return True
-        return self._claim() or fetching or not idle
+        at_work = fetching or not idle
+        if at_work and time.monotonic() < self._looked + LOOK_SOON:
+            return True
+        if self._claim():
+            return True
+        self._looked = time.monotonic()
+        return at_work
 
     def _claim(self) -> bool:
         """Take what is due; whether there was anything."""
@@ -260,11 +279,10 @@ class Line:
             if mine:
                 outgoing.add(mine)
 
-    def _refuse_rest(self) -> None:
-        """The journal is gone: whoever waits for its word must not wait for good."""
-        from mailflow.errors import JournalError
+    def _refuse_rest(self, failure: MailflowError) -> None:
+        """Whoever waits for the journal's word must not wait for good."""
         from mailflow.verdicts import Fate
 
         while self._open:
             for each in self.inbox.take(LOOK_AGAIN):
-                each.origin.answer(each.arrival.key, Fate.LATER, JournalError("the run has ended"))
+                each.origin.answer(each.arrival.key, Fate.LATER, failure)

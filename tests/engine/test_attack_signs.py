@@ -28,7 +28,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The clock is ten years ahead, until the patch is undone."""
     right, right_ns = time.time, time.time_ns
     with monkeypatch.context() as patch:
-        patch.setattr(context, "_last", [0, 0])
+        patch.setattr(context, "_last", 0)
         patch.setattr(time, "time", lambda: right() + YEARS)
         patch.setattr(time, "time_ns", lambda: right_ns() + int(YEARS) * 10**9)
         yield patch
