@@ -106,6 +106,11 @@ def a_file(org: ExampleOrg, shell: Shell, path: str, text: str) -> None:
     Path(path.replace("~", shell.home, 1)).write_text(text)
 
 
+def another_when(org: ExampleOrg, shell: Shell, path: str, expression: str) -> None:
+    file = Path(path.replace("~", shell.home, 1))
+    file.write_text(re.sub(r"when = '.*'", f"when = '{expression}'", file.read_text()))
+
+
 def an_id(org: ExampleOrg, shell: Shell, name: str, words: str) -> None:
     """The page calls a mail by `name`; it is the one that `queue list` shows with `words`."""
     listed = shell.run(Block("given", 0, "console", "$ mailflow queue list\n"))[0].output
@@ -116,6 +121,7 @@ GIVEN = {
     r'(\w+) has "(.+)" from (.+)': a_post,
     r'(\S+) is answered "(.+)"': refused,
     r'(\S+) holds "(.+)"': a_file,
+    r'(\S+) says "(.+)"': another_when,
     r'(\S+) is the mail of "(.+)"': an_id,
     r"expressions": lambda org, shell: None,
 }
