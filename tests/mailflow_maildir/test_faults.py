@@ -117,7 +117,7 @@ def test_d01_a_low_limit_of_open_files_is_no_trouble(maildir: Maildir, mail: Mak
     mails = [mail(number, folder=f"f{number % 50}") for number in range(100)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
-        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 12, hard)
+        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 30, hard)
     )
     try:
         reports = maildir.deliver(*mails, folder="{note:folder}")
