@@ -16,6 +16,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -153,7 +154,7 @@ class Strike:
         self.mend()
 
 
-class Way:
+class Way(ABC):
     """One session on one way, in places of its own."""
 
     name = ""
@@ -182,13 +183,13 @@ class Way:
 
     def close(self) -> None: ...
 
+    @abstractmethod
     def session(self, strike: Strike) -> None:
         """The session, struck once and then brought to its end by whoever starts it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def complaints(self) -> list[str]:
         """What is wrong now that everything has settled."""
-        raise NotImplementedError
 
     def expected(self) -> list[bytes]:
         """The messages as they are delivered, with LF lines."""
