@@ -302,8 +302,19 @@ _DUE = (
 
 
 def is_due(tx: Transaction, pipeline: str, now: float) -> bool:
-    """Whether `claim` would find anything."""
-    row = tx.execute(f"SELECT EXISTS (SELECT 1{_DUE})", (pipeline, now, now)).fetchone()
+    """Whether `claim` would find anything. Asked often: it looks at what is due and at
+    nothing that waits for its time, however much that is."""
+    row = tx.execute(
+        "SELECT EXISTS (SELECT 1 FROM mail INDEXED BY mail_unfinished WHERE state != 'done'"
+        "  AND pipeline = ?1 AND state = 'accepted' AND owner IS NULL)"
+        " OR EXISTS (SELECT 1 FROM delivery d INDEXED BY delivery_due JOIN mail m ON m.id = d.mail"
+        "  WHERE d.state NOT IN ('sent', 'failed', 'dropped') AND d.state = 'due' AND d.due <= ?2"
+        "  AND m.pipeline = ?1 AND m.state = 'planned' AND m.owner IS NULL)"
+        " OR EXISTS (SELECT 1 FROM copy c INDEXED BY copy_waiting JOIN mail m ON m.id = c.mail"
+        "  WHERE c.state != 'planned' AND c.state = 'waiting' AND c.due <= ?2"
+        "  AND m.pipeline = ?1 AND m.state = 'planned' AND m.owner IS NULL)",
+        (pipeline, now),
+    ).fetchone()
     return bool(row[0])
 
 
