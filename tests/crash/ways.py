@@ -181,7 +181,8 @@ class Way(ABC):
         text = JOURNAL + self.text
         self.file.write_text(text.format(journal=self.journal, maildir=self.maildir, **values))
 
-    def close(self) -> None: ...
+    def close(self) -> None:  # noqa: B027  # most ways have nothing open
+        """End what the way has running."""
 
     @abstractmethod
     def session(self, strike: Strike) -> None:
