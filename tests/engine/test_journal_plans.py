@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mailflow.engine.journal import Arrival, Copy, Database, Effects, Lane, arrivals, bodies, plans
+from mailflow.engine.journal import (
+    Arrival,
+    Copy,
+    Database,
+    Effects,
+    Lane,
+    arrivals,
+    bodies,
+    database,
+    plans,
+)
+from mailflow.kinds import Context
 from mailflow.mail import Envelope, Mail, Octets
+from mailflow.verdicts import LATER, Hold, Report
+
+from .parts import Mailbox, Post, Works, distribute, fetch, message, process
 
 LANE = Lane("red", "box", "box")
 
@@ -125,6 +141,50 @@ class TestClaim:
         claimed = journal.commit(lambda tx: plans.claim(tx, "me", "red", 100.0))
         assert [job.mail for job in claimed.jobs] == ["m2"]
         assert claimed.alone
+
+
+def test_no_statement_walks_over_what_was_ever_seen_sent_or_remembered(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run costs what there is to do, and not what was ever done."""
+    said: set[str] = set()
+    connect = database._connect
+
+    def watched(*arguments: Any) -> sqlite3.Connection:
+        connection = connect(*arguments)
+        connection.set_trace_callback(said.add)
+        return connection
+
+    def step(mail: Mail, context: Context) -> Iterator[object]:
+        context.memory.get("k")
+        context.memory.set("k", "v", keep=60.0)
+        yield Hold("x")
+        yield mail
+
+    box, post = Mailbox(a=message("a"), b=message("b")), Post()
+    post.act = lambda mail, ticket: [Report(to, LATER) for to in ticket.recipients]
+    place = Post(repeatable=True, per_recipient=False)
+    monkeypatch.setattr(database, "_connect", watched)
+    pipeline = works.pipeline([fetch(box, keep=0.0)], [distribute(post)], [process(step)])
+    for _ in range(3):
+        works.run(pipeline, force=True)
+        works.due_now()
+    works.run(works.pipeline([fetch(Mailbox("other", a=message("x")))], [distribute(place)]))
+    assert len(said) > 50
+    connection = sqlite3.connect(works.path)
+    connection.execute("CREATE TEMP TABLE absent (key TEXT PRIMARY KEY) WITHOUT ROWID")
+    walks = {
+        statement[:200]: detail
+        for statement in said
+        if statement.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")
+        for _, _, _, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        if detail.startswith("SCAN ") and "USING" not in detail and detail.split()[1] in LARGE
+    }
+    connection.close()
+    assert walks == {}
+
+
+LARGE = ("mail", "delivery", "copy", "seen", "memory", "story", "body", "m", "d", "c")
 
 
 def test_a_final_report_ends_a_mail_only_with_its_last_delivery(journal: Database) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mailflow.engine.journal.database import Database, Transaction
     from mailflow.mail import Content
 
+OPEN = "state NOT IN ('sent', 'failed', 'dropped')"
+"""What every look for deliveries that are not final says, so that SQLite takes the index
+of those and not the table, where all that was ever sent is."""
+
 CRASHES = 3
 """A mail that was in work in this many crashes is held."""
 
@@ -308,7 +312,7 @@ def is_due(tx: Transaction, pipeline: str, now: float) -> bool:
         "SELECT EXISTS (SELECT 1 FROM mail INDEXED BY mail_unfinished WHERE state != 'done'"
         "  AND pipeline = ?1 AND state = 'accepted' AND owner IS NULL)"
         " OR EXISTS (SELECT 1 FROM delivery d INDEXED BY delivery_due JOIN mail m ON m.id = d.mail"
-        "  WHERE d.state NOT IN ('sent', 'failed', 'dropped') AND d.state = 'due' AND d.due <= ?2"
+        f"  WHERE d.{OPEN} AND d.state = 'due' AND d.due <= ?2"
         "  AND m.pipeline = ?1 AND m.state = 'planned' AND m.owner IS NULL)"
         " OR EXISTS (SELECT 1 FROM copy c INDEXED BY copy_waiting JOIN mail m ON m.id = c.mail"
         "  WHERE c.state != 'planned' AND c.state = 'waiting' AND c.due <= ?2"
@@ -496,7 +500,7 @@ def doubts(tx: Transaction, pipeline: str) -> list[Job]:
     """Deliveries that a crash has left in doubt; `doubt` counts those before."""
     rows = tx.execute(
         "SELECT d.mail, d.copy, d.step, d.recipient, d.attempt, d.doubt FROM delivery d"
-        " JOIN mail m ON m.id = d.mail WHERE d.state = 'doubt' AND m.pipeline = ?"
+        f" JOIN mail m ON m.id = d.mail WHERE d.{OPEN} AND d.state = 'doubt' AND m.pipeline = ?"
         " AND m.owner IS NULL",
         (pipeline,),
     ).fetchall()
@@ -507,7 +511,7 @@ def orphans(tx: Transaction, pipeline: str, steps: Mapping[str, object]) -> list
     """Due deliveries of distributors that the file no longer names."""
     rows = tx.execute(
         "SELECT d.mail, d.copy, d.step, d.recipient, d.attempt, d.doubt FROM delivery d"
-        " JOIN mail m ON m.id = d.mail WHERE d.state = 'due' AND m.pipeline = ?"
+        f" JOIN mail m ON m.id = d.mail WHERE d.{OPEN} AND d.state = 'due' AND m.pipeline = ?"
         " AND m.owner IS NULL"
         " AND d.step NOT IN (SELECT value FROM json_each(?))",
         (pipeline, "[" + ",".join(f'"{_quoted(step)}"' for step in steps) + "]"),
@@ -547,15 +551,18 @@ def mend_times(tx: Transaction, now: float) -> None:
     ahead = now + SKEW
     tx.execute("UPDATE mail SET arrived = ? WHERE state != 'done' AND arrived > ?", (now, ahead))
     tx.execute(
-        "UPDATE delivery SET due = ?1 WHERE state = 'due' AND due > ?1 AND at > ?2", (now, ahead)
+        f"UPDATE delivery SET due = ?1 WHERE {OPEN} AND state = 'due' AND due > ?1 AND at > ?2",
+        (now, ahead),
     )
     tx.execute(
-        "UPDATE copy SET due = ?1 WHERE state = 'waiting' AND due > ?1 AND EXISTS"
-        " (SELECT 1 FROM story s WHERE s.mail = copy.mail AND s.at > ?2)",
+        "UPDATE copy SET due = ?1 WHERE state != 'planned' AND state = 'waiting' AND due > ?1"
+        " AND EXISTS (SELECT 1 FROM story s WHERE s.mail = copy.mail AND s.at > ?2)",
         (now, ahead),
     )
     tx.execute("UPDATE source SET next_try = 0 WHERE failed_at > ?", (ahead,))
-    tx.execute("UPDATE seen SET at = ? WHERE at > ?", (now, ahead))
+    row = tx.execute("SELECT max(worked_at), max(failed_at) FROM source").fetchone()
+    if any(at is not None and at > ahead for at in row):  # `seen` has no index on times
+        tx.execute("UPDATE seen SET at = ? WHERE at > ?", (now, ahead))
 
 
 def files(tx: Transaction) -> set[str]:

@@ -13,8 +13,6 @@ from mailflow.record import NamedTuple
 if TYPE_CHECKING:
     from mailflow.engine.journal.database import Transaction
 
-FINAL = ("sent", "failed", "dropped")
-
 
 class Entry(NamedTuple):
     """One mail's wait: at a processing step (copy), or for one distributor's deliveries.
@@ -74,7 +72,7 @@ def entries(tx: Transaction, pipeline: str | None = None) -> list[Entry]:
         " UNION ALL"
         " SELECT m.id, m.pipeline, d.state, d.step, m.sender, group_concat(d.recipient, char(10)),"
         " m.arrived, min(d.due), max(d.attempt), max(d.text), m.owner IS NOT NULL"
-        " FROM delivery d JOIN mail m ON m.id = d.mail"
+        " FROM delivery d INDEXED BY delivery_due JOIN mail m ON m.id = d.mail"
         " WHERE d.state NOT IN ('sent', 'failed', 'dropped')"
         " GROUP BY d.mail, d.copy, d.step, d.state",
     ).fetchall()

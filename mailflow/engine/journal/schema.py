@@ -89,6 +89,7 @@ MIGRATIONS = (
         value TEXT NOT NULL, expires REAL, at REAL NOT NULL DEFAULT 0,
         PRIMARY KEY (pipeline, step, key, mail)
     ) WITHOUT ROWID;
+    CREATE INDEX memory_expires ON memory (expires) WHERE expires IS NOT NULL;
 
     -- What happened to a mail, in words, for `trace`.
     CREATE TABLE story (
