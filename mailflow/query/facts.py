@@ -29,7 +29,9 @@ class _Unknown:
 UNKNOWN = _Unknown()
 
 BODY_LIMIT = 8 << 20
-"""`content` and `attachment` look at this many octets of a message."""
+LINE_LIMIT = 1 << 17
+"""`content` and `attachment` look at this many octets and lines of a message: the parser
+asks each line whether it ends any of the parts around it, and short lines are many."""
 
 
 class Facts(Protocol):
@@ -276,9 +278,13 @@ def _date(value: str) -> float | None:
 def _parts(mail: Mail) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(texts, names of attachments); one that has no name counts as ""."""
     from email import message_from_bytes
+    from itertools import islice
 
     with mail.content.open() as reader:
         data = reader.read(BODY_LIMIT)
+    last = next(islice(re.finditer(rb"\r\n|\r|\n", data), LINE_LIMIT, None), None)
+    if last is not None:
+        data = data[: last.end()]
     texts: list[str] = []
     names: list[str] = []
     try:
