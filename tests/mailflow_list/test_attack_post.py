@@ -87,7 +87,7 @@ def test_a_members_file_that_is_empty_for_the_moment_costs_no_post(
     one = step(
         f'address = "red@example.org"\nmembers = "{members}"\nposting = {{ others = "{posting}" }}'
     )
-    with pytest.raises(UnavailableError, match="red[.]members holds no address"):
+    with pytest.raises(UnavailableError, match=r"red[.]members holds no address"):
         one.one(mail(post()))
     members.write_text("ann@example.org\n")
     assert one.made(mail(post())).envelope.recipients == ("ann@example.org",)
