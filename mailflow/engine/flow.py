@@ -33,7 +33,7 @@ class Meter:
 
 
 class Flow:
-    """One pipeline and what it is made of.
+    """One pipeline and what it is made of. `statuses` are those of what went wrong.
 
     `reacting` is held while a reactor is asked; `shared` is what reactors wrote last,
     (step, key) -> (when, value).
@@ -64,7 +64,7 @@ class Flow:
         self.shared: dict[tuple[str, str], tuple[float, str]] = {}
         self._lock = threading.Lock()
         self._in_work: dict[str, int] = {}
-        self.failures: list[MailflowError] = []
+        self.statuses: list[int] = []
 
     def make(self, step: Any) -> Any:
         """The component of a step."""
@@ -124,8 +124,10 @@ class Flow:
             return True
 
     def failed(self, error: MailflowError) -> None:
-        """Something went wrong that the exit status should tell."""
-        self.failures.append(error)
+        """Something went wrong that the exit status should tell. The error itself is not
+        kept: its traceback holds the mail."""
+        if error.exit_code not in self.statuses:
+            self.statuses.append(error.exit_code)
 
     def event(self, name: str, **facts: object) -> None:
         """Tell the listeners; costs nothing where there are none."""

@@ -53,7 +53,7 @@ def run(
     status (sysexits(3)): 0, or that of what nobody resolved. `force` ignores that a
     source rests after a failure; `meter` counts what arrives."""
     log = get_logger()
-    failures: list[MailflowError] = []
+    statuses: list[int] = []
     with ExitStack() as stack:
         if halt is None:
             halt = Halt()
@@ -66,20 +66,19 @@ def run(
                 flow = Flow(pipeline, journal, registry, halt, log, meter)
             except MailflowError as error:
                 log.error("pipeline not started", pipeline=pipeline.name, error=error.text)
-                failures.append(error)
+                statuses.append(error.exit_code)
                 continue
             lines.append(Line(flow, force=force))
         with _signals(halt):
             _run_all(lines)
         for line in lines:
-            failures += line.flow.failures
-    return exit_status(failures)
+            statuses += line.flow.statuses
+    return exit_status(statuses)
 
 
-def exit_status(failures: Sequence[MailflowError]) -> int:
-    """The first failure that trying again will not mend, else 75, else 0."""
-    codes = [failure.exit_code for failure in failures]
-    return next((code for code in codes if code != 75), codes[0] if codes else 0)
+def exit_status(statuses: Sequence[int]) -> int:
+    """The first that trying again will not mend, else 75, else 0."""
+    return next((code for code in statuses if code != 75), statuses[0] if statuses else 0)
 
 
 def _journal(pipeline: Pipeline, journals: dict[str, Database], stack: ExitStack) -> Database:

@@ -6,16 +6,17 @@ import gc
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
 from mailflow.engine import supervisor
 from mailflow.engine.config import load_dict
-from mailflow.errors import ConfigError, JournalError, LoginError, UnavailableError
+from mailflow.errors import JournalError, LoginError, RefusedError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.kinds import Context, Ticket
-from mailflow.mail import Mail
+from mailflow.mail import Mail, Octets
 from mailflow.verdicts import LATER, Report
 
 from .parts import Listener, Mailbox, Post, Works, distribute, fetch, message, process
@@ -127,14 +128,49 @@ def test_two_pipelines_on_one_journal_do_not_take_each_others_mail(works: Works)
 
 
 @pytest.mark.parametrize(
-    ("errors", "status"),
-    [([], 0), ([UnavailableError("")], 75), ([UnavailableError(""), ConfigError("")], 78),
-     ([LoginError(""), ConfigError("")], 77), ([UnavailableError(""), JournalError("")], 74)],
-)  # fmt: skip
-def test_the_status_is_that_of_the_first_that_trying_again_will_not_mend(
-    errors: list[Exception], status: int
+    ("statuses", "status"),
+    [([], 0), ([75], 75), ([75, 78], 78), ([77, 78], 77), ([75, 74], 74)],
+)
+def test_the_status_is_the_first_that_trying_again_will_not_mend(
+    statuses: list[int], status: int
 ) -> None:
-    assert supervisor.exit_status(errors) == status  # type: ignore[arg-type]
+    assert supervisor.exit_status(statuses) == status
+
+
+class Counted(Octets):
+    """Content that can be seen to be let go of."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("where", ["process", "distribute", "both"])
+def test_memory_does_not_grow_with_mail_that_fails(works: Works, where: str) -> None:
+    """An error holds its traceback, and that the mail."""
+    alive: weakref.WeakSet[Counted] = weakref.WeakSet()
+    box, post = Mailbox(), Post()
+    box.add(**{f"k{n}": message(f"m{n}", "x" * 200_000) for n in range(150)})
+
+    def make(runtime: object, octets: bytes) -> Counted:
+        content = Counted(octets)
+        alive.add(content)
+        most.append(len(alive))
+        return content
+
+    def step(mail: Mail, context: Context) -> Iterator[Mail]:
+        if where != "distribute":
+            raise UnavailableError("not now")
+        yield mail
+
+    def act(mail: Mail, ticket: Ticket) -> Iterator[Report]:
+        raise RefusedError(f"no to {mail.id}")
+        yield
+
+    most: list[int] = []
+    box.make, post.act = make, act
+    steps = [process(step)] if where != "distribute" else []
+    works.run(works.pipeline([fetch(box, start="all")], [distribute(post)], steps))
+    assert len(most) == 150
+    assert max(most) < 100  # the inbox holds 8 MiB, and a group may be in work
 
 
 def test_no_thread_survives_and_no_descriptor_leaks_over_many_runs(works: Works) -> None:
