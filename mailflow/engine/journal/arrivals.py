@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mailflow.engine.journal import bodies
 from mailflow.engine.journal.database import Transaction
+from mailflow.log import mask
 from mailflow.mail import Envelope, Mail
 from mailflow.record import NamedTuple
 
@@ -88,7 +89,7 @@ def source_failed(tx: Transaction, lane: Lane, error: str, next_try: float, now:
         "INSERT INTO source (pipeline, step, source, failures, next_try, failed_at, error)"
         " VALUES (?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET"
         " failures = failures + 1, next_try = ?, failed_at = ?, error = ?",
-        (*lane, next_try, now, plain(error), next_try, now, plain(error)),
+        (*lane, next_try, now, said(error), next_try, now, said(error)),
     )
 
 
@@ -266,6 +267,12 @@ def plain(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def said(text: str) -> str:
+    """Words for a human, as SQLite takes them, without a secret that a server repeated:
+    a command that shows them later knows no secrets to mask."""
+    return plain(mask(text))
 
 
 def reverse_path(mail: Mail) -> str | None:

@@ -9,7 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mailflow.engine.journal import bodies
-from mailflow.engine.journal.arrivals import envelope, joined, pack, plain, reverse_path, unpack
+from mailflow.engine.journal.arrivals import (
+    envelope,
+    joined,
+    pack,
+    plain,
+    reverse_path,
+    said,
+    unpack,
+)
 from mailflow.errors import JournalError, MailflowError
 from mailflow.mail import Mail, Spliced
 from mailflow.record import NamedTuple
@@ -175,7 +183,7 @@ def put_copy(tx: Transaction, copy: Copy, head: bytes | None, body: int, offset:
         (
             mail.id, copy.number, copy.state, reverse_path(mail),
             joined(mail.envelope.recipients), pack(mail.notes), head, body, offset,
-            copy.step, plain(copy.reason), copy.due, copy.attempt,
+            copy.step, said(copy.reason), copy.due, copy.attempt,
         ),
     )  # fmt: skip
 
@@ -230,7 +238,7 @@ def recall_shared(tx: Transaction, pipeline: str, step: str, key: str, now: floa
 def tell(tx: Transaction, story: Iterable[Told]) -> None:
     tx.executemany(
         "INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, ?, ?, ?)",
-        [(each.mail, each.at, each.step, each.what, plain(each.text)) for each in story],
+        [(each.mail, each.at, each.step, each.what, said(each.text)) for each in story],
     )
 
 
@@ -401,7 +409,7 @@ def report(tx: Transaction, rows: Iterable[Row], now: float, *, where: str = "")
         "UPDATE delivery SET state = ?, due = ?, attempt = ?, doubt = ?, code = ?, text = ?,"
         f" remote = ?, at = ? WHERE mail = ? AND copy = ? AND step = ? AND recipient = ?{where}",
         [
-            (r.state, r.due, r.attempt, r.doubt, plain(r.code), plain(r.text), plain(r.remote),
+            (r.state, r.due, r.attempt, r.doubt, plain(r.code), said(r.text), plain(r.remote),
              now, r.mail, r.copy, r.step, r.recipient)
             for r in rows
         ],
@@ -573,6 +581,7 @@ def files(tx: Transaction) -> set[str]:
 def hold(tx: Transaction, mail: str, reason: str) -> None:
     """Everything of a mail that is not final waits for a human; an accepted mail as a
     copy that has not met any step."""
+    reason = said(reason)
     tx.execute(
         "INSERT INTO copy (mail, copy, state, sender, recipients, notes, body, offset, reason)"
         " SELECT id, 0, 'held', sender, recipients, notes, 0, 0, ? FROM mail"
