@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line; ends the process with an exit status from sysexits(3)."""
+    _keep_output_apart()
     if sys.argv[1:2] == ["hook"]:
         from mailflow.cli.hook import main as hook
 
@@ -15,6 +17,19 @@ def main() -> None:
         from mailflow.cli.root import main as command
 
         command()
+
+
+def _keep_output_apart() -> None:
+    """Where whoever started us has closed stdout or stderr, no file of ours may take
+    its number, and a line that was meant for them."""
+    for number in (1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mailflow.engine.journal import Database
-from mailflow.errors import ConfigError, JournalError
+from mailflow.errors import JournalError, MailflowError
+
+
+class NoSuchMailError(MailflowError):
+    """What was given names no mail, or several."""
+
+    exit_code = 64
 
 
 def paths(files: Sequence[str]) -> list[str]:
@@ -53,10 +59,10 @@ def find(journals: Sequence[Database], mail: str, *, ended: bool = False) -> tup
     """The journal and whole id of the mail whose id begins so: one that is not done, or,
     with `ended`, any.
 
-    Raises ConfigError where there is none, or several.
+    Raises NoSuchMailError where there is none, or several.
     """
     if not mail:
-        raise ConfigError("the id of a mail is empty; `mailflow queue list` shows ids")
+        raise NoSuchMailError("the id of a mail is empty; `mailflow queue list` shows ids")
     from mailflow.engine.journal import queue
 
     found = [
@@ -66,7 +72,7 @@ def find(journals: Sequence[Database], mail: str, *, ended: bool = False) -> tup
     ]
     if not found:
         which = "no journal here knows a mail" if ended else "no mail that waits has an id"
-        raise ConfigError(f"{which} that begins with {mail!r}")
+        raise NoSuchMailError(f"{which} that begins with {mail!r}")
     if len(found) > 1:
-        raise ConfigError(f"the ids of {len(found)} mails begin with {mail!r}; say more of it")
+        raise NoSuchMailError(f"the ids of {len(found)} mails begin with {mail!r}; say more of it")
     return found[0]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailflow.addresses import addresses
 from mailflow.cli.journals import find, opened
 from mailflow.cli.tables import file_option, json_option, moment, show, show_json, span
 from mailflow.engine.journal import bodies, plans, queue
-from mailflow.errors import InUseError
+from mailflow.errors import InUseError, MailflowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,13 +35,30 @@ def command() -> None:
 def list_(files: tuple[str, ...], held: bool, as_json: bool) -> None:
     """Every mail that is not done, and what it waits for."""
     with opened(files) as journals:
-        entries = [entry for journal in journals for entry in journal.read(queue.entries)]
-        if held:
-            entries = [entry for entry in entries if entry.state == "held"]
+        found = [
+            (journal, entry)
+            for journal in journals
+            for entry in journal.read(queue.entries)
+            if not held or entry.state == "held"
+        ]
         if as_json:
-            show_json([entry._asdict() for entry in entries])
+            show_json([entry._asdict() for _, entry in found])
         else:
-            _show(entries)
+            _show([_addressed(journal, entry) for journal, entry in found])
+
+
+def _addressed(journal: Database, entry: queue.Entry) -> queue.Entry:
+    """Where no envelope is known, as of mail from a mailbox, the header says who wrote
+    to whom."""
+    if entry.sender is not None or entry.state == "intent":
+        return entry
+    try:
+        header = plans.load(journal, entry.mail, None).mail.header()
+    except MailflowError:
+        return entry
+    authors = addresses(header.get("From") or "").found
+    to = entry.recipients or addresses(header.get("To") or "").found
+    return entry._replace(sender=authors[0] if authors else None, recipients=to)
 
 
 def _show(entries: Sequence[queue.Entry]) -> None:
@@ -88,17 +106,26 @@ def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None) -> Non
             sys.stdout.buffer.flush()
             return
         click.echo(f"{identity}  arrived {moment(loaded.arrived)}  {content.size} octets")
-        click.echo(f"envelope: <{loaded.mail.envelope.sender or ''}> to "
+        sender = loaded.mail.envelope.sender
+        click.echo(f"envelope: {'unknown' if sender is None else f'<{sender}>'} to "
                    f"{', '.join(loaded.mail.envelope.recipients) or 'nobody'}")  # fmt: skip
         for line in head(content).decode("utf-8", "replace").splitlines():
             click.echo(clean(line))
 
 
 @command.command()
-@click.argument("mails", nargs=-1, required=True, metavar="ID...")
+@click.argument("mails", nargs=-1, metavar="[ID...]")
 @file_option
-def retry(mails: tuple[str, ...], files: tuple[str, ...]) -> None:
+@click.option("--all", "everything", is_flag=True, help="All that waits for its time.")
+def retry(mails: tuple[str, ...], files: tuple[str, ...], everything: bool) -> None:
     """Try at the next run what waits for its time."""
+    if everything == bool(mails):
+        raise click.UsageError("say which mails, or --all")
+    if everything:
+        with opened(files) as journals:
+            found = [entry for journal in journals for entry in journal.read(queue.entries)]
+        waiting = (each for each in found if each.state in ("due", "waiting") and not each.busy)
+        mails = tuple(dict.fromkeys(each.mail for each in waiting))
     _each(mails, files, "retry", "tried at the next run", queue.retry)
 
 
@@ -117,8 +144,23 @@ def release(mails: tuple[str, ...], files: tuple[str, ...]) -> None:
 def drop(mails: tuple[str, ...], files: tuple[str, ...], yes: bool) -> None:
     """Give mail up, for good; nobody is told."""
     if not yes:
-        click.confirm(f"Drop {', '.join(mails)} for good?", abort=True)
+        with opened(files) as journals:
+            for given in mails:
+                click.echo(_described(*find(journals, given)), err=True)
+        click.confirm("Drop for good?", abort=True, err=True)
     _each(mails, files, "dropped", "dropped", _drop)
+
+
+def _described(journal: Database, mail: str) -> str:
+    """A mail in one line, as its author would know it."""
+    from mailflow.log import clean
+
+    try:
+        header = plans.load(journal, mail, None).mail.header()
+    except MailflowError:
+        return mail
+    author, subject = header.decoded("From") or "nobody", header.decoded("Subject") or "no subject"
+    return clean(f"{mail}  from {author}: {subject}")
 
 
 def _drop(tx: Transaction, mail: str, now: float) -> int:

@@ -179,15 +179,25 @@ class Delivery:
 
     def _announce(self, rows: list[Row], done: bool) -> None:
         log = self.flow.log.bind(step=self.step.name, mail=self.mail.id)
-        for row in rows:
-            if row.state == "sent":
-                log.debug("sent", recipient=row.recipient, text=row.text)
+        for (state, text), alike in _alike(rows).items():
+            who = ", ".join(alike[:3]) + (f" and {len(alike) - 3} more" if len(alike) > 3 else "")
+            if state == "sent":
+                log.info("sent", to=who, text=text)
             else:
-                log.warning("not sent", recipient=row.recipient, state=row.state, text=row.text)
+                log.warning("not sent", to=who, state=state, text=text)
+        for row in rows:
             event = _EVENTS.get(row.state, "delivery.failed")
             self.flow.event(event, step=row.step, mail=row.mail, recipient=row.recipient)
         if done:
             self.flow.event("mail.done", mail=self.mail.id)
+
+
+def _alike(rows: list[Row]) -> dict[tuple[str, str], list[str]]:
+    """(state, text) -> recipients: one fault of a server is one line, whoever it hits."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        alike.setdefault((row.state, row.text), []).append(row.recipient)
+    return alike
 
 
 def doubt_rows(

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 from mailflow.engine.context import Ledger, SharedMemory, StepContext
 from mailflow.engine.flow import Flow, describe
-from mailflow.errors import LoginError
+from mailflow.errors import ConfigError, LoginError
 from mailflow.verdicts import Hold, Reaction, Retry
 
 if TYPE_CHECKING:
     from mailflow.kinds import Trouble
 
 RETRY_FOR = 5 * 86400.0
+OURS = (LoginError, ConfigError)
+"""Faults of this side that say nothing about the mail they stopped."""
+
 BACKOFF = (60.0, 300.0, 1800.0, 7200.0)
 
 AT_ONCE = 10
@@ -58,13 +61,13 @@ def decide(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> Re
 
 
 def default(trouble: Trouble) -> Reaction:
-    """Retry up to five days what may pass; else hold. A login refused is not the mail's
-    fault, and passes once the password is mended."""
+    """Retry up to five days what may pass; else hold. A login refused or a secret that
+    cannot be had is not the mail's fault, and passes once it is mended."""
     if trouble.stage == "fetch":
         again = backoff(trouble.attempt)
         return Retry(again if isinstance(trouble.error, LoginError) else min(again, FETCH_AGAIN))
-    passing = trouble.error.temporary or isinstance(trouble.error, LoginError)
-    if passing and trouble.age < RETRY_FOR:
+    ours = trouble.stage == "distribute" and isinstance(trouble.error, OURS)
+    if (trouble.error.temporary or ours) and trouble.age < RETRY_FOR:
         return Retry(backoff(trouble.attempt))
     return Hold(trouble.error.text)
 

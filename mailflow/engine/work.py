@@ -188,6 +188,11 @@ class Work:
 
     def _answer(self, each: Arrived, fate: Fate, error: MailflowError | None = None) -> None:
         self._unanswered.pop(each.arrival.mail.id, None)
+        if fate is Fate.DONE:
+            self.flow.log.info(
+                "taken", step=each.arrival.lane.step, mail=each.arrival.mail.id,
+                octets=each.arrival.mail.content.size,
+            )  # fmt: skip
         each.origin.answer(each.arrival.key, fate, error)
 
     def _refuse(self, group: Iterable[Arrived], error: MailflowError) -> None:

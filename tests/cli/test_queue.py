@@ -129,7 +129,7 @@ class TestNames:
         held(shop)
         for command in COMMANDS:
             done = shop("queue", *command, "zzz")
-            assert (done.status, done.out) == (78, "")
+            assert (done.status, done.out) == (64, "")
             assert "no mail that waits has an id that begins with 'zzz'" in done.err
 
     def test_one_that_fits_two_is_not_guessed(self, shop: Shop) -> None:
@@ -138,7 +138,7 @@ class TestNames:
         assert second.startswith(same)
         for command in COMMANDS:
             done = shop("queue", *command, same)
-            assert done.status == 78
+            assert done.status == 64
             assert "the ids of 2 mails begin with" in done.err
         assert len(entries(shop)) == 2
 
@@ -146,7 +146,7 @@ class TestNames:
         held(shop)
         for command in COMMANDS:
             done = shop("queue", *command, "")
-            assert done.status == 78
+            assert done.status == 64
             assert "empty" in done.err
         assert [entry["state"] for entry in entries(shop)] == ["held"]
 
@@ -154,7 +154,7 @@ class TestNames:
         held(shop)
         for name in ("%", "*", "'; DROP TABLE mail; --", "\x1b[2J"):
             done = shop("queue", "drop", "--yes", name)
-            assert done.status == 78
+            assert done.status == 64
             assert "\x1b" not in done.err
         assert len(entries(shop)) == 1
 
@@ -307,7 +307,7 @@ class TestTrace:
             shop("hook", file, stdin=MAIL)
         ((mail,), _) = shop.rows("SELECT id FROM mail")
         done = shop("trace", mail[:3])
-        assert done.status == 78
+        assert done.status == 64
         assert "the ids of 2 mails" in done.err
 
     def test_after_its_time_a_story_is_forgotten(self, shop: Shop) -> None:
@@ -317,7 +317,7 @@ class TestTrace:
         shop.change("UPDATE mail SET ended = ended - 86500")
         shop("run", file)
         done = shop("trace", mail)
-        assert done.status == 78
+        assert done.status == 64
         for table in ("mail", "delivery", "copy", "story"):
             assert shop.rows(f"SELECT count(*) FROM {table}") == [(0,)]
 
@@ -350,3 +350,56 @@ class Toy:
 def mailflow_register(register):
     register.processor(Toy)
 """
+
+
+class TestRetryAll:
+    def test_all_that_waits_for_its_time_is_tried_at_the_next_run(self, shop: Shop) -> None:
+        with SmtpSink() as sink:
+            sink.on("RCPT", "450 4.2.0 later", times=2)
+            file = shop.write(SMTP, port=sink.port)
+            assert shop("hook", file, stdin=MAIL).status == 0
+            assert shop("run", file).status == 0
+            assert sink.messages == []
+            assert "tried at the next run" in shop("queue", "retry", "--all").out
+            assert shop("run", file).status == 0
+            assert len(sink.messages) == 1
+
+    def test_it_is_all_or_those_named(self, shop: Shop) -> None:
+        assert shop("queue", "retry").status == 64
+        assert shop("queue", "retry", "--all", "1k7").status == 64
+
+
+class TestPeople:
+    def test_mail_without_an_envelope_is_listed_by_its_header(self, shop: Shop) -> None:
+        held(shop)
+        line = shop("queue", "list").out.splitlines()[1]
+        assert "<ann@example.org>" in line
+        assert "bob@example.org" in line
+
+    def test_what_is_dropped_is_shown_before_it_is_asked_for(self, shop: Shop) -> None:
+        [mail] = held(shop)
+        done = shop("queue", "drop", mail, stdin=b"n\n")
+        assert f"{mail}  from ann@example.org: m0\n" in done.err
+        assert [entry["mail"] for entry in entries(shop)] == [mail]
+
+    def test_nothing_is_asked_about_a_mail_that_is_not_there(self, shop: Shop) -> None:
+        done = shop("queue", "drop", "zzz", stdin=b"y\n")
+        assert done.status == 64
+        assert "Drop" not in done.out + done.err
+
+
+class TestLines:
+    def test_one_fault_of_a_server_is_one_line_whoever_it_hits(self, shop: Shop) -> None:
+        with SmtpSink() as sink:
+            sink.on("RCPT", "450 4.2.0 later")
+            done = shop("hook", shop.write(SMTP, port=sink.port), stdin=MAIL)
+        assert done.err.count("not sent") == 1
+        assert "bob@example.org, cleo@example.org" in done.err
+
+    def test_verbose_says_what_is_taken_and_sent(self, shop: Shop) -> None:
+        with SmtpSink() as sink:
+            sink.on("RCPT", "450 4.2.0 later", times=2)
+            file = shop.write(SMTP, port=sink.port)
+            shop("hook", file, stdin=MAIL)
+            shop("queue", "retry", "--all")
+            assert "sent" in shop("-v", "run", file).err

@@ -10,6 +10,7 @@ import pytest
 from mailflow.engine import reaction
 from mailflow.errors import (
     BadMailError,
+    ConfigError,
     LoginError,
     MailflowError,
     PluginError,
@@ -114,6 +115,7 @@ def trouble(error: MailflowError, *, age: float = 0.0, stage: str = "distribute"
         (UnavailableError("x"), 5 * DAY - 1, Retry),
         (UnavailableError("x"), 5 * DAY, Hold),
         (LoginError("x"), 0.0, Retry),
+        (ConfigError("a secret that cannot be had"), 0.0, Retry),
         (RefusedError("x"), 0.0, Hold),
         (PluginError("x"), 0.0, Hold),
         (BadMailError("x"), 0.0, Hold),
