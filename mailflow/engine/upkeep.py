@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mailflow.engine.context import Ledger
 from mailflow.engine.delivery import doubt_rows
 from mailflow.engine.journal import Row, owners, plans
+from mailflow.errors import BadMailError, ConfigError
 
 if TYPE_CHECKING:
     from mailflow.engine.flow import Flow
@@ -61,13 +62,16 @@ def hold_orphans(flow: Flow) -> None:
         ledger = Ledger(flow, job.mail, now=time.time())
         why = f"distribute step {job.step!r} is gone from {flow.pipeline.path}"
         ledger.tell(job.step, "held", why)
+        flow.failed(ConfigError(why))
         flow.log.warning("held", mail=job.mail, step=job.step, reason=why)
         _amend(flow, _held(job, why), "due", ledger)
 
 
 def hold_crashed(flow: Flow, mail: str) -> None:
     """A mail that was in work in three crashes is held: it would cause the fourth."""
-    _hold(flow, mail, f"in work in {plans.CRASHES} crashes; release it once the cause is mended")
+    why = f"in work in {plans.CRASHES} crashes; release it once the cause is mended"
+    flow.failed(BadMailError(why))
+    _hold(flow, mail, why)
 
 
 def hold_mail(flow: Flow, mail: str, error: MailflowError) -> None:

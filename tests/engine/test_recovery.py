@@ -16,6 +16,7 @@ import pytest
 
 from mailflow.engine.config import Pipeline
 from mailflow.engine.journal import Database, owners, plans
+from mailflow.errors import BadMailError, ConfigError
 from mailflow.kinds import Context, Ticket
 from mailflow.mail import Mail
 from mailflow.verdicts import LATER, SENT, Report
@@ -139,7 +140,8 @@ class TestAdoption:
         box, post, new = mailbox("deadly"), Post(), Post()
         post.act = dying(post, "before C")
         crash(works, works.pipeline([fetch(box)], [distribute(post, "old")]))
-        works.run(works.pipeline([fetch(box)], [distribute(new, "new")]))
+        changed = works.pipeline([fetch(box)], [distribute(new, "new")])
+        assert works.run(changed) == ConfigError.exit_code
         (entry,) = works.waits()
         assert (entry.state, entry.step) == ("held", "old")
         assert entry.reason == f"distribute step 'old' is gone from {works.root}/red.toml"
@@ -153,11 +155,32 @@ class TestCrashLoops:
         pipeline = works.pipeline([fetch(box)], [distribute(post)])
         for _ in range(plans.CRASHES):
             crash(works, pipeline)
-        assert works.run(pipeline) == 0
+        assert works.run(pipeline) == BadMailError.exit_code
         (entry,) = works.waits()
         assert (entry.sender, entry.state) == ("ann@example.org", "held")
         assert f"in work in {plans.CRASHES} crashes" in entry.reason
         assert works.rows("SELECT count(*) FROM delivery WHERE state = 'sent'") == [(2,)]
+
+    def test_a_mail_that_gets_on_between_crashes_is_not_held(self, works: Works) -> None:
+        """Ten thousand recipients, and a host that ends what runs for a minute."""
+        people = tuple(f"p{number}@example.org" for number in range(plans.CRASHES + 2))
+        box, post = mailbox("long"), Post()
+        box.envelope = box.envelope._replace(recipients=people)
+
+        def cut_after_one(mail: Mail, ticket: Ticket) -> Iterator[Report]:
+            for number, recipient in enumerate(ticket.recipients):
+                if number == 1 and len(ticket.recipients) > 2:
+                    ticket.commit((recipient,))
+                    die()
+                post.sent.append((ticket.key, recipient, b""))
+                yield Report(recipient, SENT)
+
+        post.act = cut_after_one
+        pipeline = works.pipeline([fetch(box)], [distribute(post, if_in_doubt="resend")])
+        for _ in range(plans.CRASHES):
+            crash(works, pipeline)
+        assert works.run(pipeline) == 0
+        assert works.rows("SELECT count(*) FROM delivery WHERE state = 'sent'") == [(len(people),)]
 
     def test_a_step_that_kills_the_process_is_survived_too(self, works: Works) -> None:
         box, post = mailbox("a", "deadly", "b"), Post()

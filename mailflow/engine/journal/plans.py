@@ -403,8 +403,13 @@ def send(tx: Transaction, job: Job, recipients: Iterable[str]) -> None:
     )
 
 
-def report(tx: Transaction, rows: Iterable[Row], now: float, *, where: str = "") -> int:
-    """Commit D: what became of deliveries; how many were changed."""
+def report(tx: Transaction, rows: Sequence[Row], now: float, *, where: str = "") -> int:
+    """Commit D: what became of deliveries; how many were changed. A mail that gets on is
+    not what kills the process: thousands of recipients may outlast three of them."""
+    tx.executemany(
+        "UPDATE mail SET crashes = 0 WHERE id = ? AND crashes > 0",
+        {(r.mail,) for r in rows if r.state == "sent"},
+    )
     return tx.executemany(
         "UPDATE delivery SET state = ?, due = ?, attempt = ?, doubt = ?, code = ?, text = ?,"
         f" remote = ?, at = ? WHERE mail = ? AND copy = ? AND step = ? AND recipient = ?{where}",
@@ -416,7 +421,7 @@ def report(tx: Transaction, rows: Iterable[Row], now: float, *, where: str = "")
     ).rowcount  # fmt: skip
 
 
-def amend(tx: Transaction, rows: Iterable[Row], now: float, was: str) -> int:
+def amend(tx: Transaction, rows: Sequence[Row], now: float, was: str) -> int:
     """As `report`, for those that are still what they were, of mails nobody has in hand."""
     free = "EXISTS (SELECT 1 FROM mail m WHERE m.id = delivery.mail AND m.owner IS NULL)"
     return report(tx, rows, now, where=f" AND state = '{was}' AND {free}")
