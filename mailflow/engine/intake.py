@@ -47,6 +47,10 @@ HEADS_FROM = 20
 """From so many new keys on, renamed messages are looked for by their headers alone."""
 
 
+_GONE = "gone from the source before its delivery was confirmed"
+_REFUSED = "not wanted any more, by another `where`, before its delivery was confirmed"
+
+
 class Tally(NamedTuple):
     """What a session did."""
 
@@ -226,6 +230,7 @@ class _Visit:
                 self.renamed[known.digest] = key
         self.sizes = {item.key: item for item in items}
         self._asked: set[str] = set()
+        self._refused: set[str] = set()
         self._passed: list[str] = []
         self._rebound: list[tuple[str, str]] = []
 
@@ -288,15 +293,18 @@ class _Visit:
         now = time.time()
         listed = {item.key for item in self.items}
         gone = [mail for key, (mail, _) in self.intents.items() if key not in listed]
+        refused = {*self._refused, *self._passed}
+        unwanted = [mail for key, (mail, _) in self.intents.items() if key in refused]
         why = self._where_hash()
         missing = [key for key in self.missing if key not in {old for old, _ in self._rebound}]
-        if not (self._passed or self._rebound or gone or self.known):
+        if not (self._passed or self._rebound or gone or unwanted or self.known):
             return
 
         def work(tx: Transaction) -> None:
             arrivals.pass_by(tx, self.lane, self._passed, why, now)
             arrivals.rebind(tx, self.lane, self._rebound)
-            arrivals.abandon_intents(tx, gone, now)
+            arrivals.abandon_intents(tx, gone, _GONE, now)
+            arrivals.abandon_intents(tx, unwanted, _REFUSED, now)
             arrivals.note_missing(tx, self.lane, missing, now)
 
         self.flow.journal.commit(work)
@@ -331,7 +339,8 @@ class _Visit:
                 decided[item.key] = verdict
         if open_ and where.reach == "header":
             decided.update(self._by_header(open_))
-        yield from self._not_renamed([item for item in items if decided.get(item.key, True)])
+        self._refused = {key for key, verdict in decided.items() if not verdict}
+        yield from self._not_renamed([item for item in items if item.key not in self._refused])
 
     def _by_header(self, items: list[Item]) -> Iterator[tuple[str, bool]]:
         """Where headers decide, what they refuse is not read further."""

@@ -214,6 +214,17 @@ def test_an_intent_whose_message_has_vanished_is_ended_and_its_story_says_so(wor
     assert "abandoned" in [each.what for each in works.story(works.mail()).chapters]
 
 
+@pytest.mark.parametrize("where", ['subject is "other"', "size > 1MB", 'content contains "y"'])
+def test_an_intent_that_another_where_refuses_is_ended_too(works: Works, where: str) -> None:
+    box, post = mailbox(1), place()
+    works.run(works.pipeline([fetch(box)], [distribute(post)]))
+    _back_to_the_intent(works)
+    works.run(works.pipeline([fetch(box, where=where)], [distribute(post)]))
+    assert works.waits() == []
+    assert len(post.tickets) == 1
+    assert "abandoned" in [each.what for each in works.story(works.mail()).chapters]
+
+
 def _back_to_the_intent(works: Works) -> None:
     """As if the process had died before its last commit."""
     works.change("UPDATE mail SET state = 'intent', ended = NULL, owner = 'dead', working = 1")

@@ -187,16 +187,15 @@ def intents(tx: Transaction, lane: Lane) -> dict[str, tuple[str, int]]:
     return {key: (mail, crashes) for key, mail, crashes in rows.fetchall()}
 
 
-def abandon_intents(tx: Transaction, ids: Iterable[str], now: float) -> None:
-    """Their messages are gone from the source: nothing can be done any more."""
+def abandon_intents(tx: Transaction, ids: Iterable[str], why: str, now: float) -> None:
+    """Nothing can be done about them any more: their messages are gone, or not wanted."""
     rows = [(now, mail) for mail in ids]
     tx.executemany(
         "UPDATE mail SET state = 'done', owner = NULL, working = 0, ended = ? WHERE id = ?", rows
     )
     tx.executemany(
-        "INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, '', 'abandoned',"
-        " 'gone from the source before its delivery was confirmed')",
-        [(mail, now) for _, mail in rows],
+        "INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, '', 'abandoned', ?)",
+        [(mail, now, why) for _, mail in rows],
     )
 
 
