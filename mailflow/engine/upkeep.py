@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mailflow.engine.context import Ledger
 from mailflow.engine.delivery import doubt_rows
-from mailflow.engine.journal import Row, owners, plans
+from mailflow.engine.journal import Row, arrivals, owners, plans
 from mailflow.errors import BadMailError, ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def tidy(journal: Database, history: float) -> None:
 
     def work(tx: Transaction) -> None:
         plans.mend_times(tx, now)
+        stale = arrivals.stale_intents(tx, now - history)
+        arrivals.abandon_intents(tx, stale, "whoever handed it in did not try again", now)
         plans.forget(tx, now - history, now)
 
     journal.commit(work)

@@ -354,6 +354,20 @@ class TestEqualMessages:
         assert shop.rows("SELECT state FROM copy") == [("held",)]
         assert shop.maildir == []
 
+    def test_what_no_mta_tries_again_is_ended_with_the_history(self, shop: Shop) -> None:
+        file = with_toy(shop, "die")
+        assert shop("hook", file, stdin=MAIL).status == -9
+        shop("run", file)
+        assert "intent" in shop("queue", "list").out
+        shop.change("UPDATE mail SET arrived = arrived - 31 * 86400")
+        shop("run", file)
+        assert shop("queue", "list", "--json").out == "[]\n"
+        ((mail,),) = shop.rows("SELECT id FROM mail")
+        assert "did not try again" in shop("trace", mail).out
+        with_toy(shop, "pass")
+        assert shop("hook", file, stdin=MAIL).status == 0  # and if it does, it is new mail
+        assert shop.maildir == [MAIL]
+
     def test_a_run_between_two_deaths_does_not_count_twice(self, shop: Shop) -> None:
         file = with_toy(shop, "die")
         for _ in range(2):

@@ -187,11 +187,23 @@ def intents(tx: Transaction, lane: Lane) -> dict[str, tuple[str, int]]:
     return {key: (mail, crashes) for key, mail, crashes in rows.fetchall()}
 
 
+def stale_intents(tx: Transaction, before: float) -> list[str]:
+    """Mails of hook processes that died so long ago that no mail system tries again."""
+    rows = tx.execute(
+        "SELECT id FROM mail INDEXED BY mail_open WHERE open IS NOT NULL AND state = 'intent'"
+        " AND owner IS NULL AND arrived < ?",
+        (before,),
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
 def abandon_intents(tx: Transaction, ids: Iterable[str], why: str, now: float) -> None:
     """Nothing can be done about them any more: their messages are gone, or not wanted."""
     rows = [(now, mail) for mail in ids]
     tx.executemany(
-        "UPDATE mail SET state = 'done', owner = NULL, working = 0, ended = ? WHERE id = ?", rows
+        "UPDATE mail SET state = 'done', owner = NULL, open = NULL, working = 0, ended = ?"
+        " WHERE id = ?",
+        rows,
     )
     tx.executemany(
         "INSERT INTO story (mail, at, step, what, text) VALUES (?, ?, '', 'abandoned', ?)",
