@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailflow.engine.journal import Effects, Notice, Remembered, Told, plans
 from mailflow.engine.journal.arrivals import plain
 from mailflow.errors import PluginError
-from mailflow.mail import Content, Envelope, Mail
+from mailflow.mail import Content, Envelope, Mail, Octets, read
 
 if TYPE_CHECKING:
     from mailflow.engine.flow import Flow
@@ -46,6 +46,11 @@ UNCOMMITTED = 60.0
 
 Overlay = dict[tuple[str, str], tuple[str, str]]
 """(step, key) -> (mail, value): what mails of one group remember before their commit."""
+
+
+def is_writable(recipient: object) -> bool:
+    """Text without control characters, not empty: what can be a recipient."""
+    return isinstance(recipient, str) and bool(recipient) and recipient.isprintable()
 
 
 class Mark(NamedTuple):
@@ -163,8 +168,9 @@ class Ledger:
             return
         target = self.flow.sender(via)
         to = mail.envelope.recipients if target.component.per_recipient else ("",)
-        if not to:
-            raise PluginError(f"step {step} sends a notice to nobody")
+        if not to or not all(is_writable(each) for each in mail.envelope.recipients):
+            raise PluginError(f"step {step} sends a notice to {mail.envelope.recipients!a}")
+        mail = mail._replace(content=Octets(read(mail.content)))
         if mail.id == self.mail or any(mail.id == other.mail.id for other in self._notices):
             mail = mail._replace(id=new_id())  # a mail at hand, sent on as it is
         self._notices.append(Notice(mail, tuple((target.name, each) for each in to), step))

@@ -15,7 +15,7 @@ from mailflow.engine.context import Ledger
 from mailflow.engine.journal import Row, bodies, plans
 from mailflow.errors import MailflowError, PluginError, RefusedError, UnavailableError
 from mailflow.kinds import Ticket, Trouble
-from mailflow.verdicts import FAILED, LATER, SENT, Bounce, Discard, Hold, Report, Stop
+from mailflow.verdicts import FAILED, LATER, SENT, Bounce, Discard, Hold, Outcome, Report, Stop
 
 if TYPE_CHECKING:
     from mailflow.engine.config import DistributeStep
@@ -33,6 +33,14 @@ def ticket_key(mail: str, copy: int, step: str) -> str:
     from zlib import crc32
 
     return f"{mail}.{copy}.{crc32(step.encode()):08x}"
+
+
+def sound(report: Report, step: DistributeStep) -> Report:
+    """A report that can be written down. Raises PluginError."""
+    if not (isinstance(report, Report) and isinstance(report.outcome, Outcome)):
+        raise PluginError(f"{step.use} reports {report!r}, which is no report")
+    words = (str(word or "") for word in report[2:])
+    return Report(report.recipient, report.outcome, *words)
 
 
 class Delivery:
@@ -81,6 +89,7 @@ class Delivery:
 
     def report(self, report: Report) -> None:
         """Take what the distributor says of a recipient."""
+        report = sound(report, self.step)
         if report.recipient not in self.job.recipients:
             raise PluginError(
                 f"{self.step.use} reports {report.recipient!r}, who was not asked for"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailflow.engine import reaction
-from mailflow.engine.context import Ledger, Overlay, StepContext
+from mailflow.engine.context import Ledger, Overlay, StepContext, is_writable
 from mailflow.engine.flow import as_error
 from mailflow.engine.journal import Copy
 from mailflow.errors import BadMailError, MailflowError, PluginError, RefusedError
@@ -212,7 +212,7 @@ class _Examination:
                 self._lost(as_error(error, f"when of {step.name}"), "process", mail)
                 return
             chosen = True
-            odd = next((to for to in mail.envelope.recipients if not _is_writable(to)), None)
+            odd = next((to for to in mail.envelope.recipients if not is_writable(to)), None)
             if step.component.per_recipient and odd is not None:
                 self._lost(BadMailError(f"{odd!a} can be no recipient"), "process", mail)
                 return
@@ -256,8 +256,3 @@ def _checked(verdict: object, step: ProcessStep) -> Mail | Discard | Reject | Ho
         return verdict
     kind = type(verdict).__name__
     raise PluginError(f"{step.use} yields {kind}, which is no mail and no verdict")
-
-
-def _is_writable(recipient: str) -> bool:
-    """No control characters, nothing that is no text, not empty."""
-    return bool(recipient) and recipient.isprintable()

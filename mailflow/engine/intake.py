@@ -18,12 +18,14 @@ from mailflow.engine import places, reaction
 from mailflow.engine.context import Ledger, new_id
 from mailflow.engine.flow import as_error
 from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, bodies, plans
+from mailflow.engine.journal.arrivals import plain
 from mailflow.engine.work import Arrived
 from mailflow.errors import (
     ConfigError,
     InUseError,
     MailflowError,
     PeerError,
+    PluginError,
     UnavailableError,
     from_os,
 )
@@ -111,7 +113,7 @@ class Intake:
     def _session(self, fetcher: Fetcher, lane: Lane, state: SourceState) -> None:
         with fetcher:
             where = self.step.where
-            items = list(fetcher.listing(where, state.mark))
+            items = [self._checked(item) for item in fetcher.listing(where, state.mark)]
             visit = _Visit(self, fetcher, lane, state, items)
             visit.settle_due()
             for got in fetcher.retrieve(visit.wanted()):
@@ -125,9 +127,15 @@ class Intake:
 
         def work(tx: Transaction) -> None:
             arrivals.settle(tx, lane, self.settled)
-            arrivals.source_worked(tx, lane, fetcher.mark, now)
+            arrivals.source_worked(tx, lane, plain(fetcher.mark or ""), now)
 
         self.flow.journal.commit(work)
+
+    def _checked(self, item: Item) -> Item:
+        """A key that could not be written down would be fetched for good."""
+        if not isinstance(item.key, str) or not item.key or plain(item.key) != item.key:
+            raise PluginError(f"{self.step.use} lists a message under the key {item.key!a}")
+        return item
 
     def sent(self, octets: int) -> None:
         """One arrival is on its way to the journal."""

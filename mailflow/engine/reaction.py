@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mailflow.engine.context import Ledger, SharedMemory, StepContext
 from mailflow.engine.flow import Flow, describe
 from mailflow.errors import ConfigError, LoginError
-from mailflow.verdicts import Hold, Reaction, Retry
+from mailflow.verdicts import Bounce, Discard, Hold, Reaction, Retry, Stop
 
 if TYPE_CHECKING:
     from mailflow.kinds import Trouble
@@ -44,8 +44,8 @@ def ask(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> React
             context = StepContext(ledger, step.name, memory=SharedMemory(ledger, step.name))
             with flow.reacting:
                 reaction = reactor.react(trouble, context)
-            if not (reaction is None or isinstance(reaction, Reaction)):
-                raise TypeError(f"{type(reaction).__name__} is no reaction")
+            if not (reaction is None or _is_sound(reaction)):
+                raise TypeError(f"{reaction!r} is no reaction")
         except Exception as error:  # noqa: BLE001  # a reactor never breaks the run
             ledger.undo(mark)
             flow.log.error("a reactor failed", step=step.name, error=describe(error))
@@ -70,6 +70,13 @@ def default(trouble: Trouble) -> Reaction:
     if (trouble.error.temporary or ours) and trouble.age < RETRY_FOR:
         return Retry(backoff(trouble.attempt))
     return Hold(trouble.error.text)
+
+
+def _is_sound(reaction: object) -> bool:
+    """Whether it is a reaction that can be written down."""
+    if isinstance(reaction, Retry):
+        return isinstance(reaction.after, int | float) and reaction.after >= 0
+    return isinstance(reaction, Hold | Bounce | Discard | Stop) and isinstance(reaction.reason, str)
 
 
 def wait(answer: object, attempt: int) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mailflow.engine import upkeep
-from mailflow.engine.delivery import ticket_key
+from mailflow.engine.delivery import sound, ticket_key
 from mailflow.engine.examine import Examined, Subject, examine
 from mailflow.engine.flow import as_error, end, finish
 from mailflow.engine.journal import (
@@ -337,12 +337,13 @@ class Work:
         distributor = self._distributor(step)
         pairs = [(copy.mail, ticket) for copy, ticket in jobs.values()]
         if hasattr(distributor, "distribute_many"):
-            for ticket, report in distributor.distribute_many(pairs):
+            for ticket, said in distributor.distribute_many(pairs):
+                report = sound(said, step)
                 if report.outcome is SENT:
                     yield ticket.key, report.text
             return
         for mail, ticket in pairs:
-            reports = list(distributor.distribute(mail, ticket))
+            reports = [sound(said, step) for said in distributor.distribute(mail, ticket)]
             if reports and all(report.outcome is SENT for report in reports):
                 yield ticket.key, reports[0].text
 

@@ -185,6 +185,38 @@ def test_a_report_about_a_stranger_is_the_plugins_fault_and_is_not_believed(work
     assert "eve@example.org" in works.waits()[0].reason
 
 
+@pytest.mark.parametrize("odd", [None, "sent", ("bob@example.org", SENT), 5])
+@pytest.mark.parametrize("many", [False, True])
+def test_what_is_no_report_loses_none_of_those_before_it(
+    works: Works, odd: object, many: bool
+) -> None:
+    post = Post()
+
+    def act(mail: Mail, ticket: Ticket) -> Iterator[object]:
+        yield Report("bob@example.org", SENT)
+        yield odd
+
+    post.act = act  # type: ignore[assignment]
+    pipeline = works.pipeline([fetch(mailbox())], [distribute(post, many=many)])
+    assert works.run(pipeline) == 78
+    assert short(works.states())["bob"] == "sent"
+    assert "no report" in works.waits()[0].reason
+
+
+def test_a_report_without_words_is_one(works: Works) -> None:
+    post = Post()
+    post.act = lambda mail, ticket: [
+        Report(to, SENT, None, None, None)
+        for to in ticket.recipients  # type: ignore[arg-type]
+    ]
+    assert works.run(works.pipeline([fetch(mailbox())], [distribute(post)])) == 0
+    assert set(short(works.states()).values()) == {"sent"}
+    place = Post(repeatable=True, per_recipient=False)
+    place.act = lambda mail, ticket: [Report("", SENT, None, None)]  # type: ignore[arg-type]
+    box = Mailbox("other", a=message("a"))
+    assert works.run(works.pipeline([fetch(box)], [distribute(place, "place")])) == 0
+
+
 def test_no_report_at_all_is_told_of(works: Works) -> None:
     post = Post()
     post.act = lambda mail, ticket: ()

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,15 @@ class TestKnownKeys:
         step.component.retrieve = babble
         works.run(works.pipeline([step], [distribute(post)]))
         assert post.subjects == ["k0", "k1"]
+
+    @pytest.mark.parametrize("key", [5, None, "", "caf\udce9"])
+    def test_a_key_that_cannot_be_written_down_is_the_plugins_fault(
+        self, works: Works, key: Any
+    ) -> None:
+        box = mailbox(1)
+        box.messages[key] = message("odd")
+        assert works.run(works.pipeline([fetch(box)], [distribute(Post())])) == 78
+        assert box.fetched == []
 
     def test_keys_long_absent_from_complete_listings_are_forgotten(self, works: Works) -> None:
         box = mailbox(2)

@@ -11,7 +11,7 @@ import pytest
 from mailflow.engine.journal import ConflictError, Effects, Remembered, plans
 from mailflow.errors import UnavailableError
 from mailflow.kinds import Context, Trouble
-from mailflow.mail import Envelope, Mail, Octets
+from mailflow.mail import Envelope, Mail, OctetFile, Octets
 from mailflow.verdicts import Discard, Hold, Retry
 
 from .parts import Mailbox, Post, Works, distribute, fetch, message, process, react, subject
@@ -361,6 +361,26 @@ class TestNotices:
         pipeline = works.pipeline([fetch(same("a"))], [distribute(Post())], [process(tell)])
         assert works.run(pipeline) == 78
         assert works.rows("SELECT count(*) FROM mail WHERE notice") == [(0,)]
+
+    @pytest.mark.parametrize("to", ["", "bob\n@x", "caf\udce9@x"])
+    def test_a_notice_to_what_is_no_address_is_the_steps_fault(self, works: Works, to: str) -> None:
+        def tell(mail: Mail, context: Context) -> Iterator[object]:
+            context.send(context.new(Envelope("", (to,)), Octets(message("n"))))
+            yield mail
+
+        pipeline = works.pipeline([fetch(same("a"))], [distribute(Post())], [process(tell)])
+        assert works.run(pipeline) == 78
+        assert [entry.state for entry in works.waits()] == ["held"]
+
+    def test_a_notice_whose_octets_cannot_be_read_is_the_steps_fault(self, works: Works) -> None:
+        def tell(mail: Mail, context: Context) -> Iterator[object]:
+            lost = OctetFile(str(works.root / "lost"), 10)
+            context.send(context.new(Envelope("", ("olga@x.org",)), lost))
+            yield mail
+
+        pipeline = works.pipeline([fetch(same("a"))], [distribute(Post())], [process(tell)])
+        assert works.run(pipeline) == 75
+        assert [entry.state for entry in works.waits()] == ["waiting"]
 
     def test_a_large_notice_is_sent_whole(self, works: Works) -> None:
         post = Post()

@@ -95,6 +95,32 @@ def test_pml06_what_goes_wrong_inside_a_reactor_never_breaks_the_run(
     assert [entry.reason for entry in works.waits()] == ["by the next"]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [Retry(float("nan")), Retry(-1.0), Retry("1h"), Bounce(None), Hold(5)],  # type: ignore[arg-type]
+)
+@pytest.mark.parametrize("stage", ["process", "distribute", "fetch"])
+def test_a_reaction_that_cannot_be_written_down_is_none(
+    works: Works, odd: object, stage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    box, post = Mailbox(a=message("a")), Post()
+
+    def fail(*_: object) -> Any:
+        raise UnavailableError("not now")
+
+    steps = []
+    if stage == "fetch":
+        box.on_listing = fail
+    elif stage == "process":
+        steps = [process(fail)]
+    post.act = fail
+    pipeline = works.pipeline([fetch(box)], [distribute(post)], steps, [saying(odd, [], "odd")])
+    assert works.run(pipeline) == 75
+    assert "is no reaction" in capfd.readouterr().err
+    expected = {"process": ["waiting"], "distribute": ["due"], "fetch": []}
+    assert [entry.state for entry in works.waits()] == expected[stage]
+
+
 def test_what_a_reactor_did_before_it_failed_is_undone(works: Works) -> None:
     def decide(trouble: Trouble, context: Context) -> None:
         context.memory.set("k", "v")

@@ -275,6 +275,47 @@ class TestCrashLoops:
         assert post.subjects == ["deadly"]
 
 
+class TestLostBodies:
+    def lose(self, works: Works) -> None:
+        for path in works.root.glob("journal.db.d/*/*"):
+            path.unlink()
+
+    def test_due_deliveries_of_a_lost_body_are_held_and_the_others_go_on(
+        self, works: Works
+    ) -> None:
+        box, post = Mailbox(a=message("a", "x" * 300_000), b=message("b")), Post()
+        post.act = lambda mail, ticket: [Report(to, LATER) for to in ticket.recipients]
+        pipeline = works.pipeline([fetch(box)], [distribute(post)])
+        works.run(pipeline)
+        self.lose(works)
+        works.due_now()
+        post.act = post.take
+        assert works.run(pipeline) == 74
+        assert post.subjects == ["b"]
+        (entry,) = works.waits()
+        assert entry.state == "held"
+        assert "has lost" in entry.reason
+
+    def test_an_accepted_mail_of_a_lost_body_is_held_and_the_others_go_on(
+        self, works: Works
+    ) -> None:
+        box, post = Mailbox(a=message("a", "x" * 300_000), b=message("b")), Post()
+        deadly = [True]
+
+        def step(mail: Mail, context: Context) -> Iterator[Mail]:
+            if deadly:
+                die()
+            yield mail
+
+        pipeline = works.pipeline([fetch(box)], [distribute(post)], [process(step)])
+        crash(works, pipeline)
+        deadly.clear()
+        self.lose(works)
+        assert works.run(pipeline) == 74
+        assert post.subjects == ["b"]
+        assert [entry.state for entry in works.waits()] == ["held"]
+
+
 class TestTheLiving:
     def test_what_a_living_process_has_in_hand_is_its_own(self, works: Works) -> None:
         """Two runs on one journal: neither delivers, frees or sweeps what the other has."""
