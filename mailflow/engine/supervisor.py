@@ -240,7 +240,8 @@ class Line:
         fetching = bool(self._open)
         waiting = sum(outgoing.pending for outgoing in self.outgoing.values())
         idle = not waiting
-        group = self.inbox.take(LOOK_AGAIN if fetching or not idle else 0.0)
+        wait = fetching or not (idle or self.flow.halt.is_set())
+        group = self.inbox.take(LOOK_AGAIN if wait else 0.0)
         if group:
             self.work.take(group)
             return True
