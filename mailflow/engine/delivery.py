@@ -55,8 +55,9 @@ class Delivery:
         self.notice = loaded.notice
         self._source = loaded.step
         self.reports: dict[str, Report] = {}
+        self._asked = frozenset(job.recipients)
+        self._unrecorded: list[Report] = []
         self._committed: set[str] = set()
-        self._recorded: set[str] = set()
         self.ticket = Ticket(
             key=ticket_key(job.mail, job.copy, step.name),
             recipients=job.recipients,
@@ -85,16 +86,19 @@ class Delivery:
             plans.send(tx, self.job, recipients)
 
         self.flow.journal.commit(work)
+        self._unrecorded.clear()
         self._committed |= set(recipients)
 
     def report(self, report: Report) -> None:
         """Take what the distributor says of a recipient."""
         report = sound(report, self.step)
-        if report.recipient not in self.job.recipients:
+        if report.recipient not in self._asked:
             raise PluginError(
                 f"{self.step.use} reports {report.recipient!r}, who was not asked for"
             )
         self.reports[report.recipient] = report
+        if report.outcome is SENT:
+            self._unrecorded.append(report)
 
     def again(self) -> None:
         """Its group was cut; handed over once more, it may be known there already."""
@@ -131,13 +135,8 @@ class Delivery:
         self._announce(rows, done)
 
     def _sent_rows(self) -> list[Row]:
-        rows = [
-            self._row(report, "sent", 0.0)
-            for to, report in self.reports.items()
-            if report.outcome is SENT and to not in self._recorded
-        ]
-        self._recorded |= {row.recipient for row in rows}
-        return rows
+        """Those that were sent and are not written yet."""
+        return [self._row(report, "sent", 0.0) for report in self._unrecorded]
 
     def _row(self, report: Report, state: str, due: float, doubt: int | None = None) -> Row:
         return Row(

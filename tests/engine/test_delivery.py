@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -170,6 +171,53 @@ def test_a_commit_that_fails_leaves_nobody_in_doubt(
     assert calls
     assert set(short(works.states()).values()) == {"due"}
     assert works.rows("SELECT DISTINCT doubt FROM delivery") == [(0,)]
+
+
+def test_a_commit_that_fails_forgets_no_report(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mailflow.engine.journal import plans
+
+    post, send, calls = Post(), plans.send, []
+
+    def refuse_the_second(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise UnavailableError("not now")
+        send(*arguments)  # type: ignore[arg-type]
+
+    def act(mail: Mail, ticket: Ticket) -> Iterator[Report]:
+        for to in ticket.recipients:
+            ticket.commit((to,))
+            yield Report(to, SENT)
+
+    post.act = act
+    monkeypatch.setattr(plans, "send", refuse_the_second)
+    works.run(works.pipeline([fetch(mailbox())], [distribute(post)]))
+    assert short(works.states()) == {"bob": "sent", "cleo": "due", "dan": "due"}
+
+
+def test_l10_ten_thousand_recipients_cost_what_ten_thousand_cost(works: Works) -> None:
+    """Not the square of it: each report and each commit looks at what is new."""
+    post = Post()
+
+    def act(mail: Mail, ticket: Ticket) -> Iterator[Report]:
+        for number in range(0, len(ticket.recipients), 50):
+            some = ticket.recipients[number : number + 50]
+            ticket.commit(some)
+            yield from (Report(to, SENT) for to in some)
+
+    def seconds(count: int) -> float:
+        box = Mailbox(f"box{count}", a=message("a"))
+        box.envelope = Envelope("ann@x.org", tuple(f"m{n}@x.org" for n in range(count)))
+        pipeline = works.pipeline([fetch(box)], [distribute(post)])
+        began = time.process_time()
+        assert works.run(pipeline) == 0
+        return time.process_time() - began
+
+    post.act = act
+    seconds(100)
+    assert seconds(10_000) < 30 * seconds(1000)
 
 
 def test_a_report_about_a_stranger_is_the_plugins_fault_and_is_not_believed(works: Works) -> None:
