@@ -9,7 +9,7 @@ import click
 
 from mailflow.addresses import addresses
 from mailflow.cli.journals import find, opened
-from mailflow.cli.tables import file_option, json_option, moment, show, show_json, span
+from mailflow.cli.tables import file_option, json_option, moment, say, show, show_json, span
 from mailflow.engine.journal import bodies, plans, queue
 from mailflow.errors import InUseError, MailflowError
 
@@ -93,7 +93,6 @@ def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None) -> Non
     """The header of a mail that waits, or the whole of it."""
     import sys
 
-    from mailflow.log import clean
     from mailflow.mail import chunks, head
 
     with opened(files) as journals:
@@ -105,12 +104,12 @@ def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None) -> Non
                 sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             return
-        click.echo(f"{identity}  arrived {moment(loaded.arrived)}  {content.size} octets")
+        say(f"{identity}  arrived {moment(loaded.arrived)}  {content.size} octets")
         sender = loaded.mail.envelope.sender
-        click.echo(f"envelope: {'unknown' if sender is None else f'<{sender}>'} to "
-                   f"{', '.join(loaded.mail.envelope.recipients) or 'nobody'}")  # fmt: skip
+        say(f"envelope: {'unknown' if sender is None else f'<{sender}>'} to "
+            f"{', '.join(loaded.mail.envelope.recipients) or 'nobody'}")  # fmt: skip
         for line in head(content).decode("utf-8", "replace").splitlines():
-            click.echo(clean(line))
+            say(line)
 
 
 @command.command()

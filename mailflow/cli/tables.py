@@ -22,6 +22,11 @@ file_option = click.option(
 )  # fmt: skip
 
 
+def say(line: str) -> None:
+    """Print one line, whatever a mail has put into it."""
+    click.echo(clean(line))
+
+
 def show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table with a heading."""
     lines = [list(columns), *([clean(text(cell)) for cell in row] for row in rows)]
@@ -33,10 +38,10 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def show_json(rows: object) -> None:
-    """Print JSON; what it does not know becomes text."""
+    """Print JSON, in ASCII: a terminal may be looking. What it does not know becomes text."""
     import json
 
-    click.echo(json.dumps(rows, ensure_ascii=False, indent=2, default=str))
+    click.echo(json.dumps(rows, indent=2, default=str))
 
 
 def text(cell: object) -> str:

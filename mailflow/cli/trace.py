@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mailflow.cli.journals import find, opened
-from mailflow.cli.tables import file_option, json_option, moment, show, show_json
+from mailflow.cli.tables import file_option, json_option, moment, say, show, show_json
 from mailflow.engine.journal import queue
 
 
@@ -32,11 +32,11 @@ def command(mail: str, files: tuple[str, ...], as_json: bool) -> None:
 
 def tell(story: queue.Story) -> None:
     """Print one story."""
-    click.echo(f"{story.mail}  {story.pipeline}  {story.state}  {story.size} octets")
+    say(f"{story.mail}  {story.pipeline}  {story.state}  {story.size} octets")
     sender = "unknown" if story.sender is None else f"<{story.sender}>"
-    click.echo(f"from {sender} to {', '.join(story.recipients) or 'nobody'}")
+    say(f"from {sender} to {', '.join(story.recipients) or 'nobody'}")
     for name, value in story.notes.items():
-        click.echo(f"note {name}: {value}")
+        say(f"note {name}: {value}")
     show(
         ("WHEN", "STEP", "WHAT", ""),
         ((moment(each.at), each.step, each.what, each.text) for each in story.chapters),

@@ -99,11 +99,18 @@ class TestList:
 
     def test_g08_what_a_mail_says_moves_no_cursor(self, shop: Shop) -> None:
         evil = MAIL.replace(b"one", b"\x1b[2J\xe2\x80\xae\x07 x")
-        shop("hook", shop.write(HOLD + HOOK), stdin=evil)
-        out = shop("queue", "list").out
-        assert "\x1b" not in out
-        assert "\u202e" not in out
-        assert json.loads(shop("queue", "list", "--json").out)
+        tag = '[[process]]\nuse = "filter.tag"\nnote = { said = "{header:X-Said}" }\n'
+        said = b"X-Said: \xc2\x9b2J \xe2\x80\xae\n"
+        shop("hook", shop.write(tag + HOLD + HOOK), stdin=said + evil)
+        (entry,) = entries(shop)
+        assert "\x1b" in str(entry["reason"]) or "\\x1b" in str(entry["reason"])
+        mail = str(entry["mail"])
+        for arguments in (
+            ["queue", "list"], ["queue", "list", "--json"], ["queue", "show", mail],
+            ["trace", mail], ["trace", "--json", mail],
+        ):  # fmt: skip
+            out = shop(*arguments).out
+            assert not set(out) & set("\x1b\x9b\x07\u202e"), arguments
 
     def test_one_broken_journal_hides_no_other(self, shop: Shop) -> None:
         held(shop)

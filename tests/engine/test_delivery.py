@@ -217,7 +217,7 @@ def test_l10_ten_thousand_recipients_cost_what_ten_thousand_cost(works: Works) -
 
     post.act = act
     seconds(100)
-    assert seconds(10_000) < 30 * seconds(1000)
+    assert seconds(10_000) < 18 * seconds(1000)
 
 
 def test_a_report_about_a_stranger_is_the_plugins_fault_and_is_not_believed(works: Works) -> None:
