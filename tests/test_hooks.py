@@ -35,7 +35,9 @@ def mailflow_event(event, facts):
     with open(os.environ["EVENTS"], "a") as file:
         print(json.dumps([event, facts]), file=file)
     if os.environ.get("RAISE"):
-        raise ZeroDivisionError("a bug of the listener")
+        raise {"SystemExit": SystemExit, "ZeroDivisionError": ZeroDivisionError}[
+            os.environ["RAISE"]
+        ]("a bug")
 """
 
 
@@ -103,7 +105,9 @@ def test_a_plugin_that_is_named_hears_what_is_durable(shop: Shop, command: str) 
     assert all(facts["pipeline"] == "red" for _, facts in told)
 
 
-def test_one_that_raises_is_logged_and_breaks_nothing(shop: Shop) -> None:
+@pytest.mark.parametrize("error", ["ZeroDivisionError", "SystemExit"])
+@pytest.mark.parametrize("command", ["hook", "run"])
+def test_one_that_raises_is_logged_and_breaks_nothing(shop: Shop, error: str, command: str) -> None:
     shop.plugin("ear", LISTENER)
     file = shop.write('plugins = ["ear"]\n' + HOOK)
     done = shop("hook", file, stdin=MAIL, env={"EVENTS": str(shop.root / "events"), "RAISE": "yes"})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mailflow.engine import reaction
 from mailflow.engine.context import Ledger, Overlay, StepContext, is_writable
-from mailflow.engine.flow import as_error
+from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.engine.journal import Copy
 from mailflow.errors import BadMailError, MailflowError, PluginError, RefusedError
 from mailflow.kinds import Trouble
@@ -131,7 +131,7 @@ class _Examination:
             verdicts = [_checked(each, step) for each in processor.process(mail, context)]
             if not verdicts:
                 raise PluginError(f"{step.use} yields nothing; a verdict is due")
-        except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+        except PLUGIN_FAULTS as error:  # a plugin may raise anything
             self.ledger.undo(mark)
             self._trouble(as_error(error, f"step {name}"), "process", name, mail, attempt)
             return []

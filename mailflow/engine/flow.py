@@ -32,6 +32,10 @@ class Meter:
         self.octets += octets
 
 
+PLUGIN_FAULTS = (Exception, SystemExit)
+"""Whatever a plugin may raise: a library that ends the program must not end ours."""
+
+
 class Flow:
     """One pipeline and what it is made of. `statuses` are those of what went wrong.
 
@@ -81,7 +85,7 @@ class Flow:
             return step.component(step.options, runtime)
         except MailflowError:
             raise
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             raise PluginError(f"{step.use} cannot be made: {describe(error)}") from error
 
     @property
@@ -147,14 +151,14 @@ def why_common_way(pipeline: Pipeline) -> str:
     return ""
 
 
-def end(flow: Flow, step: str, distributor: Any, error: Exception | None) -> None:
+def end(flow: Flow, step: str, distributor: Any, error: BaseException | None) -> None:
     """End a distributor's session; what it raises then changes no report."""
     try:
         if error is None:
             distributor.__exit__(None, None, None)
         else:
             distributor.__exit__(type(error), error, error.__traceback__)
-    except Exception as again:  # noqa: BLE001  # all reports are in already
+    except PLUGIN_FAULTS as again:  # all reports are in already
         say = flow.log.warning if error is None else flow.log.debug
         say("a session did not end in order", step=step, error=describe(again))
 
@@ -166,7 +170,7 @@ def finish(flow: Flow, step: str, distributor: Any, keys: list[str]) -> None:
         return
     try:
         tell(keys)
-    except Exception as error:  # noqa: BLE001  # it tidies, no more
+    except PLUGIN_FAULTS as error:  # it tidies, no more
         flow.log.warning("not tidied up", step=step, error=describe(error))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.engine import places, reaction
 from mailflow.engine.context import Ledger, new_id
-from mailflow.engine.flow import as_error
+from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, bodies, plans
 from mailflow.engine.journal.arrivals import plain
 from mailflow.engine.work import Arrived
@@ -96,7 +96,7 @@ class Intake:
             with _mailbox_lock(self.step.use, lane.source, self.flow.halt):
                 self.flow.event("source.opened", step=self.step.name, source=lane.source)
                 self._session(fetcher, lane, state)
-        except Exception as error:  # noqa: BLE001  # one source never stops the others
+        except PLUGIN_FAULTS as error:  # one source never stops the others
             if isinstance(error, InUseError) and error.fields.get("ours"):
                 self._log(lane).info("another run is at work on this mailbox")
                 return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailflow.engine import upkeep
 from mailflow.engine.delivery import Delivery
-from mailflow.engine.flow import as_error, end, finish
+from mailflow.engine.flow import PLUGIN_FAULTS, as_error, end, finish
 from mailflow.engine.journal import Job, plans
 from mailflow.errors import (
     BadMailError,
@@ -182,7 +182,7 @@ class _Hands:
         """End the distributor's session, in order."""
         self._end(None)
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
         distributor, self._distributor = self._distributor, None
         if distributor is not None:
             end(self.flow, self.step.name, distributor, error)
@@ -193,7 +193,7 @@ class _Hands:
                 distributor = self.flow.make(self.step)
                 self._distributor = distributor.__enter__()
             self._distribute(deliveries)
-        except Exception as error:  # noqa: BLE001  # a distributor may raise anything
+        except PLUGIN_FAULTS as error:  # a distributor may raise anything
             failure = as_error(error, self.step.use)
             self._end(error)
             quiet = all(delivery.quiet for delivery in deliveries)

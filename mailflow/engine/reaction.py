@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailflow.engine.context import Ledger, SharedMemory, StepContext
-from mailflow.engine.flow import Flow, describe
+from mailflow.engine.flow import PLUGIN_FAULTS, Flow, describe
 from mailflow.errors import ConfigError, LoginError
 from mailflow.verdicts import Bounce, Discard, Hold, Reaction, Retry, Stop
 
@@ -46,7 +46,7 @@ def ask(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> React
                 reaction = reactor.react(trouble, context)
             if not (reaction is None or _is_sound(reaction)):
                 raise TypeError(f"{reaction!r} is no reaction")
-        except Exception as error:  # noqa: BLE001  # a reactor never breaks the run
+        except PLUGIN_FAULTS as error:  # a reactor never breaks the run
             ledger.undo(mark)
             flow.log.error("a reactor failed", step=step.name, error=describe(error))
             continue

@@ -165,7 +165,7 @@ class Registry:
         for plugin, call in self._listeners:
             try:
                 call(event=name, facts=dict(facts))
-            except Exception as error:  # noqa: BLE001  # a listener breaks no run
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # a listener breaks no run
                 self._log.error("a listener failed", plugin=plugin, told=name, error=error)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mailflow.engine import upkeep
 from mailflow.engine.delivery import sound, ticket_key
 from mailflow.engine.examine import Examined, Subject, examine
-from mailflow.engine.flow import as_error, end, finish
+from mailflow.engine.flow import PLUGIN_FAULTS, as_error, end, finish
 from mailflow.engine.journal import (
     Arrival,
     ConflictError,
@@ -131,7 +131,7 @@ class Work:
         for name in list(self._distributors):
             self._abandon(name, None)
 
-    def _abandon(self, name: str, error: Exception | None) -> None:
+    def _abandon(self, name: str, error: BaseException | None) -> None:
         distributor = self._distributors.pop(name, None)
         if distributor is not None:
             end(self.flow, name, distributor, error)
@@ -321,7 +321,7 @@ class Work:
                     missing.discard(key)
                     copy = jobs[key][0]
                     rows.append((copy.mail.id, copy.number, step.name, text))
-            except Exception as error:  # noqa: BLE001  # they go the common way
+            except PLUGIN_FAULTS as error:  # they go the common way
                 text = as_error(error, step.use).text
                 self.flow.log.warning("delivery failed", step=step.name, error=text)
                 self._abandon(step.name, error)

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from mailflow.kinds import Context, Ticket
 from mailflow.mail import Mail, Octets
 from mailflow.verdicts import LATER, Report
 
-from .parts import Listener, Mailbox, Post, Works, distribute, fetch, message, process
+from .parts import Listener, Mailbox, Post, Works, distribute, fetch, message, process, react
 
 
 def mailbox(count: int = 3, name: str = "box") -> Mailbox:
@@ -250,6 +251,45 @@ def test_a_stop_while_a_source_is_read_keeps_what_was_taken(works: Works) -> Non
     assert len(box.fetched) == 10 + (6 - taken)
     assert box.messages == {}
     halt.close()
+
+
+@pytest.mark.parametrize(
+    "where", ["fetcher", "step", "distributor", "deliver-first", "session", "reactor", "making"]
+)
+def test_c05_a_plugin_that_ends_the_program_ends_only_what_it_does(
+    works: Works, where: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """sys.exit(0) in a library: no mail is lost, no thread waits, no status 0."""
+    box, good = mailbox(2), mailbox(1, "good")
+    repeatable = where == "deliver-first"
+    post = Post(repeatable=repeatable, per_recipient=not repeatable)
+    steps, reactors = [], []
+
+    def leave(*_: object, **words: object) -> Any:
+        raise SystemExit(0)
+
+    if where == "fetcher":
+        box.on_fetch = leave
+    elif where == "step":
+        steps = [process(leave)]
+    elif where in ("distributor", "deliver-first"):
+        post.act = leave
+    elif where == "session":
+        post.on_open = leave
+    elif where == "reactor":
+        steps, reactors = [process(lambda mail, context: 1 / 0)], [react(leave)]  # type: ignore[arg-type, return-value]
+    way = distribute(post)
+    if where == "making":
+        way.component.__init__ = leave
+    other = works.pipeline([fetch(good)], [distribute(Post())], name="good")
+    pipeline = works.pipeline([fetch(box, keep=0.0)], [way], steps, reactors)
+    assert works.run(pipeline, other) == 78
+    assert works.rows("SELECT state FROM mail WHERE pipeline = 'good'") == [("done",)]
+    assert threading.active_count() == 1
+    held = [entry for entry in works.waits() if entry.state == "held"]
+    assert len(held) + len(box.messages) == 2
+    if where == "reactor":
+        assert "a reactor failed" in capfd.readouterr().err
 
 
 class TestEvents:
