@@ -93,7 +93,8 @@ class Intake:
             if not force and state.failures and time.time() < self._rests_until(state):
                 self._rest(lane, state)
                 return
-            with _mailbox_lock(self.step.use, lane.source, self.flow.halt):
+            journal = self.flow.journal.path
+            with _mailbox_lock(self.step.use, lane.source, journal, self.flow.halt):
                 self.flow.event("source.opened", step=self.step.name, source=lane.source)
                 self._session(fetcher, lane, state)
         except PLUGIN_FAULTS as error:  # one source never stops the others
@@ -446,13 +447,11 @@ class _mailbox_lock:  # noqa: N801  # used as a statement
 
     _here: dict[str, Lock] = {}
 
-    def __init__(self, use: str, source: str, halt: Halt) -> None:
+    def __init__(self, use: str, source: str, journal: str, halt: Halt) -> None:
         from hashlib import sha256
 
-        from mailflow.engine.config import state_directory
-
         name = sha256(f"{use}\0{source}".encode()).hexdigest()[:32]
-        self._path = os.path.join(state_directory(), "locks", name)
+        self._path = os.path.join(places.locks(journal), name)
         self._mine = self._here.setdefault(self._path, Lock())
         self._halt = halt
 
@@ -467,7 +466,6 @@ class _mailbox_lock:  # noqa: N801  # used as a statement
 
     def _flock(self) -> int:
         try:
-            places.make_private(os.path.dirname(self._path))
             lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise from_os(error, f"write {self._path}") from None

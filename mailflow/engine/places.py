@@ -10,8 +10,10 @@ from contextlib import suppress
 from hashlib import blake2b
 
 from mailflow.engine.config import state_directory
+from mailflow.errors import from_os
 
 LINKS = "journals"
+LOCKS = "locks"
 
 
 def make_private(directory: str) -> None:
@@ -22,6 +24,22 @@ def make_private(directory: str) -> None:
     make_private(os.path.dirname(directory))
     with suppress(FileExistsError):
         os.mkdir(directory, 0o700)
+
+
+def locks(journal: str) -> str:
+    """The directory of the locks of mailboxes, whatever the journal; beside it where a
+    user has no state directory that can be written. Raises UnavailableError."""
+    with suppress(OSError, ValueError):
+        directory = os.path.join(state_directory(), LOCKS)
+        make_private(directory)
+        if os.access(directory, os.W_OK):
+            return directory
+    directory = os.path.join(os.path.dirname(journal), LOCKS)
+    try:
+        make_private(directory)
+    except OSError as error:
+        raise from_os(error, f"make {directory}") from None
+    return directory
 
 
 def remember(journal: str) -> None:

@@ -290,6 +290,13 @@ class TestSurroundings:
             path for path in made if path.lstat().st_mode & 0o077 and not path.is_symlink()
         ] == []
 
+    def test_c07_a_user_without_a_home_that_can_be_written(self, shop: Shop) -> None:
+        with pop3(POST) as server:
+            file = shop.write(FETCH, port=server.port, secret=shop.secret())
+            nowhere = {"HOME": "/proc/nonexistent", "XDG_STATE_HOME": "/proc/nonexistent"}
+            assert shop("run", file, env=nowhere) == (0, "", "")
+        assert shop.maildir == [MAIL]
+
     @pytest.mark.parametrize("where", ["/dev/full", "&-"])
     def test_c07_a_stderr_that_takes_nothing_changes_no_status(
         self, shop: Shop, where: str
