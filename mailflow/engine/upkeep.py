@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 def free_the_dead(journal: Database) -> None:
     """Mails of processes that are gone are free again."""
+    from mailflow.engine.journal import mending
+
     gone = [
         owner
-        for owner in journal.read(plans.owners)
+        for owner in journal.read(mending.owners)
         if owner != journal.owner.id and not owners.is_alive(journal.owners, owner)
     ]
     for owner in gone:
@@ -34,22 +36,26 @@ def free_the_dead(journal: Database) -> None:
 def tidy(journal: Database, history: float) -> None:
     """Forget stories older than `history` seconds, and files that no body names; mend
     what a wrong clock has written."""
+    from mailflow.engine.journal import mending
+
     now = time.time()
 
     def work(tx: Transaction) -> None:
-        plans.mend_times(tx, now)
+        mending.mend_times(tx, now)
         stale = arrivals.stale_intents(tx, now - history)
         arrivals.abandon_intents(tx, stale, "whoever handed it in did not try again", now)
-        plans.forget(tx, now - history, now)
+        mending.forget(tx, now - history, now)
 
     journal.commit(work)
-    owners.sweep(journal.owners, lambda: journal.read(plans.files))
+    owners.sweep(journal.owners, lambda: journal.read(mending.files))
 
 
 def resolve_doubts(flow: Flow) -> None:
     """Deliveries that a crash has cut after commit C: resent once, or held."""
+    from mailflow.engine.journal import mending
+
     now = time.time()
-    for job in flow.journal.read(lambda tx: plans.doubts(tx, flow.pipeline.name)):
+    for job in flow.journal.read(lambda tx: mending.doubts(tx, flow.pipeline.name)):
         step = flow.distributor(job.step)
         policy = step.if_in_doubt if step is not None else "hold"
         ledger = Ledger(flow, job.mail, now=now)
@@ -59,8 +65,10 @@ def resolve_doubts(flow: Flow) -> None:
 
 def hold_orphans(flow: Flow) -> None:
     """Deliveries by a step that is gone from the file are held."""
+    from mailflow.engine.journal import mending
+
     steps = {step.name: step for step in flow.pipeline.distribute}
-    for job in flow.journal.read(lambda tx: plans.orphans(tx, flow.pipeline.name, steps)):
+    for job in flow.journal.read(lambda tx: mending.orphans(tx, flow.pipeline.name, steps)):
         ledger = Ledger(flow, job.mail, now=time.time())
         why = f"distribute step {job.step!r} is gone from {flow.pipeline.path}"
         ledger.tell(job.step, "held", why)
@@ -121,9 +129,10 @@ def _held(job: Job, why: str) -> list[Row]:
 
 def _amend(flow: Flow, rows: list[Row], was: str, ledger: Ledger) -> None:
     """Another process may have seen to them in the meantime."""
+    from mailflow.engine.journal import mending
 
     def work(tx: Transaction) -> None:
-        if plans.amend(tx, rows, ledger.now, was):
+        if mending.amend(tx, rows, ledger.now, was):
             plans.settle_effects(tx, flow.pipeline.name, ledger.mail, ledger.effects(), ledger.now)
 
     flow.journal.commit(work)

@@ -127,11 +127,6 @@ class TestTheMtaTriesAgain:
         file = shop.write('[[process]]\nuse = "toy"\n' + HOOK)
         self.refused(shop, file, said="SystemExit")
 
-    def test_a_step_that_exits_in_the_middle(self, shop: Shop) -> None:
-        done = shop("hook", with_toy(shop, "exit"), stdin=MAIL)
-        assert done.status == 75
-        assert shop.maildir == []
-
     def test_no_fetch_step_that_takes_stdin(self, shop: Shop) -> None:
         text = """
         [[fetch]]
@@ -223,6 +218,10 @@ class TestDurableAllTheSame:
         assert shop.rows("SELECT state, reason FROM copy") == [
             ("held", "step toy: ZeroDivisionError: a bug")
         ]
+
+    def test_a_step_that_ends_the_program(self, shop: Shop) -> None:
+        assert shop("hook", with_toy(shop, "exit"), stdin=MAIL).status == 0
+        assert shop.rows("SELECT state, reason FROM copy") == [("held", "step toy: SystemExit: 0")]
 
     def test_a_hold(self, shop: Shop) -> None:
         assert shop("hook", with_toy(shop, "hold"), stdin=MAIL) == (0, "", "")

@@ -5,7 +5,7 @@ Rule of the file: each function is one part of one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mailflow.engine.journal import bodies
@@ -32,9 +32,6 @@ of those and not the table, where all that was ever sent is."""
 
 CRASHES = 3
 """A mail that was in work in this many crashes is held."""
-
-SKEW = 300.0
-"""Seconds by which the clocks of two writers may differ, and both be right."""
 
 
 class ConflictError(MailflowError):
@@ -421,23 +418,6 @@ def report(tx: Transaction, rows: Sequence[Row], now: float, *, where: str = "")
     ).rowcount  # fmt: skip
 
 
-def amend(tx: Transaction, rows: Sequence[Row], now: float, was: str) -> int:
-    """As `report`, for those that are still what they were, of mails nobody has in hand."""
-    free = "EXISTS (SELECT 1 FROM mail m WHERE m.id = delivery.mail AND m.owner IS NULL)"
-    return report(tx, rows, now, where=f" AND state = '{was}' AND {free}")
-
-
-def park(
-    tx: Transaction, mail: str, copy: int, state: str, reason: str, due: float, attempt: int
-) -> None:
-    """A copy goes on waiting at its step, or is held there."""
-    tx.execute(
-        "UPDATE copy SET state = ?, reason = ?, due = ?, attempt = ?, approved = 0"
-        " WHERE mail = ? AND copy = ?",
-        (state, reason, due, attempt, mail, copy),
-    )
-
-
 def unpark(tx: Transaction, mail: str, copy: int) -> None:
     """A copy that waited has been processed; its outcomes follow in the same commit."""
     tx.execute("DELETE FROM copy WHERE mail = ? AND copy = ?", (mail, copy))
@@ -485,13 +465,6 @@ def let_go(tx: Transaction, owner: str) -> None:
     tx.execute("UPDATE mail SET owner = NULL, working = 0 WHERE owner = ?", (owner,))
 
 
-def owners(tx: Transaction) -> list[str]:
-    return [
-        row[0]
-        for row in tx.execute("SELECT DISTINCT owner FROM mail WHERE owner IS NOT NULL").fetchall()
-    ]
-
-
 def free(tx: Transaction, owner: str) -> None:
     """`owner` has died: its mails are free, what it was sending is in doubt."""
     _doubt_sending(tx, owner)
@@ -507,80 +480,6 @@ def _doubt_sending(tx: Transaction, owner: str) -> None:
         " AND mail IN (SELECT id FROM mail WHERE owner = ?)",
         (owner,),
     )
-
-
-def doubts(tx: Transaction, pipeline: str) -> list[Job]:
-    """Deliveries that a crash has left in doubt; `doubt` counts those before."""
-    rows = tx.execute(
-        "SELECT d.mail, d.copy, d.step, d.recipient, d.attempt, d.doubt FROM delivery d"
-        f" JOIN mail m ON m.id = d.mail WHERE d.{OPEN} AND d.state = 'doubt' AND m.pipeline = ?"
-        " AND m.owner IS NULL",
-        (pipeline,),
-    ).fetchall()
-    return [Job(m, c, s, (r,), attempt, True, doubt) for m, c, s, r, attempt, doubt in rows]
-
-
-def orphans(tx: Transaction, pipeline: str, steps: Mapping[str, object]) -> list[Job]:
-    """Due deliveries of distributors that the file no longer names."""
-    rows = tx.execute(
-        "SELECT d.mail, d.copy, d.step, d.recipient, d.attempt, d.doubt FROM delivery d"
-        f" JOIN mail m ON m.id = d.mail WHERE d.{OPEN} AND d.state = 'due' AND m.pipeline = ?"
-        " AND m.owner IS NULL"
-        " AND d.step NOT IN (SELECT value FROM json_each(?))",
-        (pipeline, "[" + ",".join(f'"{_quoted(step)}"' for step in steps) + "]"),
-    ).fetchall()
-    return [Job(m, c, s, (r,), attempt, True, doubt) for m, c, s, r, attempt, doubt in rows]
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def next_due(tx: Transaction, pipeline: str) -> float | None:
-    """When the next delivery or copy of this pipeline is due."""
-    row = tx.execute(
-        "SELECT min(due) FROM (SELECT min(d.due) due FROM delivery d JOIN mail m ON m.id = d.mail"
-        " WHERE d.state = 'due' AND m.pipeline = ?1 UNION ALL SELECT min(c.due) FROM copy c"
-        " JOIN mail m ON m.id = c.mail WHERE c.state = 'waiting' AND m.pipeline = ?1)",
-        (pipeline,),
-    ).fetchone()
-    return None if row[0] is None else float(row[0])
-
-
-def forget(tx: Transaction, before: float, now: float) -> None:
-    """Drop the stories of mails that ended before that time, and expired memory."""
-    ended = "(SELECT id FROM mail WHERE ended < ?)"
-    for table in ("delivery", "copy", "story"):
-        tx.execute(f"DELETE FROM {table} WHERE mail IN {ended}", (before,))
-    tx.execute("DELETE FROM mail WHERE ended < ?", (before,))
-    tx.execute("DELETE FROM memory WHERE expires < ?", (now,))
-
-
-def mend_times(tx: Transaction, now: float) -> None:
-    """What a clock that was ahead has written counts from now on: it would wait for years.
-
-    A clock that is right again shows by what was written after it.
-    """
-    ahead = now + SKEW
-    tx.execute("UPDATE mail SET arrived = ? WHERE state != 'done' AND arrived > ?", (now, ahead))
-    tx.execute(
-        f"UPDATE delivery SET due = ?1 WHERE {OPEN} AND state = 'due' AND due > ?1 AND at > ?2",
-        (now, ahead),
-    )
-    tx.execute(
-        "UPDATE copy SET due = ?1 WHERE state != 'planned' AND state = 'waiting' AND due > ?1"
-        " AND EXISTS (SELECT 1 FROM story s WHERE s.mail = copy.mail AND s.at > ?2)",
-        (now, ahead),
-    )
-    tx.execute("UPDATE source SET next_try = 0 WHERE failed_at > ?", (ahead,))
-    row = tx.execute("SELECT max(worked_at), max(failed_at) FROM source").fetchone()
-    if any(at is not None and at > ahead for at in row):  # `seen` has no index on times
-        tx.execute("UPDATE seen SET at = ? WHERE at > ?", (now, ahead))
-
-
-def files(tx: Transaction) -> set[str]:
-    """Every file that a body names."""
-    return {row[0] for row in tx.execute("SELECT file FROM body WHERE file IS NOT NULL")}
 
 
 def hold(tx: Transaction, mail: str, reason: str) -> None:
