@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mailflow.mail import Content, Envelope, Header, Mail, OctetFile, Octets
     from mailflow.options import Options
     from mailflow.query import Query
+    from mailflow.running import journal_between, run
     from mailflow.verdicts import (
         FAILED,
         LATER,
@@ -67,6 +68,7 @@ _HOMES = {
     "mail": "Content Envelope Header Mail OctetFile Octets",
     "options": "Options",
     "query": "Query",
+    "running": "journal_between run",
     "verdicts": "FAILED LATER SENT Bounce Discard Fate Hold Reject Report Retry Stop",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -77,7 +79,7 @@ __all__ = [
     "Hold", "InUseError", "Item", "JournalError", "LoginError", "Mail", "MailflowError",
     "Missed", "OctetFile", "Octets", "Options", "PeerError", "PluginError", "Processor",
     "Query", "Reactor", "RefusedError", "Reject", "Report", "Retry", "Runtime", "Stop",
-    "Ticket", "Trouble", "UnavailableError", "hookimpl",
+    "Ticket", "Trouble", "UnavailableError", "hookimpl", "journal_between", "run",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""How a plugin meets the engine: one mark, two hooks.
+"""How a plugin meets the engine: one mark, three hooks.
 
 A plugin is a module with one entry point in group `mailflow`:
 
@@ -19,6 +19,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    import click
+
     from mailflow.kinds import Distributor, Fetcher, Processor, Reactor
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -49,6 +51,13 @@ class Hooks:
         Import component classes inside it, not at the top of the module.
         """
 
+    def mailflow_commands(self, group: click.Group) -> None:
+        """Called when the command line names the plugin, as in `mailflow pop3 dl`.
+
+        Add click commands to `group`, whose help text may be set too. Import them
+        inside it. A plugin without commands has no such function.
+        """
+
     def mailflow_event(self, event: str, facts: dict[str, object]) -> None:
         """Called after something durable happened, in the thread where it happened.
 
@@ -60,4 +69,5 @@ class Hooks:
 
 
 Hooks.mailflow_register.mailflow_spec = {"historic": True}  # type: ignore[attr-defined]
+Hooks.mailflow_commands.mailflow_spec = {}  # type: ignore[attr-defined]
 Hooks.mailflow_event.mailflow_spec = {}  # type: ignore[attr-defined]

@@ -57,6 +57,15 @@ class Component(Protocol):
 
     A component that needs more than the base install names the modules in
     `requires: tuple[str, ...]` and, in `extra: str`, what pip calls them.
+
+    One that a URL can name says so in the class attribute `schemes`, a mapping of each
+    scheme to the options it sets, such as {"pop3s": {"tls": "implicit"}}. A URL's user,
+    host and port become the options of those names, its path the option named by the
+    class attribute `url_path` where there is one, its query whatever option it names.
+
+    A fetcher or a distributor that speaks to a server may have `offers() -> Iterable[str]`
+    for `mailflow check --connect`: called once it was entered, it connects and logs in, and
+    yields a line for each fact of that server worth knowing. It changes nothing there.
     """
 
     options: ClassVar[type[Options]]

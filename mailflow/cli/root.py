@@ -24,18 +24,20 @@ COMMANDS = {
 }
 """Every command with its summary, so that `--help` imports none of them."""
 
+OF_PLUGINS: dict[str, str] = {}
+"""The commands that our own plugins bring, `mailflow <plugin> ...`; others' are found
+when they are called."""
+
 
 class Commands(click.Group):
     """A group whose commands are modules of this package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *OF_PLUGINS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            from mailflow.options import nearest
-
-            ctx.fail(f"there is no command {cmd_name!r}{nearest(cmd_name, COMMANDS)}")
+            return _of_plugin(ctx, cmd_name)
         if cmd_name == "hook":
             return _hook()
         command: click.Command = import_module(f"mailflow.cli.{cmd_name}").command
@@ -43,7 +45,7 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items(), *OF_PLUGINS.items()])
 
 
 @click.group(
@@ -58,6 +60,22 @@ def root(verbose: int, log_json: bool) -> None:
     from mailflow import log
 
     log.configure(level=("warning", "info", "debug")[min(verbose, 2)], json=log_json)
+
+
+def _of_plugin(ctx: click.Context, name: str) -> click.Command:
+    """The commands that a plugin brings, as a group of its name."""
+    from mailflow.engine.registry import Registry
+    from mailflow.options import nearest
+
+    registry = Registry()
+    if name not in OF_PLUGINS and name not in registry.names():
+        ctx.fail(f"there is no command {name!r}{nearest(name, [*COMMANDS, *registry.names()])}")
+    module = registry.module(name)
+    if not hasattr(getattr(module, "mailflow_commands", None), "mailflow_impl"):
+        ctx.fail(f"plugin {name!r} brings no commands; `mailflow plugins {name}` says what it has")
+    group = click.Group(name, help=(module.__doc__ or "").strip())
+    module.mailflow_commands(group)
+    return group
 
 
 def _hook() -> click.Command:

@@ -14,10 +14,10 @@ def command(files: tuple[str, ...], now: bool) -> int:
     FILEs are pipelines in TOML. Ends with 0, or with the sysexits(3) status of what
     nobody resolved: 75 where trying again will do.
     """
-    from mailflow.cli.progress import Progress
     from mailflow.engine.config import load
     from mailflow.engine.registry import Registry
     from mailflow.engine.supervisor import run
+    from mailflow.progress import Progress
 
     registry = Registry()
     pipelines = load(files, registry)

@@ -96,6 +96,14 @@ class Registry:
         """Load a plugin that is there for its listeners. Raises PluginError."""
         self._plugin(name)
 
+    def module(self, name: str) -> ModuleType:
+        """The module of a plugin, loaded. Raises PluginError."""
+        return self._plugin(name).module
+
+    def names(self) -> list[str]:
+        """What every plugin that is installed here is called; none is loaded."""
+        return sorted({*BUILT_IN, *self._entry_points()})
+
     def _missing(self, plugin: Plugin, table: str, use: str) -> str:
         kind, name = KINDS[table], use.partition(".")[2]
         others = [k for k, component in plugin.components if component == name]
@@ -147,7 +155,7 @@ class Registry:
     def all(self) -> list[Entry]:
         """Every component that is installed here, and every plugin that is broken."""
         entries: list[Entry] = []
-        for name in sorted({*BUILT_IN, *self._entry_points()}):
+        for name in self.names():
             try:
                 plugin = self._plugin(name)
             except PluginError as error:

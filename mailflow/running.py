@@ -1,0 +1,67 @@
+"""Pipelines from Python: what `mailflow run` does, for a program or a plugin's command.
+
+Rule of the file: it is the one public door to the engine, and adds nothing to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mailflow.halt import Halt
+
+Described = str | os.PathLike[str] | Mapping[str, object]
+
+
+def run(
+    *pipelines: Described, now: bool = False, progress: bool = False, halt: Halt | None = None
+) -> int:
+    """Run pipelines until their sources are empty and nothing is due.
+
+    Each is a file's path, a pipeline's name, or a mapping of what a file would say (its
+    relative paths start here; its journal is by default named after [pipeline] name).
+    `now` tries sources that rest after a failure, `progress` draws on a terminal, setting
+    `halt` ends the run in order. Gives the exit status as `mailflow run` does: 0, or that
+    of what nobody resolved (sysexits(3)). Raises ConfigError with all that is wrong.
+    """
+    from contextlib import ExitStack
+
+    from mailflow.engine import supervisor
+    from mailflow.engine.config import load, load_dict
+    from mailflow.engine.registry import Registry
+
+    registry = Registry()
+    loaded = []
+    for number, each in enumerate(pipelines):
+        if isinstance(each, Mapping):
+            name = _name(each) or f"python-{number + 1}"
+            loaded.append(load_dict(each, registry, name=name))
+    loaded += load([os.fspath(p) for p in pipelines if not isinstance(p, Mapping)], registry)
+    with ExitStack() as stack:
+        meter = None
+        if progress:
+            from mailflow.progress import Progress
+
+            meter = stack.enter_context(Progress()).meter
+        return supervisor.run(loaded, registry, force=now, meter=meter, halt=halt)
+
+
+def _name(described: Mapping[str, object]) -> str:
+    table = described.get("pipeline")
+    name = table.get("name") if isinstance(table, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
+def journal_between(source: str, destination: str) -> str:
+    """The path of the journal of a one-off pipeline, by what it is between: the same two
+    words give the same journal, wherever they are said. Neither may hold a secret."""
+    from zlib import crc32
+
+    from mailflow.engine.config import state_directory
+
+    words = re.sub(r"[^0-9A-Za-z.@]+", "-", f"{source} {destination}").strip("-")[:80]
+    mark = crc32(f"{source}\0{destination}".encode("utf-8", "surrogateescape"))
+    return os.path.join(state_directory(), f"{words}-{mark:08x}.db")
