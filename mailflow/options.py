@@ -404,7 +404,7 @@ class TableOf(Option[Mapping[str, T]]):
 
 
 class Secret(Option["SecretValue"]):
-    """A password or token: { file | env | command | netrc = ... }, or the text itself."""
+    """A password or token: { file | env | command | netrc | keyring = ... }, or the text."""
 
     hidden = True
 

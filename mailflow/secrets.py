@@ -1,4 +1,4 @@
-"""Where passwords come from: { file | env | command | netrc }, or the text itself.
+"""Where passwords come from: { file | env | command | netrc | keyring }, or the text itself.
 
 Rule of the file: an error says where the secret was looked for and what to do, and
 never what was found; a file that others can read is refused.
@@ -19,7 +19,7 @@ from mailflow.values import nearest, path
 if TYPE_CHECKING:
     from subprocess import Popen
 
-SOURCES = ("file", "env", "command", "netrc")
+SOURCES = ("file", "env", "command", "netrc", "keyring")
 EXPECTED = 'expected a secret such as { file = "~/.config/mailflow/x.secret" }'
 
 LIMIT = 1 << 16
@@ -138,11 +138,41 @@ def _command(where: object, base: str) -> SecretValue:
     return SecretValue(reveal, f"command {argv[0]}", check=check)
 
 
+def _keyring(where: object, base: str) -> SecretValue:  # noqa: ARG001  # every maker takes both
+    expected = 'expected a service and a user, such as "pop.example.org/ann"'
+    service, _, user = _only_text(where, expected).rpartition("/")
+    if not service or not user:
+        raise ValueError(expected)
+
+    def reveal() -> str:
+        try:
+            import keyring
+            from keyring.errors import KeyringError
+        except ImportError:
+            raise ConfigError(
+                "secrets in the keyring need: pip install 'mailflow[keyring]'"
+            ) from None
+        try:
+            found: str | None = keyring.get_password(service, user)
+        except KeyringError as error:
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise UnavailableError(f"the keyring cannot be read: {reason}") from None
+        if not found:
+            from shlex import join
+
+            command = join(["keyring", "set", service, user])
+            raise ConfigError(f"the keyring has no {service}/{user}; run: {command}")
+        return found
+
+    return SecretValue(reveal, f"keyring {service}/{user}", check=reveal)
+
+
 _MAKERS: dict[str, Callable[[object, str], SecretValue]] = {
     "file": _file,
     "env": _env,
     "command": _command,
     "netrc": _netrc,
+    "keyring": _keyring,
 }
 
 

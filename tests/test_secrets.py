@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
 
 from mailflow import log, secrets
 from mailflow.errors import ConfigError, MailflowError, UnavailableError
@@ -35,13 +39,17 @@ FORM = 'expected a secret such as { file = "~/.config/mailflow/x.secret" }'
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (5, f"{FORM}, with one of file, env, command, netrc"),
-        ({}, f"{FORM}, with one of file, env, command, netrc"),
-        ({"file": "a", "env": "B"}, f"{FORM}, with one of file, env, command, netrc"),
+        (5, f"{FORM}, with one of file, env, command, netrc, keyring"),
+        ({}, f"{FORM}, with one of file, env, command, netrc, keyring"),
+        ({"file": "a", "env": "B"}, f"{FORM}, with one of file, env, command, netrc, keyring"),
         ("", FORM),
         ("two\nlines", FORM),
         ({"fil": "x"}, "no secret comes from 'fil'; did you mean `file`?"),
-        ({"keyring": "x"}, "no secret comes from 'keyring'; there are file, env, command, netrc"),
+        (
+            {"vault": "x"},
+            "no secret comes from 'vault'; there are file, env, command, netrc, keyring",
+        ),
+        ({"keyring": "x"}, 'expected a service and a user, such as "pop.example.org/ann"'),
         ({"file": 5}, "expected a path"),
         ({"env": ""}, "expected the name of an environment variable"),
         ({"env": "A=B"}, "expected the name of an environment variable"),
@@ -281,3 +289,56 @@ def test_c02_what_is_revealed_is_masked_from_then_on(private: Path) -> None:
     assert "canary-from-a-file" in log.mask("canary-from-a-file")
     found.reveal()
     assert log.mask("it is canary-from-a-file!") == "it is ********!"
+
+
+class Chest(KeyringBackend):
+    """A keyring in memory: no desktop runs where tests do."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.locked = False
+        self.kept: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise KeyringLocked("the collection is locked")
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.kept[service, username] = password
+
+
+@pytest.fixture
+def chest() -> Iterator[Chest]:
+    before = keyring.get_keyring()
+    chest = Chest()
+    keyring.set_keyring(chest)
+    yield chest
+    keyring.set_keyring(before)
+
+
+def test_csp_07_a_secret_in_the_desktops_keyring_is_found(chest: Chest) -> None:
+    keyring.set_password("pop.example.org", "ann", "hush")
+    assert secret({"keyring": "pop.example.org/ann"}, ".").reveal() == "hush"
+
+
+def test_a_keyring_without_it_says_how_to_put_it_there(chest: Chest) -> None:
+    found = secret({"keyring": "pop.example.org/ann"}, ".")
+    assert fault(found) == (
+        "the keyring has no pop.example.org/ann; run: keyring set pop.example.org ann"
+    )
+
+
+def test_a_locked_keyring_is_for_later(chest: Chest) -> None:
+    chest.locked = True
+    found = secret({"keyring": "pop.example.org/ann"}, ".")
+    said = fault(found, UnavailableError)
+    assert said == "the keyring cannot be read: KeyringLocked: the collection is locked"
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    found = secret({"keyring": "pop.example.org/ann"}, ".")
+    assert fault(found) == "secrets in the keyring need: pip install 'mailflow[keyring]'"
