@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from mailflow.errors import LoginError, PeerError, UnavailableError
+from mailflow.errors import ConfigError, LoginError, PeerError, UnavailableError
 from mailflow.halt import Halt
 
 if TYPE_CHECKING:
@@ -44,14 +44,17 @@ def is_loopback(host: str) -> bool:
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
-    """A client context: TLS 1.2 or newer, certificate and name checked (RFC 8314, 5.2)."""
+    """A client context: TLS 1.2 or newer, certificate and name checked (RFC 8314, 5.2).
+
+    Raises ConfigError where `ca_file` cannot be read, or is none.
+    """
     import ssl
 
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         reason = error.strerror or str(error)
-        raise LoginError(f"cannot use ca_file {ca_file}: {reason}") from None
+        raise ConfigError(f"cannot use ca_file {ca_file}: {reason}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

@@ -152,6 +152,13 @@ class Options:
         """(option, what is wrong) for rules that join several options."""
         return iter(())
 
+    def look(self) -> Iterator[tuple[str, str]]:
+        """(option, what is wrong) with the files and directories that the options name.
+
+        Asked by `mailflow check` alone; it changes nothing, and connects to nobody.
+        """
+        return iter(())
+
 
 def convert(
     declared: Mapping[str, Option[Any]], table: Mapping[str, object], base: str
@@ -487,6 +494,15 @@ class ServerOptions(Options):
     user = Text.optional("The login name.")
     password = Secret.optional("The password.")
     timeout = Duration("How long to wait for the other side each time.", default=60.0)
+
+    def look(self) -> Iterator[tuple[str, str]]:
+        if self.ca_file is not None:
+            from mailflow.net import tls_context
+
+            try:
+                tls_context(self.ca_file)
+            except ConfigError as error:
+                yield "ca_file", error.text
 
 
 __all__ = [

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from mailflow import net
-from mailflow.errors import LoginError, PeerError, UnavailableError
+from mailflow.errors import ConfigError, LoginError, PeerError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.net import Wire
 from mailflow.testing.tls import Authority
@@ -418,7 +418,7 @@ class TestTls:
         assert net.tls_context(authority.ca_file).minimum_version is ssl.TLSVersion.TLSv1_2
 
     def test_a_ca_file_that_cannot_be_read_is_named(self, tmp_path):
-        with pytest.raises(LoginError, match=r"cannot use ca_file .*none\.pem: No such file"):
+        with pytest.raises(ConfigError, match=r"cannot use ca_file .*none\.pem: No such file"):
             net.tls_context(str(tmp_path / "none.pem"))
 
     @pytest.mark.parametrize("early", [True, False])

@@ -34,7 +34,7 @@ def load(
     """The pipelines of these files, or of these names (see `find`).
 
     Raises ConfigFaults with all that is wrong. `thorough` also looks whether every
-    secret can be had.
+    secret can be had, and at the files that options name.
     """
     registry = registry or Registry()
     faults: list[FileFault] = []
@@ -237,6 +237,8 @@ class _Reader:
     def _cross_faults(self, options: Options, path: tuple[str, int]) -> Iterator[tuple[str, str]]:
         try:
             yield from options.faults()
+            if self._thorough:
+                yield from options.look()
         except Exception as error:  # noqa: BLE001  # a plugin's code, which must break nobody
             self._fault(path, f"its plugin failed: {type(error).__name__}: {error}")
 

@@ -57,11 +57,19 @@ class Broken(Pigeon):
             raise ZeroDivisionError("oh")
 
 
+class Anxious(Pigeon):
+    class options(ServerOptions):  # noqa: N801
+        def look(self) -> Iterator[tuple[str, str]]:
+            yield from super().look()
+            yield "host", "the loft is on fire"
+
+
 class Loft(Registry):
     """A registry that knows pigeons of every kind."""
 
     def component(self, table: str, use: str) -> type[Any]:
-        birds = {"pigeon": Pigeon, "pigeon.two": Pigeon, "greedy": Greedy, "broken": Broken}
+        birds = {"pigeon": Pigeon, "pigeon.two": Pigeon, "greedy": Greedy, "broken": Broken,
+                 "anxious": Anxious}  # fmt: skip
         return birds.get(use) or super().component(table, use)
 
 
@@ -584,6 +592,34 @@ class TestSecrets:
         assert [warning[2:4] for warning in pipeline.warnings] == [
             ("account.old", "no step uses this account")
         ]
+
+
+class TestLooks:
+    TEXT = SMALL + "[[distribute]]\nuse = 'anxious'\nhost = 'x'\nca_file = 'none.pem'\n"
+
+    def test_nobody_looks_at_files_unless_asked(self, read: Callable[[str], Pipeline]) -> None:
+        assert read(self.TEXT)
+
+    def test_what_options_see_in_the_world_are_faults_of_a_thorough_check(
+        self, faults: Callable[..., list[str]], tmp_path: Path
+    ) -> None:
+        assert faults(self.TEXT, thorough=True) == [
+            "9: distribute[2].host: the loft is on fire",
+            (
+                f"10: distribute[2].ca_file: cannot use ca_file {tmp_path}/none.pem: No such file or"
+                " directory"
+            ),
+        ]
+
+    def test_a_fault_of_an_account_s_file_stands_at_the_account(
+        self, faults: Callable[..., list[str]]
+    ) -> None:
+        text = SMALL + (
+            "[[distribute]]\nuse = 'pigeon'\naccount = 'a'\n"
+            "[account.a]\nhost = 'x'\nca_file = 'none.pem'\n"
+        )
+        [fault] = faults(text, thorough=True)
+        assert fault.startswith("12: account.a.ca_file: cannot use ca_file")
 
 
 def test_the_hook_s_path_imports_nothing_heavy(write: Write) -> None:
