@@ -369,6 +369,31 @@ class Header:
         if key in self._names:
             self._keep(lambda number: self._names[number] != key)
 
+    def rename(self, name: str, new: str) -> None:
+        """Give every field of that name another; their values stay octet for octet."""
+        key = _key(name)
+        written = _field(new, "").partition(b":")[0]
+        for number, each in enumerate(self._names):
+            if each == key:
+                value = self._fields[number].partition(b":")[2]
+                self._fields[number] = written + b":" + value
+                self._names[number] = _key(new)
+
+    def prepend(self, name: str, text: str) -> None:
+        """Put `text` before the value of the first field of that name, if there is one;
+        the value stays octet for octet."""
+        key = _key(name)
+        if key not in self._names:
+            return
+        number = self._names.index(key)
+        written, _, value = self._fields[number].partition(b":")
+        value = value.lstrip(b" \t")
+        begun = _field(written.decode("ascii").rstrip(), text).rstrip(b"\r\n")
+        last = len(begun) - begun.rfind(b"\n") - 1
+        long = last + 1 + len(value.partition(b"\n")[0]) > 78
+        between = b"" if value[:1] in (b"", b"\r", b"\n") else b"\r\n " if long else b" "
+        self._fields[number] = begun + between + value
+
     def remove_mbox_line(self) -> None:
         """Remove the "From " line, which is no field and does not travel by SMTP."""
         self._keep(lambda number: bool(self._names[number]))

@@ -15,9 +15,11 @@ def mailflow_register(register: Register) -> None:
     from mailflow_filter.discard import DiscardFilter
     from mailflow_filter.hold import HoldFilter
     from mailflow_filter.reject import RejectFilter
+    from mailflow_filter.rewrite import RewriteFilter
     from mailflow_filter.tag import TagFilter
 
     register.processor(DiscardFilter, "discard")
     register.processor(HoldFilter, "hold")
     register.processor(RejectFilter, "reject")
+    register.processor(RewriteFilter, "rewrite")
     register.processor(TagFilter, "tag")

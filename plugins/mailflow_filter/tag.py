@@ -10,14 +10,13 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from mailflow.errors import BadMailError
-from mailflow.log import clean
 from mailflow.options import Options, TableOf, Template
+from mailflow.words import encoded
+from mailflow_filter.fields import is_field_name, line
 
 if TYPE_CHECKING:
     from mailflow.kinds import Context, Runtime
     from mailflow.mail import Mail
-    from mailflow.pattern import Pattern
 
 
 class TagOptions(Options):
@@ -41,13 +40,11 @@ class TagOptions(Options):
             if not _NOTE_NAME.fullmatch(name):
                 yield "note", f"expected names of letters, digits and _; found {name!r}"
         for name in self.header:
-            if not _FIELD_NAME.fullmatch(name):
+            if not is_field_name(name):
                 yield "header", f"expected names of header fields; found {name!r}"
 
 
 _NOTE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_FIELD_NAME = re.compile(r"[!-9;-~]+")
-_CONTROLS = re.compile("[\x00-\x1f\x7f]")
 
 
 class TagFilter:
@@ -60,18 +57,11 @@ class TagFilter:
         self._options = options
 
     def process(self, mail: Mail, context: Context) -> Iterator[Mail]:
-        notes = {name: _text(name, pattern, mail) for name, pattern in self._options.note.items()}
+        notes = {name: line(name, pattern, mail) for name, pattern in self._options.note.items()}
         tagged = mail.noted(**notes)
         if self._options.header:
             header = mail.header()
             for name, pattern in self._options.header.items():
-                header.set(name, _text(name, pattern, mail))
+                header.set(name, encoded(line(name, pattern, mail)))
             tagged = tagged.with_header(header)
         yield tagged
-
-
-def _text(name: str, pattern: Pattern, mail: Mail) -> str:
-    text = pattern.render(mail)
-    if _CONTROLS.search(text):
-        raise BadMailError(f"control characters in {clean(name)} = {clean(text)[:100]}")
-    return text

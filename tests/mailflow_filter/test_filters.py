@@ -79,7 +79,7 @@ def test_a_tag_adds_notes_and_keeps_those_there_are() -> None:
 def test_a_tag_sets_header_fields_and_leaves_the_rest_octet_for_octet() -> None:
     one = mail(TEXT)
     tagged = run(TagFilter, {"header": {"Subject": "{header:Subject}!", "X-Folder": "a"}}, one)
-    expected = "From: ann@example.org\nSubject: Grüße!\nX-Folder: a\n\nbody\n"
+    expected = "From: ann@example.org\nSubject: =?utf-8?b?R3LDvMOfZSE=?=\nX-Folder: a\n\nbody\n"
     assert read(tagged.content) == expected.replace("\n", "\r\n").encode()
 
 
@@ -93,6 +93,11 @@ def test_l9_control_characters_from_a_mail_become_no_note_and_no_field(
     with pytest.raises(BadMailError, match="control characters in X") as caught:
         run(TagFilter, {where: {"X": "{header:Subject}"}}, one)
     assert caught.value.text.isprintable()
+
+
+def test_a_field_that_was_folded_by_a_tab_makes_a_note() -> None:
+    one = mail("Subject: hello\n\tthere\n\n")
+    assert run(TagFilter, {"note": {"s": "{header:Subject}"}}, one).notes == {"s": "hello there"}
 
 
 def test_octets_that_are_no_text_become_a_note_that_can_be_kept() -> None:
