@@ -222,6 +222,9 @@ class Text(Option[str]):
         self.least = least
         self.expected = "a string that is not empty" if least else "a string"
 
+    def schema(self) -> dict[str, object]:
+        return {**super().schema(), **({"minLength": self.least} if self.least else {})}
+
     def convert(self, value: object, base: str) -> str:
         if not isinstance(value, str) or len(value) < self.least:
             raise self.reject()
@@ -284,8 +287,10 @@ class Choice(Option[str]):
 class Duration(Option[float]):
     """Seconds, written "90s", "10m", "2h", "14d", "1w" or "forever"."""
 
-    expected = "a duration"
-    json_type = {"type": ["string", "number"]}
+    expected = 'a duration such as "90s", "10m", "2h", "14d" or "forever"'
+    json_type = {"type": ["string", "number"], "minimum": 0, "maximum": 0, "pattern": (
+        r"^(forever|\s*[0-9.]+\s*([mM]?[sS]|[mMhHdDwW])\s*|\s*0(\.0*)?\s*)$"
+    )}  # fmt: skip
 
     def convert(self, value: object, base: str) -> float:
         return duration(value)
@@ -294,8 +299,10 @@ class Duration(Option[float]):
 class Size(Option[int]):
     """Octets, written 4096, "64k", "2MB" or "1GiB"."""
 
-    expected = "a size"
-    json_type = {"type": ["string", "integer"]}
+    expected = 'a size such as 4096, "64k", "2MB" or "1GiB"'
+    json_type = {"type": ["string", "number"], "minimum": 0, "pattern": (
+        r"^\s*[0-9.]+\s*([bB]|[kKmMgG]([iI]?[bB])?)?\s*$"
+    )}  # fmt: skip
 
     def convert(self, value: object, base: str) -> int:
         return size(value)
@@ -305,7 +312,7 @@ class Path(Option[str]):
     """A path; "~" is the home directory, a relative one starts at the file's directory."""
 
     expected = "a path"
-    json_type = {"type": "string"}
+    json_type = {"type": "string", "minLength": 1}
 
     def convert(self, value: object, base: str) -> str:
         return path(value, base)
@@ -314,8 +321,8 @@ class Path(Option[str]):
 class Address(Option[Mailbox]):
     """A mailbox: "Red <red@example.org>" or "red@example.org"."""
 
-    expected = "an address"
-    json_type = {"type": "string"}
+    expected = 'an address such as "red@example.org" or "Red <red@example.org>"'
+    json_type = {"type": "string", "pattern": "@"}
 
     def convert(self, value: object, base: str) -> Mailbox:
         return mailbox(value)
@@ -324,14 +331,14 @@ class Address(Option[Mailbox]):
 class Query(Option["CompiledQuery"]):
     """An expression of the query language."""
 
-    expected = "an expression"
+    expected = 'an expression such as "size < 2MB"'
     json_type = {"type": "string"}
 
     def convert(self, value: object, base: str) -> CompiledQuery:
         from mailflow.query import parse
 
         if not isinstance(value, str):
-            raise ValueError('expected an expression such as "size < 2MB"')
+            raise self.reject()
         return parse(value)
 
 
@@ -416,7 +423,21 @@ class Secret(Option["SecretValue"]):
     hidden = True
 
     expected = 'a secret such as { file = "~/.config/mailflow/x.secret" }'
-    json_type = {"type": ["object", "string"]}
+
+    def schema(self) -> dict[str, object]:
+        from mailflow.secrets import SOURCES
+
+        return {
+            "type": ["object", "string"], "description": self.doc, "minLength": 1,
+            "properties": dict.fromkeys(SOURCES, {"type": "string"}) | {
+                "command": {
+                    "anyOf": [
+                        {"type": "string"}, {"type": "array", "items": {"type": "string"}},
+                    ]
+                }
+            },
+            "additionalProperties": False, "minProperties": 1, "maxProperties": 1,
+        }  # fmt: skip
 
     def convert(self, value: object, base: str) -> SecretValue:
         from mailflow.secrets import secret
