@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailflow.lines import stuff, to_crlf, to_lf, unstuff
+from mailflow.lines import crlf_pieces, lf_pieces, stuff, to_crlf, to_lf, unstuff
 
 octets = st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b".", b"a", b"\0\xff"]), max_size=30).map(
     b"".join
@@ -29,6 +29,12 @@ def test_to_crlf_leaves_no_bare_lf_and_changes_nothing_else(data):
 @given(octets)
 def test_to_crlf_of_crlf_is_the_same(data):
     assert to_crlf(to_crlf(data)) == to_crlf(data)
+
+
+@given(st.lists(octets, max_size=6))
+def test_octets_in_pieces_are_changed_as_if_they_were_whole(pieces):
+    assert b"".join(crlf_pieces(pieces)) == to_crlf(b"".join(pieces))
+    assert b"".join(lf_pieces(pieces)) == to_lf(b"".join(pieces))
 
 
 def test_a_bare_cr_stays():
