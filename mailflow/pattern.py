@@ -42,14 +42,18 @@ class Pattern:
                 )
             self._parts.append(("", kind, argument, default if bar else None))
 
-    def render(self, mail: Mail) -> str:
-        """The text for `mail`. Raises BadMailError where something is not set."""
+    def render(self, mail: Mail, *, raw: bool = False) -> str:
+        """The text for `mail`. Raises BadMailError where something is not set.
+
+        `raw` leaves encoded words as they are, where addresses are looked for: the comma in
+        an encoded name parts none.
+        """
         return "".join(
-            literal if not kind else self._look_up(mail, kind, argument, default)
+            literal if not kind else self._look_up(mail, kind, argument, default, raw)
             for literal, kind, argument, default in self._parts
         )
 
-    def _look_up(self, mail: Mail, kind: str, argument: str, default: str | None) -> str:
+    def _look_up(self, mail: Mail, kind: str, argument: str, default: str | None, raw: bool) -> str:
         value: str | None
         if kind == "id":
             value = mail.id
@@ -58,7 +62,7 @@ class Pattern:
         elif kind == "note":
             value = mail.notes.get(argument)
         else:
-            value = mail.header().decoded(argument)
+            value = mail.header().get(argument) if raw else mail.header().decoded(argument)
         if value is None:
             value = default
         if value is None:

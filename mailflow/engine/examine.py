@@ -165,6 +165,8 @@ class _Examination:
             if isinstance(verdict, Reject):
                 self.refused = verdict
             answer = Hold(verdict.reason)
+        if isinstance(answer, Stop):
+            self.flow.failed(trouble.error)
         self._apply(answer, step, mail, 1, verdict.reason)
 
     def _trouble(

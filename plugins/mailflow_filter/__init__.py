@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 def mailflow_register(register: Register) -> None:
     from mailflow_filter.discard import DiscardFilter
     from mailflow_filter.hold import HoldFilter
+    from mailflow_filter.recipients import RecipientsFilter
     from mailflow_filter.reject import RejectFilter
     from mailflow_filter.rewrite import RewriteFilter
     from mailflow_filter.tag import TagFilter
 
     register.processor(DiscardFilter, "discard")
     register.processor(HoldFilter, "hold")
+    register.processor(RecipientsFilter, "recipients")
     register.processor(RejectFilter, "reject")
     register.processor(RewriteFilter, "rewrite")
     register.processor(TagFilter, "tag")

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 @hookimpl
 def mailflow_register(register: Register) -> None:
     from mailflow_react.bounce import BounceReactor
+    from mailflow_react.discard import DiscardReactor
     from mailflow_react.hold import HoldReactor
     from mailflow_react.log import LogReactor
     from mailflow_react.notify import NotifyReactor
     from mailflow_react.retry import RetryReactor
+    from mailflow_react.stop import StopReactor
 
     register.reactor(BounceReactor, "bounce")
+    register.reactor(DiscardReactor, "discard")
     register.reactor(HoldReactor, "hold")
     register.reactor(LogReactor, "log")
     register.reactor(NotifyReactor, "notify")
     register.reactor(RetryReactor, "retry")
+    register.reactor(StopReactor, "stop")

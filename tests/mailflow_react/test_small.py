@@ -1,4 +1,4 @@
-"""The reactors retry, hold and log."""
+"""The reactors retry, hold, discard, stop and log."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from mailflow.errors import (
 )
 from mailflow.kinds import Trouble
 from mailflow.testing.engine import Desk, mail
-from mailflow.verdicts import Hold, Retry
+from mailflow.verdicts import Discard, Hold, Retry, Stop
+from mailflow_react.discard import DiscardReactor
 from mailflow_react.hold import HoldReactor
 from mailflow_react.log import LogReactor
 from mailflow_react.retry import RetryReactor
+from mailflow_react.stop import StopReactor
 
 PASSING = UnavailableError("smtp.example.org: 450 try later")
 FINAL = RefusedError("smtp.example.org: 550 no such user")
@@ -92,8 +94,29 @@ def test_hold_keeps_a_mail_with_the_reason() -> None:
     assert Desk().react(made(HoldReactor, {"reason": "look"}), trouble) == Hold("look")
 
 
-def test_hold_leaves_a_source_to_others() -> None:
-    assert Desk().react(made(HoldReactor, {}), Trouble("fetch", "pop3", PASSING)) is None
+def test_discard_gives_a_mail_up_with_the_reason() -> None:
+    trouble = Trouble("distribute", "smtp", FINAL, mail("From: a@x.org\n\n"))
+    assert Desk().react(made(DiscardReactor, {}), trouble) == Discard(FINAL.text)
+    assert Desk().react(made(DiscardReactor, {"reason": "old"}), trouble) == Discard("old")
+
+
+@pytest.mark.parametrize("component", [HoldReactor, DiscardReactor])
+def test_a_source_has_no_mail_and_is_left_to_others(component: Any) -> None:
+    assert Desk().react(made(component, {}), Trouble("fetch", "pop3", PASSING)) is None
+
+
+@pytest.mark.parametrize("stage", ["fetch", "process", "verdict", "unrouted", "distribute"])
+def test_stop_ends_the_run_at_any_stage_and_says_why(stage: str) -> None:
+    desk = Desk()
+    one = None if stage == "fetch" else mail("From: a@x.org\n\n")
+    assert desk.react(made(StopReactor, {}), Trouble(stage, "step", PASSING, one)) == Stop(
+        PASSING.text
+    )
+    assert desk.react(made(StopReactor, {"reason": "see"}), Trouble(stage, "step", FINAL)) == Stop(
+        "see"
+    )
+    assert [line.facts["why"] for line in desk.log.lines] == [PASSING.text, "see"]
+    assert desk.log.said("warning") == ["the run is stopped"] * 2
 
 
 def test_pml_26_log_says_one_warning_and_decides_nothing() -> None:
