@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mailflow.cli.tables import json_option, show, show_json
+from mailflow.cli.tables import json_option, say, show, show_json
 
 if TYPE_CHECKING:
     from mailflow.engine.registry import Entry
@@ -19,10 +18,12 @@ if TYPE_CHECKING:
 @json_option
 def command(name: str | None, as_json: bool) -> None:
     """Say what components there are; with a NAME, each option, default and meaning."""
-    from mailflow.engine.registry import Registry
+    from mailflow.engine.declared import summary
+    from mailflow.engine.registry import KINDS, Registry
     from mailflow.errors import PluginError
     from mailflow.options import nearest
 
+    table_of = {kind: table for table, kind in KINDS.items()} | {"": ""}
     entries = Registry().all()
     if name:
         chosen = [e for e in entries if e.use == name or e.use.partition(".")[0] == name]
@@ -34,67 +35,46 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         show_json([_as_json(entry) for entry in entries])
     elif name:
-        for entry in entries:
-            _describe(entry)
+        for number, entry in enumerate(entries):
+            if number:
+                say("")
+            _describe(entry, table_of[entry.kind])
     else:
         show(
             ("USE", "KIND", "FROM", "WHAT"),
-            ((e.use, e.kind, e.distribution, e.fault or _summary(e)) for e in entries),
+            ((e.use, e.kind, e.distribution, e.fault or summary(e)) for e in entries),
         )
-
-
-def _summary(entry: Entry) -> str:
-    return ((entry.component.__doc__ or "").strip().splitlines() or [""])[0]
 
 
 def _options(entry: Entry) -> dict[str, Option[object]]:
     return entry.component.options.declared() if entry.component else {}
 
 
-def _describe(entry: Entry) -> None:
-    click.echo(f"{entry.use}, a {entry.kind}: {entry.fault or _summary(entry)}")
-    for name, option in _options(entry).items():
-        click.echo(f"  {name}: {option.expected}; {_default(option)}")
-        click.echo(f"      {option.doc}")
+def _describe(entry: Entry, table: str) -> None:
+    """A component: each option, and a step to copy."""
+    from mailflow.engine import declared
 
-
-def _default(option: Option[Any]) -> str:
-    """As it would stand in the file; what has no value of its own is only optional."""
-    if option.required:
-        return "required"
-    text = _toml(option, option.default)
-    return f"default {text}" if text not in ("", '""', "[]", "{}") else "optional"
-
-
-def _toml(option: Option[Any], value: Any) -> str:
-    from mailflow.options import Duration, ListOf, Template
-
-    if value is None:
-        return ""
-    if isinstance(option, ListOf):
-        return f"[{', '.join(_toml(option.element, each) for each in value)}]"
-    if isinstance(option, Duration):
-        return json.dumps(_duration(value))
-    return json.dumps(value.text if isinstance(option, Template) else value, default=str)
-
-
-def _duration(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "forever"
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds // size:g}{unit}"
-    return f"{seconds:g}s"
+    say(f"{entry.use}, a {entry.kind}: {entry.fault or declared.summary(entry)}")
+    if entry.component is None:
+        return
+    for option in declared.told(entry.component.options):
+        say(f"  {option.name}: {option.expected}; {option.need}")
+        say(f"      {option.doc}")
+    say("")
+    for line in declared.example(table, entry.use, entry.component.options).splitlines():
+        say(f"    {line}")
 
 
 def _as_json(entry: Entry) -> dict[str, object]:
+    from mailflow.engine import declared
+
     return {
         "use": entry.use, "kind": entry.kind, "distribution": entry.distribution,
-        "fault": entry.fault, "summary": _summary(entry) if entry.component else "",
+        "fault": entry.fault, "summary": declared.summary(entry),
         "options": {
             name: {
                 **option.schema(), "required": option.required,
-                "default": None if option.required else option.default,
+                "default": None if option.required else declared.written(option, option.default),
             }
             for name, option in _options(entry).items()
         },

@@ -20,6 +20,7 @@ COMMANDS = {
     "trace": "Tell one mail's story.",
     "queue": "Look at what is due or held, and decide about it.",
     "plugins": "Say what components there are, and their options.",
+    "schema": "Print the JSON Schema of a pipeline file, for editors.",
     "demo": "Run the main job on servers of its own.",
 }
 """Every command with its summary, so that `--help` imports none of them."""

@@ -107,6 +107,10 @@ class TestPlugins:
         assert 'default "5d"' in out
         assert "permanent: true or false; default false" in out
 
+    def test_a_step_to_copy_stands_below_the_options(self, shop: Shop) -> None:
+        out = shop("plugins", "maildir").out
+        assert '\n\n    [[distribute]]\n    use = "maildir"\n    path = "~/Maildir"\n' in out
+
     def test_what_has_no_default_is_optional(self, shop: Shop) -> None:
         out = shop("plugins", "pop3").out + shop("plugins", "maildir").out
         assert "None" not in out

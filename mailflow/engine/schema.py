@@ -1,0 +1,86 @@
+"""The JSON Schema of a pipeline file, for editors that complete and check TOML.
+
+Rule of the file: what `mailflow check` accepts the schema accepts. What no editor can
+know (whether a file is there, what an expression means) is left to `check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mailflow.engine.declared import MEANING, summary, written
+from mailflow.engine.pipeline import ENGINE, PipelineOptions
+from mailflow.engine.registry import KINDS
+from mailflow.options import ServerOptions
+
+if TYPE_CHECKING:
+    from mailflow.engine.registry import Entry
+    from mailflow.options import Option, Options
+
+DIALECT = "http://json-schema.org/draft-07/schema#"
+"""The one that TOML editors read; of it only what they complete from."""
+
+NEEDED = ("fetch", "distribute")
+
+
+def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
+    """Of a file whose steps may be these components. Broken ones are left out."""
+    known = [entry for entry in entries if entry.component is not None]
+    steps = {
+        table: {
+            "type": "array",
+            "description": f"Steps: {MEANING[table]}. Order counts.",
+            "items": {"oneOf": [_step(table, each) for each in known if each.kind == kind]},
+            **({"minItems": 1} if table in NEEDED else {}),
+        }
+        for table, kind in KINDS.items()
+    }
+    return {
+        "$schema": DIALECT,
+        "title": "A pipeline of mailflow",
+        "type": "object",
+        "properties": {
+            "pipeline": _table(PipelineOptions, "About the whole."),
+            **steps,
+            "account": {
+                "type": "object",
+                "description": "What several steps say of one server; `account` names it.",
+                "additionalProperties": {
+                    "type": "object", "properties": _properties(ServerOptions),
+                },
+            },
+        },
+        "required": list(NEEDED),
+        "additionalProperties": False,
+    }  # fmt: skip
+
+
+def _step(table: str, entry: Entry) -> dict[str, object]:
+    """One component: its own options beside the engine's keys. What it requires may also
+    stand in an account."""
+    component: Any = entry.component
+    engine, theirs = ENGINE[table][0], component.options
+    needed = [name for name, option in theirs.declared().items() if option.required]
+    whole = _table(engine, summary(entry))
+    properties: Any = whole["properties"]
+    properties |= _properties(theirs)
+    properties["use"] = {"const": entry.use, "description": summary(entry)}
+    here = {"anyOf": [{"required": needed}, {"required": ["account"]}]} if needed else {}
+    return {"title": entry.use, **whole, "required": ["use"], **here}
+
+
+def _table(options: type[Options], doc: str) -> dict[str, object]:
+    return {
+        "type": "object", "description": doc,
+        "properties": _properties(options), "additionalProperties": False,
+    }  # fmt: skip
+
+
+def _properties(options: type[Options]) -> dict[str, object]:
+    return {name: _property(option) for name, option in options.declared().items()}
+
+
+def _property(option: Option[Any]) -> Mapping[str, object]:
+    value = None if option.required else written(option, option.default)
+    return option.schema() | ({} if value in (None, "", [], {}) else {"default": value})
