@@ -429,7 +429,7 @@ class Secret(Option["SecretValue"]):
 
         return {
             "type": ["object", "string"], "description": self.doc, "minLength": 1,
-            "properties": dict.fromkeys(SOURCES, {"type": "string"}) | {
+            "properties": {key: {"type": "string"} for key in SOURCES} | {
                 "command": {
                     "anyOf": [
                         {"type": "string"}, {"type": "array", "items": {"type": "string"}},
@@ -486,11 +486,11 @@ class SecretValue:
 class Template(Option["Pattern"]):
     """Text with placeholders that are filled in for each mail.
 
-    {note:NAME} {header:NAME} {sender} {id} stand for what the mail says; what is not
-    set is an error unless a default follows: {note:folder|.Lists}.
+    {note:NAME} {header:NAME} {sender} {recipient} {id} stand for what the mail says; what
+    is not set is an error unless a default follows: {note:folder|.Lists}.
     """
 
-    expected = "a string; {note:NAME}, {header:NAME}, {sender}, {id} may stand in it"
+    expected = "a string; {note:NAME}, {header:NAME}, {sender}, {recipient}, {id} may stand in it"
     json_type = {"type": "string"}
 
     def convert(self, value: object, base: str) -> Pattern:
