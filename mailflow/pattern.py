@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Pattern:
     """A parsed template: `render(mail)` gives its text for one mail."""
 
-    NAMES = ("sender", "id", "note", "header")
+    NAMES = ("sender", "recipient", "id", "note", "header")
 
     def __init__(self, text: str) -> None:
         """Raises ValueError where a brace is not closed or a name not known."""
@@ -37,7 +37,7 @@ class Pattern:
             kind, _, argument = body.partition(":")
             if kind not in self.NAMES or (kind in ("note", "header")) != bool(argument):
                 raise ValueError(
-                    f"expected {{note:NAME}}, {{header:NAME}}, {{sender}} or {{id}}; "
+                    "expected {note:NAME}, {header:NAME}, {sender}, {recipient} or {id}; "
                     f"found {{{inside}}}"
                 )
             self._parts.append(("", kind, argument, default if bar else None))
@@ -59,6 +59,9 @@ class Pattern:
             value = mail.id
         elif kind == "sender":
             value = mail.envelope.sender
+        elif kind == "recipient":  # of a mail to several, nobody can say which
+            recipients = mail.envelope.recipients
+            value = recipients[0] if len(recipients) == 1 else None
         elif kind == "note":
             value = mail.notes.get(argument)
         else:

@@ -39,17 +39,31 @@ def test_it_is_filled_in(text: str, filled: str) -> None:
         ("{id", "expected } after {"),
         (
             "{subject}",
-            "expected {note:NAME}, {header:NAME}, {sender} or {id}; found {subject}",
+            "expected {note:NAME}, {header:NAME}, {sender}, {recipient} or {id}; found {subject}",
         ),
-        ("{note}", "expected {note:NAME}, {header:NAME}, {sender} or {id}; found {note}"),
-        ("{id:x}", "expected {note:NAME}, {header:NAME}, {sender} or {id}; found {id:x}"),
-        ("{}", "expected {note:NAME}, {header:NAME}, {sender} or {id}; found {}"),
+        (
+            "{note}",
+            "expected {note:NAME}, {header:NAME}, {sender}, {recipient} or {id}; found {note}",
+        ),
+        (
+            "{id:x}",
+            "expected {note:NAME}, {header:NAME}, {sender}, {recipient} or {id}; found {id:x}",
+        ),
+        ("{}", "expected {note:NAME}, {header:NAME}, {sender}, {recipient} or {id}; found {}"),
     ],
 )
 def test_what_is_no_pattern_is_told_when_it_is_read(text: str, said: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011  # the text is the point
         Pattern(text)
     assert str(raised.value) == said
+
+
+def test_the_recipient_of_a_mail_is_known_where_there_is_one() -> None:
+    one, two = (MAIL.replace(envelope=Envelope("", to)) for to in (("a@x.org",), ("a@x", "b@x")))
+    assert Pattern("<{recipient}>").render(one) == "<a@x.org>"
+    assert Pattern("{recipient|all}").render(two) == "all"
+    with pytest.raises(BadMailError, match="is not set"):
+        Pattern("{recipient}").render(two)
 
 
 def test_what_a_mail_lacks_is_a_fault_of_that_mail() -> None:
