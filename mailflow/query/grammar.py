@@ -180,9 +180,7 @@ class _Parser:
         if token.kind != "word" or name in ("and", "or"):
             self._fail("expected a field, such as `subject`", token)
         if name not in FIELDS:
-            hint = nearest(name, (*FIELDS, *_KEYWORDS))
-            more = hint or f"; there are {', '.join(FIELDS)}"
-            self._fail(f"there is no field `{token.raw}`{more}", token, found=False)
+            self._fail(f"there is no field `{token.raw}`{_meant(token.raw)}", token, found=False)
         if not FIELDS[name].argument:
             return name, None
         if self._next.kind != "text":
@@ -360,6 +358,26 @@ class _Parser:
             sign = _SIGNS.get(token.raw) if token.kind == "sign" else None
             reason += f"; found {token}" + (f", which is written `{sign}`" if sign else "")
         raise QueryError(reason + hint, self._text, token.column, len(token.raw))
+
+
+_OTHER_WORDS = {
+    "author": "from", "date": "created", "arrived": "created", "received": "created",
+    "body": "content", "text": "content", "filename": "attachment", "type": "mime",
+    "content-type": "mime", "return-path": "sender", "mailbox": "folder", "read": "seen",
+    "unread": "not seen", "unseen": "not seen", "list-id": "list",
+}  # fmt: skip
+"""What others call our fields."""
+
+
+def _meant(word: str) -> str:
+    """What somebody who wrote `word` for a field may have meant."""
+    other = _OTHER_WORDS.get(word.lower())
+    if other:
+        return f"; did you mean `{other}`?"
+    if "-" in word and word.lower().replace("-", "_") not in FIELDS:
+        return f'; did you mean `header "{word}"`?'
+    hint = nearest(word.lower(), (*FIELDS, *_KEYWORDS))
+    return hint or f"; there are {', '.join(FIELDS)}"
 
 
 def _unquoted(raw: str) -> str:

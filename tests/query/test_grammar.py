@@ -156,6 +156,30 @@ def test_an_unknown_field_that_is_like_none_lists_them_all() -> None:
     assert "; there are uid, folder, answered," in str(fault("qqqq"))
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('X-Spam is "yes"', 'header "X-Spam"'),
+        ('reply-to contains "x"', 'header "reply-to"'),
+        ("auto-submitted", "auto_submitted"),
+        ('body contains "x"', "content"),
+        ('Text contains "x"', "content"),
+        ("date > 2026-01-01", "created"),
+        ("received > 3d", "created"),
+        ("unread", "not seen"),
+        ('author is "a@x.org"', "from"),
+        ('Content-Type is "text/html"', "mime"),
+        ('return-path is "a@x.org"', "sender"),
+    ],
+)
+def test_a_field_by_another_name_is_known(text: str, meant: str) -> None:
+    error = fault(text)
+    assert (error.column, error.reason) == (
+        1,
+        f"there is no field `{text.split(' ')[0]}`; did you mean `{meant}`?",
+    )
+
+
 def test_nesting_is_bounded() -> None:
     assert str(fault("(" * 5000 + "seen")).startswith("nested deeper than 100")
     assert str(fault("not " * 5000 + "seen")).startswith("nested deeper than 100")
@@ -168,6 +192,21 @@ def test_a_long_chain_is_no_nesting() -> None:
 def test_a_bad_pattern_is_told_before_it_is_used() -> None:
     assert str(fault('subject matches "(a"')) == (
         "this is no regular expression: missing ): (a (at column 17 of 'subject matches \"(a\"')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("(?=a)", "invalid perl operator: (?="),
+        ("(a)\\\\1", "invalid escape sequence: \\1"),
+        ("(x{1,900}){1,900}", "invalid repetition size: {1,900}"),
+        ("." * 100_000, "pattern too large"),
+    ],
+)
+def test_a_pattern_that_would_take_time_or_memory_is_refused(pattern: str, said: str) -> None:
+    assert fault(f'subject matches "{pattern}"').reason.startswith(
+        f"this is no regular expression: {said}"
     )
 
 

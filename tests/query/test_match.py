@@ -352,3 +352,9 @@ def test_an_address_field_gives_what_every_reader_sees_in_it(
     value: str, found: tuple[str, ...]
 ) -> None:
     assert addresses(value) == found
+
+
+def test_matches_takes_linear_time_whatever_the_expression_and_the_mail() -> None:
+    """Python's own engine needs years for this."""
+    assert not holds('subject matches "(a+)+$"', mail(f"Subject: {'a' * 100_000}!"))
+    assert not holds('subject matches "(a|aa)+b"', mail(f"Subject: {'a' * 100_000}"))
