@@ -1,0 +1,71 @@
+"""Every processor of ours keeps the contract of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from mailflow.mail import Envelope, Mail, Octets
+from mailflow.testing.contracts import ProcessorContract
+from mailflow_filter.discard import DiscardFilter
+from mailflow_filter.hold import HoldFilter
+from mailflow_filter.reject import RejectFilter
+from mailflow_filter.tag import TagFilter
+from mailflow_list.post import Post
+
+
+class TestDiscard(ProcessorContract):
+    component = DiscardFilter
+
+
+class TestHold(ProcessorContract):
+    component = HoldFilter
+
+
+class TestReject(ProcessorContract):
+    component = RejectFilter
+
+
+class TestTag(ProcessorContract):
+    component = TagFilter
+
+    @pytest.fixture
+    def table(self) -> dict[str, object]:
+        return {
+            "note": {"folder": "{header:Subject|none}", "from": "{sender|nobody}"},
+            "header": {"X-Subject": "{header:Subject|none}", "To": "red@example.org"},
+        }
+
+
+class TestListPost(ProcessorContract):
+    component = Post
+
+    @pytest.fixture
+    def table(self) -> dict[str, object]:
+        return {
+            "address": "Red <red@example.org>",
+            "members": ["ann@example.org", "bob@example.org"],
+            "posting": {"members": "accept", "others": "hold"},
+            "prefix": "[Red]",
+        }
+
+    @pytest.fixture
+    def mails(self) -> Sequence[Mail]:
+        """Posts of members and of others, one of them twice."""
+        return [
+            Mail(
+                "",
+                Envelope(sender, ("red@example.org",)),
+                Octets(
+                    f"From: {sender}\r\nTo: red@example.org\r\nSubject: {subject}\r\n"
+                    f"Message-ID: <{subject}@example.org>\r\n\r\nhello\r\n".encode()
+                ),
+            )
+            for sender, subject in [
+                ("ann@example.org", "one"),
+                ("ann@example.org", "one"),
+                ("bob@example.org", "two"),
+                ("eve@example.net", "three"),
+            ]
+        ]
