@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mailflow.errors import (
         BadMailError,
         ConfigError,
+        CrowdedError,
         GoneError,
         InUseError,
         JournalError,
@@ -58,8 +59,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "errors": (
-        "BadMailError ConfigError GoneError InUseError JournalError LoginError MailflowError"
-        " PeerError PluginError RefusedError UnavailableError"
+        "BadMailError ConfigError CrowdedError GoneError InUseError JournalError LoginError"
+        " MailflowError PeerError PluginError RefusedError UnavailableError"
     ),
     "hooks": "hookimpl",
     "kinds": (
@@ -75,7 +76,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 
 __all__ = [
     "FAILED", "LATER", "SENT", "BadMailError", "Bounce", "ConfigError", "Content", "Context",
-    "Discard", "Distributor", "Envelope", "Fate", "Fetched", "Fetcher", "GoneError", "Header",
+    "CrowdedError", "Discard", "Distributor", "Envelope", "Fate", "Fetched", "Fetcher", "GoneError",
+    "Header",
     "Hold", "InUseError", "Item", "JournalError", "LoginError", "Mail", "MailflowError",
     "Missed", "OctetFile", "Octets", "Options", "PeerError", "PluginError", "Processor",
     "Query", "Reactor", "RefusedError", "Reject", "Report", "Retry", "Runtime", "Stop",

@@ -4,7 +4,8 @@ MailflowError
 ├── ConfigError       78  the file is wrong; nothing was started
 ├── PluginError       78  a plugin cannot be had, or broke its contract
 ├── UnavailableError  75  try again later (temporary)
-│   └── InUseError    75  somebody else holds the lock
+│   ├── InUseError    75  somebody else holds the lock
+│   └── CrowdedError  75  it serves us, but takes no more sessions at once
 ├── LoginError        77  the other side knows us not
 ├── PeerError         76  the other side broke its protocol (temporary)
 ├── RefusedError      69  the other side said no for good
@@ -59,6 +60,10 @@ class UnavailableError(MailflowError):
 
 class InUseError(UnavailableError):
     """Somebody else holds the lock of this mailbox or file."""
+
+
+class CrowdedError(UnavailableError):
+    """The other side takes no session beside those that it has: do with fewer."""
 
 
 class LoginError(MailflowError):

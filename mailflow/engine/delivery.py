@@ -7,7 +7,7 @@ unsaid is LATER if nothing was committed, and in doubt if something was.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from mailflow.engine import reaction
@@ -55,7 +55,7 @@ class Delivery:
         self.notice = loaded.notice
         self._source = loaded.step
         self.reports: dict[str, Report] = {}
-        self._asked = frozenset(job.recipients)
+        self.asked = frozenset(job.recipients)
         self._unrecorded: list[Report] = []
         self._committed: set[str] = set()
         self.ticket = Ticket(
@@ -72,14 +72,20 @@ class Delivery:
         return not self.reports and not self._committed
 
     @property
+    def complete(self) -> bool:
+        """Every recipient was reported."""
+        return len(self.reports) == len(self.asked)
+
+    @property
     def all_sent(self) -> bool:
-        return len(self.reports) == len(self.job.recipients) and all(
-            report.outcome is SENT for report in self.reports.values()
-        )
+        return self.complete and all(r.outcome is SENT for r in self.reports.values())
 
     def commit(self, recipients: Collection[str]) -> None:
-        """Commit C, right before an irrevocable act; with it, what was sent before it."""
+        """Commit C, right before an irrevocable act; with it, what was sent before it, which
+        is all that a commit for nobody writes."""
         rows = self._sent_rows()
+        if not (rows or recipients):
+            return
 
         def work(tx: Transaction) -> None:
             plans.report(tx, rows, time.time())
@@ -92,7 +98,7 @@ class Delivery:
     def report(self, report: Report) -> None:
         """Take what the distributor says of a recipient."""
         report = sound(report, self.step)
-        if report.recipient not in self._asked:
+        if report.recipient not in self.asked:
             raise PluginError(
                 f"{self.step.use} reports {report.recipient!r}, who was not asked for"
             )
@@ -122,17 +128,20 @@ class Delivery:
         rows += self._react(LATER, error if unsaid else None, ledger)
         rows += self._react(FAILED, None, ledger)
         rows += self._doubt(doubtful, error, ledger)
-
-        def work(tx: Transaction) -> tuple[bool, list[str]]:
-            plans.report(tx, rows, now)
-            plans.settle_effects(tx, self.flow.pipeline.name, self.mail.id, ledger.effects(), now)
-            # Asked in here: whoever is last must see what the others have written.
-            last = self.flow.give_back(self.mail.id)
-            return plans.release(tx, self.mail.id, now) if last else (False, [])
-
-        done, files = self.flow.journal.commit(work)
+        done, files = self.flow.journal.commit(lambda tx: self._write(tx, rows, ledger, now))
         bodies.remove(self.flow.journal, files)
         self._announce(rows, done)
+
+    def _write(
+        self, tx: Transaction, rows: list[Row], ledger: Ledger | None, now: float
+    ) -> tuple[bool, list[str]]:
+        """The rows and what reactors left; (whether the mail is done, files to remove)."""
+        plans.report(tx, rows, now)
+        if ledger is not None:
+            plans.settle_effects(tx, self.flow.pipeline.name, self.mail.id, ledger.effects(), now)
+        # Asked in here: whoever is last must see what the others have written.
+        last = self.flow.give_back(self.mail.id)
+        return plans.release(tx, self.mail.id, now) if last else (False, [])
 
     def _sent_rows(self) -> list[Row]:
         """Those that were sent and are not written yet."""
@@ -198,6 +207,23 @@ class Delivery:
             self.flow.event(event, step=row.step, mail=row.mail, recipient=row.recipient)
         if done:
             self.flow.event("mail.done", mail=self.mail.id)
+
+
+def close_sent(flow: Flow, deliveries: Sequence[Delivery]) -> None:
+    """Commit D of deliveries that everybody got, in one transaction."""
+    now = time.time()
+    rows = [delivery._sent_rows() for delivery in deliveries]
+
+    def work(tx: Transaction) -> list[tuple[bool, list[str]]]:
+        return [
+            delivery._write(tx, mine, None, now)
+            for delivery, mine in zip(deliveries, rows, strict=True)
+        ]
+
+    results = flow.journal.commit(work)
+    for delivery, mine, (done, files) in zip(deliveries, rows, results, strict=True):
+        bodies.remove(flow.journal, files)
+        delivery._announce(mine, done)
 
 
 def _alike(rows: list[Row]) -> dict[tuple[str, str], list[str]]:

@@ -10,36 +10,35 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mailflow.engine import upkeep
-from mailflow.engine.delivery import Delivery
-from mailflow.engine.flow import PLUGIN_FAULTS, as_error, end, finish
-from mailflow.engine.journal import Job, plans
-from mailflow.errors import (
-    BadMailError,
-    LoginError,
-    MailflowError,
-    PluginError,
-)
+from mailflow.engine.flow import as_error
+from mailflow.engine.hands import GROUP, Hands
+from mailflow.errors import LoginError, MailflowError
 
 if TYPE_CHECKING:
     from mailflow.engine.config import DistributeStep
     from mailflow.engine.flow import Flow
+    from mailflow.engine.journal import Job
 
-GROUP = 100
-"""Mails that share a flush, at most."""
+__all__ = ["GROUP", "Outgoing"]
+
+SHARE = 100
+"""Recipients of one mail that are worth a session of their own, where there may be several."""
 
 DOWN_SECONDS = 30.0
 """How long a distributor that failed twice in a row is left alone."""
 
+CROWDED_SECONDS = 60.0
+"""How long no more sessions are opened than the other side was found to bear."""
 
-_OF_ONE_MAIL = (PluginError, BadMailError)
-"""Errors that one mail may cause: each of its group is then tried alone."""
+IDLE_SECONDS = 30.0
+"""How long a session is kept for which there is nothing to do."""
 
 
 class Outgoing:
-    """The jobs of one [[distribute]] step. `ended` is called when a job is through."""
+    """The jobs of one [[distribute]] step. `ended` is called when a thread has nothing
+    in hand, or another piece of work is through."""
 
     def __init__(
         self, flow: Flow, step: DistributeStep, ended: Callable[[], None] = lambda: None
@@ -54,32 +53,62 @@ class Outgoing:
         self._threads: list[threading.Thread] = []
         self._failures = 0
         self._down: tuple[float, MailflowError] | None = None
+        self._crowded: tuple[float, int] = (0.0, 0)
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Take jobs; their mails belong to this process."""
+        cut = self._cut(jobs)
         with self._change:
-            self._jobs.extend(jobs)
+            self._jobs.extend(cut)
             self._change.notify_all()
-            wanted = min(self.step.parallel, self._busy + len(self._jobs))
-            while len(self._threads) < wanted:
-                thread = threading.Thread(
-                    target=self._run, name=f"{self.flow.pipeline.name}/{self.step.name}"
-                )
-                try:
-                    thread.start()
-                except RuntimeError:  # there are too many
-                    if self._threads:
-                        return
-                    raise
-                self._threads.append(thread)
+            self._grow()
+
+    def _cut(self, jobs: Iterable[Job]) -> list[Job]:
+        """A job for so many people that several sessions may share it is several."""
+        component, parallel = self.step.component, self.step.parallel
+        if parallel == 1 or component.repeatable or not component.per_recipient:
+            return list(jobs)
+        found = []
+        for job in jobs:
+            parts = min(parallel, -(-len(job.recipients) // SHARE)) or 1
+            self.flow.take(job.mail, parts - 1)
+            size = -(-len(job.recipients) // parts)
+            found += [
+                job._replace(recipients=job.recipients[start : start + size])
+                for start in range(0, len(job.recipients), size)
+            ]
+        return found
+
+    def _grow(self) -> None:
+        """As many threads as there is work for, and as the other side bears."""
+        wanted = min(self._most(), self._busy + len(self._jobs))
+        while len(self._threads) < wanted:
+            thread = threading.Thread(
+                target=self._run, name=f"{self.flow.pipeline.name}/{self.step.name}"
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # there are too many
+                if self._threads:
+                    return
+                raise
+            self._threads.append(thread)
+
+    def _most(self) -> int:
+        until, count = self._crowded
+        return count if time.monotonic() < until else self.step.parallel
 
     def drain(self, jobs: Iterable[Job]) -> None:
-        """Do these jobs here and now, in this thread."""
-        self._jobs.extend(jobs)
-        hands = _Hands(self)
+        """Do these jobs here and now: in this thread, or in several where that is faster."""
+        self._jobs.extend(self._cut(jobs))
+        if self.step.parallel > 1 and len(self._jobs) > 1:
+            self.add(())
+            self.close()
+            return
+        hands = Hands(self)
         try:
             while self._jobs and not self.flow.halt.is_set():
-                hands.handle(self._take())
+                hands.work()
         finally:
             hands.leave()
 
@@ -94,15 +123,17 @@ class Outgoing:
         with self._change:
             self._closed = True
             self._change.notify_all()
-        for thread in self._threads:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join()
 
     def _run(self) -> None:
-        hands = _Hands(self)
+        hands = Hands(self)
         try:
-            while jobs := self._next():
+            crowded = False
+            while not crowded and self._wait():
                 try:
-                    hands.handle(jobs)
+                    crowded = hands.work()
                 finally:
                     with self._change:
                         self._busy -= 1
@@ -115,19 +146,44 @@ class Outgoing:
         finally:
             hands.leave()
 
-    def _next(self) -> list[Job]:
+    def _wait(self) -> bool:
+        """Until there is work; False when this thread is to end."""
         with self._change:
             while not self._jobs and not self._closed:
-                self._change.wait()
+                if not self._change.wait(IDLE_SECONDS) and not self._jobs:
+                    self._threads.remove(threading.current_thread())
+                    return False
             if not self._jobs or self.flow.halt.is_set():
-                return []
+                return False
             self._busy += 1
-            return self._take()
+            return True
 
-    def _take(self) -> list[Job]:
-        several = hasattr(self.step.component, "distribute_many")
-        count = min(len(self._jobs), GROUP) if several else 1
-        return [self._jobs.popleft() for _ in range(count)]
+    def draw(self, in_hand: int) -> Job | None:
+        """The next job, for a thread that has so many to which nothing was answered yet;
+        None where there is none, or it is for another thread to do."""
+        with self._change:
+            if not self._jobs or self.flow.halt.is_set():
+                return None
+            fair = -(-(len(self._jobs) + in_hand) // self.step.parallel)
+            if in_hand and in_hand >= max(fair, 2):
+                return None
+            return self._jobs.popleft()
+
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """Jobs that nothing was done for are the next ones, in their order."""
+        with self._change:
+            self._jobs.extendleft(reversed(list(jobs)))
+            self._change.notify_all()
+
+    def shrink(self) -> bool:
+        """The other side takes no more sessions: do with one less for a while. False where
+        this thread is the only one that works."""
+        with self._change:
+            if self._busy < 2:
+                return False
+            self._crowded = (time.monotonic() + CROWDED_SECONDS, self._busy - 1)
+            self._threads.remove(threading.current_thread())
+            return True
 
     def down(self) -> MailflowError | None:
         """Why the distributor is left alone now, if it is."""
@@ -142,74 +198,3 @@ class Outgoing:
         self._failures += 1
         if self._failures > 1 or isinstance(error, LoginError):
             self._down = (time.monotonic() + DOWN_SECONDS, error)
-
-
-class _Hands:
-    """One thread's distributor: opened when needed, replaced after an error."""
-
-    def __init__(self, outgoing: Outgoing) -> None:
-        self.outgoing = outgoing
-        self.flow = outgoing.flow
-        self.step = outgoing.step
-        self._distributor: Any = None
-
-    def handle(self, jobs: list[Job]) -> None:
-        """Deliver jobs; each ends in commit D, whatever happens."""
-        deliveries = [each for job in jobs if (each := self._open(job)) is not None]
-        if not deliveries:
-            return
-        error = self.outgoing.down() or self._hand_over(deliveries)
-        alone = len(deliveries) > 1 and isinstance(error, _OF_ONE_MAIL)
-        for delivery in deliveries:
-            if alone and delivery.quiet:
-                delivery.again()
-                delivery.close(self.outgoing.down() or self._hand_over([delivery]))
-            else:
-                delivery.close(error)
-        keys = [delivery.ticket.key for delivery in deliveries if delivery.all_sent]
-        finish(self.flow, self.step.name, self._distributor, keys)
-
-    def _open(self, job: Job) -> Delivery | None:
-        """The job with its mail; one whose octets are gone is held, the others go on."""
-        try:
-            loaded = plans.load(self.flow.journal, job.mail, job.copy)
-        except MailflowError as error:
-            upkeep.hold_lost(self.flow, job, error)
-            return None
-        return Delivery(self.flow, self.step, job, loaded)
-
-    def leave(self) -> None:
-        """End the distributor's session, in order."""
-        self._end(None)
-
-    def _end(self, error: BaseException | None) -> None:
-        distributor, self._distributor = self._distributor, None
-        if distributor is not None:
-            end(self.flow, self.step.name, distributor, error)
-
-    def _hand_over(self, deliveries: list[Delivery]) -> MailflowError | None:
-        try:
-            if self._distributor is None:
-                distributor = self.flow.make(self.step)
-                self._distributor = distributor.__enter__()
-            self._distribute(deliveries)
-        except PLUGIN_FAULTS as error:  # a distributor may raise anything
-            failure = as_error(error, self.step.use)
-            self._end(error)
-            quiet = all(delivery.quiet for delivery in deliveries)
-            if quiet and not isinstance(failure, _OF_ONE_MAIL):
-                self.outgoing.failed(failure)
-            return failure
-        self.outgoing.succeeded()
-        return None
-
-    def _distribute(self, deliveries: list[Delivery]) -> None:
-        if hasattr(self._distributor, "distribute_many"):
-            by_key = {delivery.ticket.key: delivery for delivery in deliveries}
-            jobs = [(delivery.mail, delivery.ticket) for delivery in deliveries]
-            for ticket, report in self._distributor.distribute_many(jobs):
-                by_key[ticket.key].report(report)
-            return
-        for delivery in deliveries:
-            for report in self._distributor.distribute(delivery.mail, delivery.ticket):
-                delivery.report(report)
