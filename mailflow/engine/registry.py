@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 BUILT_IN = {
+    "command": "mailflow_command",
     "filter": "mailflow_filter",
     "list": "mailflow_list",
     "maildir": "mailflow_maildir",
@@ -32,6 +33,15 @@ BUILT_IN = {
 }
 """Our own plugins, as in pyproject.toml: nobody can take their names, and no
 distribution is scanned for them."""
+
+SCHEMES = {
+    "maildir": "maildir",
+    "pop3": "pop3",
+    "pop3s": "pop3",
+    "smtp": "smtp",
+    "smtps": "smtp",
+}
+"""Which of our own plugins has components that a URL of a scheme names."""
 
 GROUP = "mailflow"
 
@@ -99,6 +109,26 @@ class Registry:
     def module(self, name: str) -> ModuleType:
         """The module of a plugin, loaded. Raises PluginError."""
         return self._plugin(name).module
+
+    def named_by(self, scheme: str, table: str) -> tuple[str, type[Any]] | None:
+        """`use` and class of the component under [[table]] that a URL of this scheme names;
+        None where there is none. Raises PluginError, or ConfigError as `component` does."""
+        ours = SCHEMES.get(scheme)
+        for name in (ours,) if ours else [name for name in self.names() if name not in BUILT_IN]:
+            plugin = self._plugin(name)
+            for (kind, component), cls in plugin.components.items():
+                if kind == KINDS[table] and scheme in getattr(cls, "schemes", ()):
+                    use = _use(name, component)
+                    return use, self.component(table, use)
+        return None
+
+    def schemes(self, table: str) -> list[str]:
+        """The schemes of the URLs that name a component under [[table]]."""
+        found: set[str] = set()
+        for entry in self.all():
+            if entry.component is not None and entry.kind == KINDS[table]:
+                found.update(getattr(entry.component, "schemes", ()))
+        return sorted(found)
 
     def names(self) -> list[str]:
         """What every plugin that is installed here is called; none is loaded."""

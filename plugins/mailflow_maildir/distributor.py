@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -97,6 +97,8 @@ class MaildirDistributor:
     """
 
     options: ClassVar[type[Options]] = MaildirOptions
+    schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {"maildir": {}}
+    url_path = "path"
     repeatable = True
     per_recipient = False
     sends = False

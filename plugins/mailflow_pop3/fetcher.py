@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Self
 
@@ -98,6 +98,10 @@ class Pop3Fetcher:
     """Fetches the messages of a POP3 mailbox, all asked for at once."""
 
     options: ClassVar[type[Options]] = Pop3Options
+    schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "pop3": {"tls": "starttls"},
+        "pop3s": {"tls": "implicit"},
+    }
 
     def __init__(self, options: Pop3Options, runtime: Runtime) -> None:
         self.source = f"{options.user}@{options.host}"

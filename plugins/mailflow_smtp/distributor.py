@@ -7,7 +7,7 @@ irrevocable act (RFC 5321, 4.1.1.4); whatever goes wrong before it is no doubt.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -98,6 +98,10 @@ class SmtpDistributor:
     """Sends mail to a mail server, over one connection for many mails."""
 
     options: ClassVar[type[Options]] = SmtpOptions
+    schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "smtp": {},
+        "smtps": {"tls": "implicit"},
+    }
     repeatable = False
     per_recipient = True
     sends = True
