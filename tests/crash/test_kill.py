@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from mailflow.testing.crash import MORE, kill_points
+
 from .conftest import KILLS, SEED, Open
 from .ways import WAYS, HookSmtp, Strike, Way, messages
 
@@ -14,9 +16,6 @@ pytestmark = [pytest.mark.crash, pytest.mark.interop("dovecot-pop3d")]
 
 SHARDS = 4
 """Parts of a long test, so that they can run side by side."""
-
-MORE = 5
-"""Steps more than the control had: threads do not take turns twice in the same order."""
 
 
 def first_to_sink(way: Way) -> int:
@@ -26,22 +25,16 @@ def first_to_sink(way: Way) -> int:
     return next(number for number, target in sends if target != source)
 
 
-def kill_points(way: Way) -> list[int]:
+def points_of(way: Way) -> list[int]:
     """Every step of a session, by its place in it; `make crash` leaves out none.
 
-    Otherwise, of writes in a row to one file all but the first and the last are left
-    out: they are parts of one SQLite commit, which its last frame makes valid. With
-    `hold` what comes before the first octet to the sink is left out, since nothing can
-    be in doubt yet, and from an MTA the second message: it is as the first.
+    Otherwise some writes are left out (crash.kill_points); with `hold` what comes before
+    the first octet to the sink, since nothing can be in doubt yet; and from an MTA the
+    second message, which is as the first.
     """
-    steps = way.first_steps
-    wanted = set(range(len(steps) + MORE))
+    wanted = set(kill_points(way.first_steps, thorough=KILLS >= 100))
     if KILLS >= 100:
         return sorted(wanted)
-    kinds = [(step.call, step.target) for step in steps]
-    for number in range(1, len(steps) - 1):
-        if kinds[number - 1] == kinds[number] == kinds[number + 1]:
-            wanted.discard(number)
     if len(way.outcomes) >= len(messages()):
         first, second = (len(outcome.steps) for outcome in way.outcomes[:2])
         wanted -= set(range(first + MORE, first + second - MORE))
@@ -61,7 +54,7 @@ def struck(way: Way, strike: Strike) -> list[str]:
 def test_d04_nothing_is_lost_or_doubled_by_a_kill_before_any_step(
     open_way: Open, control: Callable[[str], Way], name: str, shard: int
 ) -> None:
-    points = kill_points(control(name))[shard::SHARDS]
+    points = points_of(control(name))[shard::SHARDS]
     complaints = []
     hits = 0
     for number in points:

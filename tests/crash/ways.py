@@ -16,13 +16,13 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from mailflow.testing import kill
+from mailflow.testing.crash import PATIENCE, Session, Strike
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.smtp import SmtpSink
 
@@ -30,9 +30,6 @@ MEMBERS = ("ann@example.org", "bob@example.org", "cleo@example.org")
 
 LARGE = 300_000
 """Octets of the last message: the journal keeps it in a file of its own."""
-
-PATIENCE = 8
-"""So often an MTA, or cron, tries again before the harness calls it a loss."""
 
 JOURNAL = '[pipeline]\njournal = "{journal}"\n'
 
@@ -116,81 +113,24 @@ class Doubts(NamedTuple):
     held: frozenset[tuple[str, str]] = frozenset()
 
 
-class Strike:
-    """One blow: before step `number` of the session, `seconds` into its run `run`, or, with
-    neither, right after the exit of that run; no blow at all with `run` -1.
-
-    `blow` is called as the program is killed, or has just ended, `mend` once it is gone.
-    `answer` may have steps fail, or be pretended.
-    """
-
-    def __init__(
-        self,
-        number: int | None = None,
-        *,
-        run: int = -1,
-        seconds: float | None = None,
-        blow: Callable[[], None] = lambda: None,
-        mend: Callable[[], None] = lambda: None,
-        answer: Callable[[kill.Step], int | None] = lambda step: None,
-    ) -> None:
-        self.number, self.run, self.seconds = number, run, seconds
-        self.blow, self.mend, self.answer = blow, mend, answer
-        self.struck = False
-        self.where = ""
-        self._steps = 0
-
-    def decide(self, step: kill.Step) -> int | None:
-        hit = self._steps == self.number
-        self._steps += 1
-        return kill.KILL if hit else self.answer(step)
-
-    def strike(self) -> None:
-        self.struck = True
-        self.blow()
-
-    def fell(self, where: str) -> None:
-        self.where = where
-        self.mend()
-
-
-class Way(ABC):
+class Way(Session):
     """One session on one way, in places of its own."""
 
     name = ""
     text = ""
-    program: ClassVar[list[str]] = [sys.executable, "-m", "mailflow"]
 
     def __init__(self, home: Path, journal: Path, maildir: Path, dovecot: Dovecot) -> None:
         """`journal` and `maildir` are the directories in which those lie."""
-        home.mkdir(parents=True)
+        super().__init__(home)
         self.journal = journal / "journal.db"
         self.maildir = maildir / "Maildir"
         self.file = home / "pipeline.toml"
-        self.environment = {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(home),
-            "XDG_STATE_HOME": str(home / "state"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "SENDER": "ann@example.org",
-        }
-        self.outcomes: list[kill.Outcome] = []
+        self.environment["SENDER"] = "ann@example.org"
         self.doubts = Doubts()
 
     def write(self, **values: object) -> None:
         text = JOURNAL + self.text
         self.file.write_text(text.format(journal=self.journal, maildir=self.maildir, **values))
-
-    def close(self) -> None:  # noqa: B027  # most ways have nothing open
-        """End what the way has running."""
-
-    @abstractmethod
-    def session(self, strike: Strike) -> None:
-        """The session, struck once and then brought to its end by whoever starts it."""
-
-    @abstractmethod
-    def complaints(self) -> list[str]:
-        """What is wrong now that everything has settled."""
 
     def expected(self) -> list[bytes]:
         """The messages as they are delivered, with LF lines."""
@@ -200,37 +140,8 @@ class Way(ABC):
         """An undisturbed session, before any other."""
         self.session(Strike())
 
-    @property
-    def runs(self) -> list[float]:
-        """How long each run of an undisturbed session took, from its first step on."""
-        return [outcome.seconds for outcome in self.outcomes]
-
-    @property
-    def first_steps(self) -> list[kill.Step]:
-        """The steps of a session up to the exit that tells its starter: it is done."""
-        return self.outcomes[0].steps
-
-    def start(self, strike: Strike | None, *arguments: str, stdin: bytes = b"") -> kill.Outcome:
-        """Run the program once; under `strike` until it has struck."""
-        command = [*self.program, *arguments]
-        number = len(self.outcomes)
-        if strike is None or strike.where:
-            outcome = kill.watch(command, env=self.environment, stdin=stdin)
-            self.outcomes.append(outcome)
-            return outcome
-        mine = strike.run == number
-        outcome = kill.watch(
-            command, strike.decide, env=self.environment, stdin=stdin,
-            after=strike.seconds if mine else None, before_kill=strike.strike,
-        )  # fmt: skip
-        self.outcomes.append(outcome)
-        if strike.struck:  # without its disks it may have ended by itself before SIGKILL
-            strike.fell(f"run {number}, {outcome.seconds:.4f} s, {outcome.last}")
-            self.doubts = self.look()
-        elif mine and strike.seconds is None:
-            strike.blow()
-            strike.fell(f"after the exit of run {number} with status {outcome.status}")
-        return outcome
+    def fallen(self) -> None:
+        self.doubts = self.look()
 
     def look(self) -> Doubts:
         """Read a copy of the journal: to open the file itself would change it."""
