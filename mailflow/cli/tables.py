@@ -16,6 +16,9 @@ import click
 from mailflow.log import clean
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+dry_run_option = click.option(
+    "-n", "--dry-run", "dry", is_flag=True, help="Say what would be done, and change nothing."
+)
 file_option = click.option(
     "-f", "--file", "files", multiple=True, metavar="FILE",
     help="Look into the journal of this pipeline file only; may be repeated.",
