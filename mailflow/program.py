@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from mailflow.errors import BadMailError, MailflowError, RefusedError, UnavailableError
-from mailflow.options import Option, Pattern
+from mailflow.options import Choice, Duration, Flag, Option, Options, Pattern, TableOf, Template
 from mailflow.record import NamedTuple
 from mailflow.values import path
 
@@ -191,6 +191,86 @@ def _split(value: object) -> list[str]:
         raise ValueError("expected a command whose quotes are closed") from None
 
 
+class ProgramOptions(Options):
+    """What every component that hands mail to a program has, under the same words."""
+
+    command = Command(
+        "The program and its arguments, an array. No shell reads them; {sender}, {recipient},"
+        ' {note:NAME} and others may stand in them, and "{recipients}" becomes one for each.'
+    )
+    environment = TableOf(
+        "Variables it gets besides SENDER, RECIPIENT, LOCAL, EXTENSION, DOMAIN and MAILFLOW_ID.",
+        Template(""),
+        default={},
+    )
+    timeout = Duration("How long it may take; then it is ended.", default=300.0)
+    line_ends = Choice(
+        "How the lines of the mail end on its stdin.", "lf", "crlf", default="lf"
+    )  # fmt: skip
+    from_line = Flag('Whether an mbox "From " line stands before the mail.', default=False)
+
+    def look(self) -> Iterator[tuple[str, str]]:
+        if missing := self.command.missing():
+            yield "command", missing
+
+    def words(self, mail: Mail) -> list[str]:
+        """The program and its arguments for one mail. Raises BadMailError."""
+        return self.command.render(mail)
+
+    def variables(self, mail: Mail) -> dict[str, str | None]:
+        """What its environment says of a mail, as mail servers tell it; None: not set.
+
+        Raises BadMailError for control characters.
+        """
+        given = {name: pattern.render(mail) for name, pattern in self.environment.items()}
+        given["MAILFLOW_ID"] = mail.id
+        told: dict[str, str | None] = dict.fromkeys(TOLD)
+        if mail.envelope.sender is not None:
+            given["SENDER"] = mail.envelope.sender
+        if len(mail.envelope.recipients) == 1:
+            [recipient] = mail.envelope.recipients
+            local, _, domain = recipient.rpartition("@")
+            local = local or domain
+            given.update(
+                RECIPIENT=recipient, ORIGINAL_RECIPIENT=recipient, LOCAL=local,
+                EXTENSION=local.partition("+")[2], DOMAIN=domain if "@" in recipient else "",
+            )  # fmt: skip
+        check_environment(given)
+        return {**told, **given}
+
+    def octets(self, mail: Mail) -> Iterator[bytes]:
+        """The mail as the program gets it."""
+        from mailflow.lines import lf_pieces
+        from mailflow.mail import chunks
+
+        crlf = self.line_ends == "crlf"
+        if self.from_line:
+            from mailflow.mbox import from_line
+
+            line = from_line(mail.envelope.sender, time.time())
+            yield line.replace(b"\n", b"\r\n") if crlf else line
+        yield from chunks(mail.content) if crlf else lf_pieces(chunks(mail.content))
+
+
+TOLD = ("SENDER", "RECIPIENT", "ORIGINAL_RECIPIENT", "LOCAL", "EXTENSION", "DOMAIN")
+"""The variables in which mail servers tell a program about a mail (Postfix local(8))."""
+
+
+class Statuses(TableOf[str]):
+    """A table from exit statuses to words, such as { "1" = "hold" }."""
+
+    def __init__(self, doc: str, *words: str, default: Mapping[str, str]) -> None:
+        super().__init__(doc, Choice("", *words), default=default)
+        self.expected = f"a table of exit statuses, each value {self.element.expected}"
+
+    def convert(self, value: object, base: str) -> Mapping[str, str]:
+        if isinstance(value, dict):
+            for status in value:
+                if not re.fullmatch("0|[1-9][0-9]{0,2}", status) or int(status) > 255:
+                    raise ValueError(f"expected exit statuses from 0 to 255; found {status!r}")
+        return {**self.default, **super().convert(value, base)}
+
+
 def run(
     words: Sequence[str],
     pieces: Iterable[bytes] = (),
@@ -211,7 +291,8 @@ def run(
     it took too long, printed more than `most` octets, or the engine stops; and whatever
     `pieces` raises.
     """
-    halt.check()
+    if halt.is_set():
+        raise NotStartedError("stopped on request")
     process = _start(words, environment, directory)
     name = os.path.basename(words[0])
     try:
