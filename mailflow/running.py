@@ -10,8 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mailflow.record import NamedTuple
+
 if TYPE_CHECKING:
     from mailflow.halt import Halt
+    from mailflow.options import Options
 
 Described = str | os.PathLike[str] | Mapping[str, object]
 
@@ -47,6 +50,32 @@ def run(
 
             meter = stack.enter_context(Progress()).meter
         return supervisor.run(loaded, registry, force=now, meter=meter, halt=halt)
+
+
+class Step(NamedTuple):
+    """One step of a pipeline: the table it stands under (fetch, process, distribute,
+    react), its name, what it uses, and its options, checked."""
+
+    table: str
+    name: str
+    use: str
+    options: Options
+
+
+def describe(pipeline: Described) -> tuple[Step, ...]:
+    """The steps of a pipeline, in order, for a command that needs their options: given as
+    for `run`. Nothing is started. Raises ConfigError with all that is wrong."""
+    from mailflow.engine.config import load, load_dict
+
+    if isinstance(pipeline, Mapping):
+        loaded = load_dict(pipeline, name=_name(pipeline) or "python")
+    else:
+        (loaded,) = load([os.fspath(pipeline)])
+    return tuple(
+        Step(table, step.name, step.use, step.options)
+        for table in ("fetch", "process", "distribute", "react")
+        for step in getattr(loaded, table)
+    )
 
 
 def _name(described: Mapping[str, object]) -> str:

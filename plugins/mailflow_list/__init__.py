@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from mailflow.hooks import hookimpl
 
 if TYPE_CHECKING:
+    import click
+
     from mailflow.hooks import Register
 
 
@@ -15,3 +17,12 @@ def mailflow_register(register: Register) -> None:
     from mailflow_list.post import Post
 
     register.processor(Post, "post")
+
+
+@hookimpl
+def mailflow_commands(group: click.Group) -> None:
+    from mailflow_list.commands import COMMANDS
+
+    group.help = "See and change who is on a mailing list of a pipeline file."
+    for command in COMMANDS:
+        group.add_command(command)

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.addresses import addresses, same
 from mailflow.errors import from_os
+from mailflow.log import clean
 from mailflow.options import Option, path
 
 if TYPE_CHECKING:
     from mailflow.log import Logger
+
+_SAID = 10  # bad lines of a file that `check` names
 
 _SETTLED = 2.0
 """Seconds after which a change of the file is seen by its times for certain."""
@@ -51,26 +54,58 @@ class Roll:
             if state == self._state and self._settled:
                 return self._people
             now = time.time()
-            with open(self.file, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
-                lines = f.read().split("\n")
+            lines = _lines(self.file)
         except OSError as error:
             raise from_os(error, f"read the addresses in {self.file}") from error
-        self._people = _people(self._parsed(lines, log, report=state != self._state))
+        found = list(entries(lines))
+        if state != self._state:
+            for each in found:
+                if not each.address:
+                    log.warning(
+                        "not an address, left out", file=self.file, line=each.line,
+                        text=each.text[:200],
+                    )  # fmt: skip
+        self._people = _people(each.address for each in found if each.address)
         self._state, self._settled = state, now - status.st_mtime > _SETTLED
         return self._people
 
-    def _parsed(self, lines: list[str], log: Logger, *, report: bool) -> Iterator[str]:
-        for number, line in enumerate(lines, 1):
-            text = line.strip()
-            if not text or text.startswith("#"):
-                continue
-            address = one_address(text) or one_address(_COMMENT.sub("", text))
-            if address:
-                yield address
-            elif report:
-                log.warning(
-                    "not an address, left out", file=self.file, line=number, text=text[:200]
-                )
+    def faults(self, *, needed: bool) -> Iterator[str]:
+        """What is wrong with the file, if there is one: it cannot be read, has lines that are
+        left out or, where people are `needed`, holds nobody."""
+        if not self.file:
+            return
+        try:
+            found = list(entries(_lines(self.file)))
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            yield f"cannot read {self.file}: {why}; it is to hold an address a line"
+            return
+        if needed and not any(each.address for each in found):
+            yield f"{self.file} holds no address, so that no post goes out"
+        for each in [each for each in found if not each.address][:_SAID]:
+            text = clean(each.text[:100])
+            yield f"{self.file}:{each.line}: not an address, and so left out: {text}"
+
+
+class Entry(NamedTuple):
+    """A line of the file that is for somebody, from 1; `address` is "" where it is none."""
+
+    line: int
+    text: str
+    address: str
+
+
+def entries(lines: Iterable[str]) -> Iterator[Entry]:
+    """What the lines of a file hold besides comments and blank ones."""
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            yield Entry(number, text, one_address(text) or one_address(_COMMENT.sub("", text)))
+
+
+def _lines(file: str) -> list[str]:
+    with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
+        return opened.read().split("\n")
 
 
 _COMMENT = re.compile(r"\s#.*")

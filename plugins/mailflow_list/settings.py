@@ -18,7 +18,6 @@ say otherwise.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -44,6 +43,7 @@ from mailflow_list.members import Rolled
 
 if TYPE_CHECKING:
     from mailflow.options import Mailbox
+    from mailflow_list.members import Roll
 
 ROLES = ("members", "moderators", "others")
 RULES = ("accept", "hold", "reject", "discard")
@@ -175,8 +175,21 @@ class PostOptions(ListOptions):
         taken: set[str] = set()
         for each in self.lists():
             for name, text in _list_faults(each, taken):
-                named = each.address.address if each.address else "a list"
-                yield ("list", f"{named}: {name}: {text}") if self.list_ else (name, text)
+                yield self._at(each, name, text)
+
+    def look(self) -> Iterator[tuple[str, str]]:
+        for each in self.lists():
+            for name in ("members", "moderators"):
+                roll: Roll | None = getattr(each, name)
+                for text in roll.faults(needed=name == "members") if roll else ():
+                    yield self._at(each, name, text)
+
+    def _at(self, options: ListOptions, name: str, text: str) -> tuple[str, str]:
+        """A fault at its option, or, with its list's address, at the list's table."""
+        if not self.list_:
+            return name, text
+        named = options.address.address if options.address else "a list"
+        return "list", f"{named}: {name}: {text}"
 
 
 def _list_faults(options: ListOptions, taken: set[str]) -> Iterator[tuple[str, str]]:
@@ -188,10 +201,6 @@ def _list_faults(options: ListOptions, taken: set[str]) -> Iterator[tuple[str, s
         taken |= options.addresses()
     if options.members is None:
         yield "members", "expected a file with an address a line, or an array of addresses"
-    for name in ("members", "moderators"):
-        roll = getattr(options, name)
-        if roll and roll.file and not os.access(roll.file, os.R_OK):
-            yield name, f"cannot read {roll.file}; create it, with an address a line"
     if options.list_id is not None and not _LIST_ID.fullmatch(options.list_id):
         yield "list_id", "expected words with dots between, such as red.example.org"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 
 from mailflow.errors import ConfigError
 from mailflow_list.settings import PostOptions
@@ -20,8 +21,6 @@ Make = Callable[..., Any]
         ("", "address: expected the list's address"),
         ('address = "red@example.org"', "members: expected a file with an address a line"),
         ('address = "red"\nmembers = []', "address: expected an address"),
-        ('address = "r@x.org"\nmembers = "none"', "create it, with an address a line"),
-        ('address = "r@x.org"\nmembers = []\nmoderators = "none"', "moderators: cannot read"),
         ('address = "r@x.org"\nmembers = []\nposting = { guests = "hold" }', "guests"),
         ('address = "r@x.org"\nmembers = []\nposting = { others = "ask" }', '"accept" or "hold"'),
         ('address = "r@x.org"\nmembers = []\nlist_id = "red"', "list_id: expected words with dots"),
@@ -54,6 +53,36 @@ def test_a_fault_is_said_where_it_is(step: Make, toml: str, said: str) -> None:
         step(toml)
     assert said in caught.value.text
     assert "\n" not in caught.value.text
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('members = "none"', ["members: cannot read {}/none: No such file or directory; it is"]),
+        ('members = "good"\nmoderators = "none"', ["moderators: cannot read {}/none: No such"]),
+        ('members = "empty"', ["members: {}/empty holds no address, so that no post goes out"]),
+        ('members = "good"\nmoderators = "empty"', []),
+        ('members = "odd"', ["members: {}/odd:2: not an address, and so left out: b\\x1b[2J",
+                             "members: {}/odd:4: not an address, and so left out: c d"]),
+        ('members = []', []),
+        ('members = "."', ["members: cannot read {}: Is a directory"]),
+    ],
+)  # fmt: skip
+def test_check_looks_into_the_files(tmp_path: Path, toml: str, said: list[str]) -> None:
+    (tmp_path / "good").write_text("a@x.org\n")
+    (tmp_path / "empty").write_text("# nobody yet\n\n")
+    (tmp_path / "odd").write_text("a@x.org\nb\x1b[2J\n# c\nc d\n")
+    table = tomli.loads(f'address = "r@x.org"\n{toml}')
+    found = [f"{key}: {text}" for key, text in PostOptions.read(table, str(tmp_path)).look()]
+    assert len(found) == len(said)
+    for each, expected in zip(found, said, strict=True):
+        assert each.startswith(expected.format(tmp_path))
+
+
+def test_check_says_which_lists_file_is_at_fault(tmp_path: Path) -> None:
+    table = tomli.loads('[[list]]\naddress = "r@x.org"\nmembers = "none"')
+    ((key, text),) = PostOptions.read(table, str(tmp_path)).look()
+    assert (key, text.startswith("r@x.org: members: cannot read ")) == ("list", True)
 
 
 def test_what_the_step_says_holds_for_each_list_that_does_not_say_otherwise() -> None:
