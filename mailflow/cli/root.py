@@ -25,7 +25,9 @@ COMMANDS = {
 }
 """Every command with its summary, so that `--help` imports none of them."""
 
-OF_PLUGINS: dict[str, str] = {}
+OF_PLUGINS: dict[str, str] = {
+    "list": "See and change who is on a mailing list.",
+}
 """The commands that our own plugins bring, `mailflow <plugin> ...`; others' are found
 when they are called."""
 
