@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS
-from mailflow.errors import JournalError, from_os
+from mailflow.errors import InUseError, JournalError, from_os
 
 T = TypeVar("T")
 Transaction = sqlite3.Connection
@@ -51,6 +51,7 @@ class Database:
         self._queue: list[_Commit] = []
         self._door = threading.Lock()
         self._leader = threading.Lock()
+        before = _identity(path)
         try:
             self._connection = _connect(path, checkpoint)
         except sqlite3.Error as error:
@@ -58,6 +59,9 @@ class Database:
         try:
             self._migrate()
             self.owner = Owner(self.owners)
+            if before not in (None, _identity(path)):
+                self.owner.close()
+                raise InUseError(f"the journal {path} was replaced just now; try again")
         except BaseException as error:
             self._connection.close()
             if isinstance(error, sqlite3.Error):
@@ -195,6 +199,16 @@ class _Commit:
         self.result: object = None
         self.error: BaseException | None = None
         self.done = False
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file that is: whoever restores a journal lets no owner in meanwhile, and puts
+    another file in its place."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connect(path: str, checkpoint: int) -> sqlite3.Connection:

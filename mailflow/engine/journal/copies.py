@@ -1,0 +1,259 @@
+"""A journal backed up into one file, and put back.
+
+A backup is a journal whose bodies all lie in its rows. Rule of the file: what is there
+is never written over. A backup or a journal appears under its name whole and flushed, or
+not at all; what it replaces is kept beside it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from mailflow.engine.journal import checkup, owners
+from mailflow.engine.journal.database import BUSY_SECONDS, flush_directory
+from mailflow.errors import InUseError, JournalError, from_os
+from mailflow.record import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PIECE = 1 << 20
+
+
+class Restored(NamedTuple):
+    """What was put back, or would be. `latest`: of when its last entry is, seconds since
+    the epoch, None of an empty one. `replaced`: where the journal that was there is now,
+    None where none was. `due`: deliveries that wait in it."""
+
+    latest: float | None
+    counts: Mapping[str, int]
+    due: int
+    replaced: str | None
+
+
+def backup(journal: str, target: str) -> int:
+    """Copy a journal into the file `target`; gives its size in octets.
+
+    A run may be at work on it: the copy is of one moment, and nobody waits for longer
+    than it takes to link the files of large bodies. Raises JournalError where the journal
+    is not sound, UnavailableError where the target cannot be written.
+    """
+    _must_be_sound(journal)
+    must_not_exist(target)
+    part = f"{target}.part-{os.urandom(4).hex()}"
+    try:
+        with _kept(journal) as (source, place):
+            _write(source, place, part)
+        os.link(part, target)  # says so where there is one by now
+        flush_directory(os.path.dirname(target))
+        return os.stat(target).st_size
+    except OSError as error:
+        raise from_os(error, f"write {target}") from None
+    except sqlite3.Error as error:
+        raise JournalError(f"{journal} cannot be copied to {target}: {error}") from None
+    finally:
+        _remove(part)
+
+
+def restore(copy: str, journal: str, *, dry: bool = False) -> Restored:
+    """Put a backup in the place of a journal, or, `dry`, say what that would do.
+
+    Raises InUseError where a process works on that journal, JournalError where the backup
+    is none or not sound, UnavailableError where a file cannot be written.
+    """
+    _must_be_sound(copy)
+    aside = None
+    try:
+        with closing(checkup.reader(copy)) as source, _nobody_at_work(journal):
+            if os.path.lexists(journal):
+                aside = _free_name(f"{journal}.replaced")
+            if not dry:
+                _replace(source, lambda file: os.path.join(copy + ".d", file), journal, aside)
+            return _said(source)._replace(replaced=aside)
+    except OSError as error:
+        raise from_os(error, f"write {journal}") from None
+    except sqlite3.Error as error:
+        raise JournalError(f"{copy} cannot be copied to {journal}: {error}") from None
+
+
+def _must_be_sound(path: str) -> None:
+    faults = [finding.text for finding in checkup.look(path).findings if finding.fault]
+    if faults:
+        raise JournalError("\n".join(f"{path} {text}" for text in faults))
+
+
+def must_not_exist(path: str) -> None:
+    if os.path.lexists(path):
+        raise JournalError(f"{path} is there already; nothing was written")
+
+
+@contextmanager
+def _kept(journal: str) -> Iterator[tuple[sqlite3.Connection, Callable[[str], str]]]:
+    """A connection that sees one moment of the journal, and where the body files of that
+    moment are: in a directory of our own.
+
+    Nobody can commit while they are linked there; a file goes away only after the commit
+    that no longer names it, so all that the moment names are there.
+    """
+    owner = owners.Owner(journal + ".d")
+
+    def place(file: str) -> str:
+        return os.path.join(owner.directory, file.replace("/", "-"))
+
+    try:
+        with closing(sqlite3.connect(journal, BUSY_SECONDS, isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            source = checkup.reader(journal)
+            with closing(source):
+                for (file,) in source.execute("SELECT file FROM body WHERE file IS NOT NULL"):
+                    _link(os.path.join(journal + ".d", file), place(file))
+                writer.execute("ROLLBACK")
+                yield source, place
+    finally:
+        for name in os.listdir(owner.directory):
+            if name != owners.LOCK:
+                os.unlink(os.path.join(owner.directory, name))
+        owner.close()
+
+
+def _link(path: str, new: str) -> None:
+    try:
+        os.link(path, new)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, new)
+
+
+def _write(source: sqlite3.Connection, place: Callable[[str], str], part: str) -> None:
+    """The database at `part`, for this user alone, with every body in its row, flushed."""
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(part, isolation_level=None)) as made:
+        source.backup(made)
+        made.execute("PRAGMA journal_mode = DELETE")
+        made.execute("BEGIN")
+        rows = made.execute("SELECT rowid, size, file FROM body WHERE file IS NOT NULL")
+        for row, size, file in rows.fetchall():
+            made.execute(
+                "UPDATE body SET data = zeroblob(?), file = NULL WHERE rowid = ?", (size, row)
+            )
+            _fill(made, row, place(file))
+        made.execute("COMMIT")
+    descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fill(made: sqlite3.Connection, row: int, path: str) -> None:
+    with made.blobopen("body", "data", row) as blob, open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            blob.write(piece)
+
+
+def _said(tx: sqlite3.Connection) -> Restored:
+    latest = tx.execute(
+        "SELECT max(at) FROM (SELECT max(at) AS at FROM story UNION ALL SELECT max(at) FROM seen"
+        " UNION ALL SELECT max(at) FROM delivery UNION ALL SELECT max(arrived) FROM mail)"
+    ).fetchone()[0]
+    due = tx.execute(
+        "SELECT count(*) FROM delivery WHERE state NOT IN ('sent', 'failed', 'dropped')"
+    ).fetchone()[0]
+    return Restored(latest, checkup.count(tx), due, None)
+
+
+@contextmanager
+def _nobody_at_work(journal: str) -> Iterator[None]:
+    """No process works on the journal, and none begins to. Raises InUseError."""
+    root = journal + ".d"
+    if not os.path.isdir(root):
+        yield
+        return
+    guard = os.open(os.path.join(root, owners.GUARD), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InUseError(f"the journal {journal} is in use; try again") from None
+        names = [name for name in os.listdir(root) if name != owners.GUARD]
+        if any(owners.is_alive(root, name) for name in names):
+            raise InUseError(
+                f"a process works on the journal {journal}; nothing was changed. Wait for its"
+                " end, or stop it, and keep cron from starting another"
+            )
+        yield
+    finally:
+        os.close(guard)
+
+
+def _free_name(name: str) -> str:
+    """`name` with the time, and a number where that is taken."""
+    name += time.strftime("-%Y%m%d-%H%M%S")
+    number, found = 1, name
+    while os.path.lexists(found) or os.path.lexists(found + ".d"):
+        number += 1
+        found = f"{name}-{number}"
+    return found
+
+
+def _replace(
+    source: sqlite3.Connection, place: Callable[[str], str], journal: str, aside: str | None
+) -> None:
+    """At every instant there is a journal under its name, the old one or the new one."""
+    directory = os.path.dirname(journal)
+    os.makedirs(directory, 0o700, exist_ok=True)
+    part = f"{journal}.part-{os.urandom(4).hex()}"
+    try:
+        _write(source, place, part)
+        if aside is None:
+            os.link(part, journal)
+        else:
+            _keep(journal, aside)
+            os.rename(part, journal)
+        flush_directory(directory)
+    finally:
+        _remove(part)
+
+
+def _keep(journal: str, aside: str) -> None:
+    """The journal under another name too, with its log and the files of its bodies.
+
+    Its log must not be there any more once another journal has its name: SQLite would
+    take it for that one's.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(journal, timeout=1.0)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # of one that is not damaged
+    _keep_bodies(journal + ".d", aside + ".d")
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.rename(journal + suffix, aside + suffix)
+    os.link(journal, aside)
+    flush_directory(os.path.dirname(journal))
+
+
+def _keep_bodies(root: str, aside: str) -> None:
+    for owner in os.listdir(root) if os.path.isdir(root) else []:
+        directory = os.path.join(root, owner)
+        if not os.path.isdir(directory):
+            continue
+        files = [name for name in os.listdir(directory) if name != owners.LOCK]
+        if files:
+            kept = os.path.join(aside, owner)
+            os.makedirs(kept, 0o700)
+            for name in files:
+                _link(os.path.join(directory, name), os.path.join(kept, name))
+            flush_directory(kept)
+    if os.path.isdir(aside):
+        flush_directory(aside)
+
+
+def _remove(path: str) -> None:
+    for name in (path, *(path + suffix for suffix in ("-journal", "-wal", "-shm"))):
+        with suppress(FileNotFoundError):
+            os.unlink(name)
