@@ -19,6 +19,7 @@ COMMANDS = {
     "check": "Say everything that is wrong with pipeline files.",
     "trace": "Tell one mail's story.",
     "queue": "Look at what is due or held, and decide about it.",
+    "journal": "Check a journal, back it up, put a backup back.",
     "plugins": "Say what components there are, and their options.",
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
     "demo": "Run the main job on servers of its own.",
