@@ -26,9 +26,10 @@ from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import to_crlf
 from mailflow.mail import HEADER_LIMIT, Content, Envelope, OctetFile, Octets
 from mailflow.net import is_loopback, tls_context
-from mailflow.options import Choice, Integer, ListOf, Options, ServerOptions, Size, Text
+from mailflow.options import Choice, Flag, Integer, ListOf, Options, ServerOptions, Size, Text
 from mailflow.sasl import Credentials
 from mailflow.verdicts import Fate
+from mailflow_pop3.guess import Guess, may_delete
 from mailflow_pop3.identity import Catalogue, catalogue
 from mailflow_pop3.login import WAYS, log_in
 from mailflow_pop3.session import Session, refusal
@@ -79,6 +80,13 @@ class Pop3Options(ServerOptions):
         "auto", "always", "never", default="auto",
     )  # fmt: skip
     max_size = Size.optional("Messages with more octets stay on the server.")
+    speculate = Flag(
+        "Whether messages that are probably new, going by the last visits, are asked for"
+        " together with the log-in, which saves a round trip. It needs a server that"
+        " pipelines, and is left out where `where` or `max_size` looks at sizes, or `where`"
+        " at headers, since what is not wanted would be loaded.",
+        default=True,
+    )
 
     @property
     def protection(self) -> str:
@@ -110,7 +118,11 @@ class Pop3Fetcher:
         self._runtime = runtime
         self._log = runtime.log
         self._session: Session
-        self._answers: list[Reply] = []
+        self._way = ""
+        self._guess = Guess()
+        self._ahead: dict[int, Command] = {}
+        self._new = 0
+        self._unwanted = 0
         self._catalogue: Catalogue | None = None
         self._numbers: dict[str, int] = {}
         self._asked: set[int] = set()
@@ -119,9 +131,9 @@ class Pop3Fetcher:
         self._said: set[str] = set()
 
     def __enter__(self) -> Self:
-        """Connect, log in, and have UIDL and LIST answered."""
+        """Connect, and learn what the server offers."""
         options = self._options
-        credentials = self._credentials()
+        self._who()
         protection = options.protection
         if protection == "none" and not is_loopback(options.host):
             self._log.warning("the password goes in clear", host=options.host)
@@ -135,15 +147,6 @@ class Pop3Fetcher:
             implicit=protection == "implicit",
             early=options.pipelining == "auto",
         )
-        try:
-            follow = (Command("UIDL"), Command("LIST"))
-            self._answers = log_in(
-                self._session, credentials, options.auth, options.pipelining, follow
-            )
-        except BaseException:
-            self._session.wire.close()
-            raise
-        self._log.debug("logged in", host=self._session.peer, streaming=self._session.streaming)
         return self
 
     def __exit__(
@@ -154,8 +157,8 @@ class Pop3Fetcher:
     ) -> None:
         """Without an error: QUIT, so that what was settled is deleted. Never raises."""
         try:
-            if kind is None:
-                self._leave()
+            if kind is None and self._leave():
+                self._remember()
         except MailflowError as failure:
             if self._deleted:
                 self._log.warning("the end of the session is not confirmed", error=str(failure))
@@ -163,7 +166,10 @@ class Pop3Fetcher:
             self._session.wire.close()
 
     def listing(self, where: Query, mark: str = "") -> Iterator[Item]:
-        """Every message but those over `max_size`. `where` and `mark` narrow nothing here."""
+        """Every message but those over `max_size`. `where` narrows nothing here; of `mark`
+        and `where` is made what is asked for ahead."""
+        if self._may_guess(where, mark):
+            self._guess = Guess.of(mark, time.time())
         found = self._know()
         most, left = self._options.max_size, 0
         for number, key in found.keys.items():
@@ -184,13 +190,14 @@ class Pop3Fetcher:
             yield Fetched(by_number[number], Octets(to_crlf(header)), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
-        """All of them in one flight, in this order."""
+        """All of them in one flight: what was asked for ahead, then the rest in this order."""
         self._know()
         self._check_alone()
         lost = [key for key in keys if key not in self._numbers]
         numbers = {key: self._numbers[key] for key in keys if key in self._numbers}
-        wanted = {Command("RETR", number): key for key, number in numbers.items()}
-        self._session.queue(*wanted)
+        self._new = sum(number > self._guess.below for number in numbers.values())
+        self._unwanted = len(self._ahead.keys() & self._listed - set(numbers.values()))
+        wanted = {self._ask(number): key for key, number in numbers.items()}
         self._asked.update(numbers.values())
         arrival = _Arrival(self._runtime.scratch, self._options.max_size)
         self._retrieving = True
@@ -219,12 +226,20 @@ class Pop3Fetcher:
             self._deleted.add(number)
             self._session.queue(Command("DELE", number))
 
+    def _ask(self, number: int) -> Command:
+        """The RETR that is on its way, or one that joins the stream."""
+        command = self._ahead.pop(number, None)
+        if command is None:
+            command = Command("RETR", number)
+            self._session.queue(command)
+        return command
+
     def _check_alone(self) -> None:
         """What arrives belongs to the one who asked for it."""
         if self._retrieving:
             raise ValueError("heads() and retrieve() wait for the end of an earlier retrieve()")
 
-    def _credentials(self) -> Credentials:
+    def _who(self) -> Credentials:
         options = self._options
         if options.user is None or options.password is None:
             raise ConfigError(f"no `user` or no `password` for {options.host}")
@@ -236,16 +251,50 @@ class Pop3Fetcher:
     def _know(self) -> Catalogue:
         """What is in the maildrop, made out of the answers to UIDL and LIST."""
         if self._catalogue is None:
-            uidl, listing = self._answers
-            self._answers = []
+            uidl, listing = self._log_in()
             self._check(uidl)
             if not listing.ok and not uidl.ok:
                 raise self._refused(listing)
             self._catalogue = found = catalogue(uidl.body, listing.body, self._headers)
             self._numbers = {key: number for number, key in found.keys.items()}
+            self._asked.update(self._ahead.keys() & self._listed)
             for fault, times in found.faults.items():
                 self._log.warning("odd listing", fault=fault, times=times)
         return self._catalogue
+
+    @property
+    def _listed(self) -> set[int]:
+        """The numbers of all messages."""
+        found = self._catalogue
+        return {*found.keys, *found.sizes} if found else set()
+
+    def _may_guess(self, where: Query, mark: str) -> bool:
+        """Not where octets would be loaded that the user wants to be spared."""
+        options = self._options
+        if not mark or not options.speculate or options.max_size is not None:
+            return False
+        return "size" not in where.fields and where.reach != "header"
+
+    def _log_in(self) -> list[Reply]:
+        """The answers to UIDL and LIST. What is likely to be new is on its way then."""
+        session, options, guess = self._session, self._options, self._guess
+        follow = (Command("UIDL"), Command("LIST"))
+        ahead = {guess.way: guess.commands()}
+        entry = log_in(session, self._who(), options.auth, options.pipelining, follow, ahead)
+        self._way = entry.way
+        self._ahead = {command.number: command for command in entry.ahead if command.number}
+        self._log.debug("logged in", host=session.peer, streaming=session.streaming)
+        return entry.answers
+
+    def _remember(self) -> None:
+        """The mark: how this visit has left the maildrop, and what it teaches."""
+        if self._catalogue is None:
+            return
+        left = max(self._listed, default=0) - len(self._deleted)
+        guess = self._guess.next(left, self._new, self._unwanted, self._way)
+        if may_delete(self._session.capabilities):
+            guess = guess._replace(likely=0)
+        self.mark = guess.mark(time.time())
 
     def _check(self, uidl: Reply) -> None:
         """A server that knows UIDL may fail for the moment: other keys would be the wrong ones."""
@@ -315,19 +364,25 @@ class Pop3Fetcher:
             if event.command.keyword == "DELE" and not event.ok:
                 self._once("the server does not delete", said=event.text)
             elif event.command.keyword == "RETR":
-                self._asked.discard(event.command.number)
+                number = event.command.number
+                self._asked.discard(number)
+                if self._ahead.get(number) is event.command:
+                    del self._ahead[number]
 
-    def _leave(self) -> None:
-        """QUIT behind the last DELEs, and hear all answers, if there is anything to delete."""
+    def _leave(self) -> bool:
+        """QUIT behind the last DELEs, and hear all answers, if there is anything to delete.
+
+        Gives whether what was settled is deleted.
+        """
         session = self._session
         session.withdraw("RETR")
         if not self._deleted:
             session.part()
-            return
+            return True
         sizes = self._catalogue.sizes if self._catalogue else {}
         if sum(sizes.get(number, DRAIN) for number in self._asked) > DRAIN and session.due:
             self._log.warning("left before the end; what is done is deleted the next time")
-            return
+            return False
         quit_ = Command("QUIT")
         session.queue(quit_)
         while True:
@@ -337,7 +392,7 @@ class Pop3Fetcher:
             elif isinstance(event, Reply) and not event.ok:
                 raise self._refused(event)
             else:
-                return
+                return True
 
 
 class _Arrival:

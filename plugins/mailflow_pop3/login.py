@@ -8,11 +8,14 @@ credentials are wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mailflow.errors import InUseError, LoginError, MailflowError, PeerError, UnavailableError
+from mailflow.record import NamedTuple
 from mailflow.sasl import Credentials, Exchange, choose, mechanism
+from mailflow_pop3.guess import may_delete
 from mailflow_pop3.session import refusal
 from mailflow_pop3.wire import COMMAND_LIMIT, Challenge, Command, Reply
 
@@ -25,20 +28,31 @@ WAYS = ("plain", "login", "user", "apop")
 _LOCKED = re.compile(r"(mail ?(drop|box)|pop3?) .*(lock|in use|busy)|already (locked|in use)", re.I)
 
 
+class Entry(NamedTuple):
+    """A log-in: its way, the answers to what was to follow, and what was sent ahead."""
+
+    way: str
+    answers: list[Reply]
+    ahead: Sequence[Command]
+
+
 def log_in(
     session: Session,
     credentials: Credentials,
     ways: Sequence[str],
     pipelining: str,
     follow: Sequence[Command],
-) -> list[Reply]:
-    """Log in, and give the answers to `follow`.
+    ahead: Mapping[str, Sequence[Command]] = {},
+) -> Entry:
+    """Log in, and have `follow` answered.
 
     `pipelining` is "auto" (as CAPA says), "always" (without asking first) or "never".
+    `ahead` maps a way to the RETRs that are sent behind `follow` in the flight of the
+    log-in, where there is such a flight; their answers are left to the caller.
     Raises LoginError, UnavailableError (InUseError, a log-in delay), PeerError.
     """
     try:
-        return _log_in(session, credentials, ways, pipelining, follow)
+        return _log_in(session, credentials, ways, pipelining, follow, ahead)
     except MailflowError as error:
         masked = credentials.mask(error.text)
         if masked == error.text:
@@ -52,7 +66,8 @@ def _log_in(
     ways: Sequence[str],
     pipelining: str,
     follow: Sequence[Command],
-) -> list[Reply]:
+    ahead: Mapping[str, Sequence[Command]],
+) -> Entry:
     session.streaming = pipelining == "always"
     if not session.streaming:
         session.ask_capabilities()
@@ -60,13 +75,13 @@ def _log_in(
     refused: MailflowError | None = None
     for way in _ways(session, ways, pipelining):
         try:
-            reply, answers = _attempt(session, way, credentials, follow)
+            reply, answers, sent = _attempt(session, way, credentials, follow, ahead.get(way, ()))
         except UnavailableError:
             if refused:
                 raise refused from None  # it left because of the refusal
             raise
         if reply.ok:
-            return answers
+            return Entry(way, answers, sent)
         error = _refused(session, credentials, reply)
         if reply.code or not isinstance(error, LoginError):
             raise error
@@ -100,15 +115,22 @@ def _ways(session: Session, wanted: Sequence[str], pipelining: str) -> Iterator[
 
 
 def _attempt(
-    session: Session, way: str, credentials: Credentials, follow: Sequence[Command]
-) -> tuple[Reply, list[Reply]]:
-    """One try: its answer, and those to `follow` if it was accepted."""
+    session: Session,
+    way: str,
+    credentials: Credentials,
+    follow: Sequence[Command],
+    ahead: Sequence[Command],
+) -> tuple[Reply, list[Reply], Sequence[Command]]:
+    """One try: its answer, those to `follow` if it was accepted, and what of `ahead` was sent."""
     exchange = None if way in ("user", "apop") else Exchange(mechanism(way, credentials))
     commands = _commands(session, way, credentials, exchange)
-    ahead: list[Command] = []
-    if session.streaming and (exchange is None or exchange.said_all):
-        ahead = [Command("CAPA"), *follow] if not session.capabilities else [*follow]
-    session.queue(*commands, *ahead)
+    behind: list[Command] = []
+    if not session.streaming or (exchange is not None and not exchange.said_all):
+        ahead = ()
+    else:
+        ahead = () if may_delete(session.capabilities) else ahead
+        behind = [*follow] if session.capabilities else [Command("CAPA"), *follow]
+    session.queue(*commands, *behind, *ahead)
     refused: Reply | None = None
     for command in commands:
         reply = _answer(session, command, exchange)
@@ -117,15 +139,24 @@ def _attempt(
             if not session.streaming:
                 session.withdraw("PASS")
                 break
-    answers = [_whole(session) for _ in ahead]
-    if len(ahead) > len(follow):
-        session.learn(answers.pop(0))
     if refused is not None:
-        return refused, []
-    if not ahead:
+        with suppress(UnavailableError, PeerError):  # it may well leave now
+            for _ in (*behind, *ahead):
+                _learn(session, _whole(session))
+        return refused, [], ()
+    answers = [_whole(session) for _ in behind]
+    if len(behind) > len(follow):
+        session.learn(answers.pop(0))
+    if not behind:
         session.queue(*follow)
         answers = [_whole(session) for _ in follow]
-    return reply, answers
+    return reply, answers, ahead
+
+
+def _learn(session: Session, reply: Reply) -> None:
+    """What a server offers is worth knowing where another way is to be tried."""
+    if reply.command.keyword == "CAPA":
+        session.learn(reply)
 
 
 def _commands(

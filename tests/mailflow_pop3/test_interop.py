@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 
 from mailflow.errors import LoginError
 from mailflow.lines import to_crlf
+from mailflow.mail import read
 from mailflow.options import SecretValue
+from mailflow.query import Query
 from mailflow.testing.dovecot import Dovecot
+from mailflow_pop3.guess import MOST, Guess
 
 from .conftest import SECRET
 
@@ -109,3 +113,11 @@ def test_two_thousand_messages_in_one_flight(dovecot, session):
     got = session(dovecot, port=dovecot.pop3_port, user="many")
     assert list(got.values()) == [to_crlf(post) for post in posts]
     assert dovecot.messages("many") == []
+
+
+def test_as_many_wrong_guesses_as_there_may_be_end_no_session(dovecot, mailbox, fetcher_of):
+    told = Guess(2, MOST, "plain").mark(time.time())
+    with fetcher_of(dovecot, user=mailbox, port=dovecot.pop3_port) as fetcher:
+        found = [item.key for item in fetcher.listing(Query.always, told)]
+        assert [read(one.content) for one in fetcher.retrieve(found[2:])] == WIRE[2:]
+    assert Guess.of(fetcher.mark, time.time()) == Guess(len(POSTS), MOST // 2, "plain")

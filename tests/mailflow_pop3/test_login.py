@@ -161,7 +161,7 @@ class TestRefusals:
 
     def test_a_server_that_leaves_after_a_refusal_is_not_asked_again(self, server, session):
         server.faults = Faults(answers={"AUTH": b"-ERR no\r\n"}, cut_before=["UIDL"])
-        with pytest.raises(UnavailableError):
+        with pytest.raises(LoginError, match="refuses the login of red: no"):
             session(server, auth=("plain", "user"))
         assert server.connections == 1
         server.faults = Faults(answers={"AUTH": b"-ERR no\r\n"}, cut_before=["USER"])
