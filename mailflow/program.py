@@ -239,17 +239,21 @@ class ProgramOptions(Options):
         return {**told, **given}
 
     def octets(self, mail: Mail) -> Iterator[bytes]:
-        """The mail as the program gets it."""
-        from mailflow.lines import lf_pieces
-        from mailflow.mail import chunks
-
-        crlf = self.line_ends == "crlf"
+        """What the program gets on its stdin."""
         if self.from_line:
             from mailflow.mbox import from_line
 
             line = from_line(mail.envelope.sender, time.time())
-            yield line.replace(b"\n", b"\r\n") if crlf else line
-        yield from chunks(mail.content) if crlf else lf_pieces(chunks(mail.content))
+            yield line.replace(b"\n", b"\r\n") if self.line_ends == "crlf" else line
+        yield from self.lines(mail)
+
+    def lines(self, mail: Mail) -> Iterator[bytes]:
+        """The mail with the line ends that the program gets."""
+        from mailflow.lines import lf_pieces
+        from mailflow.mail import chunks
+
+        pieces = chunks(mail.content)
+        return pieces if self.line_ends == "crlf" else lf_pieces(pieces)
 
 
 TOLD = ("SENDER", "RECIPIENT", "ORIGINAL_RECIPIENT", "LOCAL", "EXTENSION", "DOMAIN")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
+    from mailflow_filter.command import CommandFilter
     from mailflow_filter.discard import DiscardFilter
     from mailflow_filter.hold import HoldFilter
     from mailflow_filter.recipients import RecipientsFilter
@@ -19,6 +20,7 @@ def mailflow_register(register: Register) -> None:
     from mailflow_filter.rewrite import RewriteFilter
     from mailflow_filter.tag import TagFilter
 
+    register.processor(CommandFilter, "command")
     register.processor(DiscardFilter, "discard")
     register.processor(HoldFilter, "hold")
     register.processor(RecipientsFilter, "recipients")
