@@ -82,7 +82,8 @@ class Strike:
 class Session(ABC):
     """A session of the program in a home of its own, and the runs that it takes.
 
-    `outcomes` are the runs so far. `environment` is all that the program gets.
+    `outcomes` are the runs so far. `environment` is all that the program gets; of that of
+    the tests it has PATH and PYTHONPATH.
     """
 
     program: ClassVar[list[str]] = [sys.executable, "-m", "mailflow"]
@@ -95,6 +96,7 @@ class Session(ABC):
             "HOME": str(home),
             "XDG_STATE_HOME": str(home / "state"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         }
         self.outcomes: list[Outcome] = []
 
@@ -206,7 +208,7 @@ def undisturbed(make: Open[S], directory: Path) -> S:
     with closing(make(directory)) as session:
         session.session(Strike())
         found = session.complaints()
-        found += [f"status {o.status}: {o.stderr}" for o in session.outcomes if o.status]
+        found += {f"status {o.status}: {o.stderr}": 0 for o in session.outcomes if o.status}
         if found:
             raise AssertionError("\n".join(["undisturbed, it is wrong already:", *found]))
         return session

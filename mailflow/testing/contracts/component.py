@@ -38,6 +38,7 @@ class Stage:
         self.log = LogDouble()
         self.halt = Halt()
         self.progress: list[int] = []
+        self._made: list[Any] = []  # so that what they leave open stays so
         scratch = home / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         log: Any = self.log
@@ -48,7 +49,8 @@ class Stage:
     def make(self) -> Any:
         """One more of it, as the engine makes it."""
         options = self.component.options.read(self.table, self.runtime.base)
-        return self.component(options, self.runtime)
+        self._made.append(self.component(options, self.runtime))
+        return self._made[-1]
 
     @property
     def said(self) -> str:

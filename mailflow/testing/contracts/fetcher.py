@@ -259,9 +259,10 @@ class FetcherContract(ComponentContract):
     def test_a_message_that_is_lost_is_missed_or_ends_the_session(
         self, stage: Stage, source: Source, three: list[bytes]
     ) -> None:
-        """Whatever comes, no other message comes in its place."""
+        """Whatever comes, no other message comes in its place, and nothing is left open."""
         by_message = keys_by_message(session(stage))
         got: dict[str, bytes] = {}
+        missed: list[str] = []
         with suppress(MailflowError), stage.make() as fetcher:
             keys = [item.key for item in fetcher.listing(Query.always)]
             source.lose(three[1])
@@ -269,8 +270,10 @@ class FetcherContract(ComponentContract):
                 if isinstance(each, Missed):
                     assert isinstance(each.error, MailflowError)
                     assert one_line(each.error.text)
+                    missed.append(each.key)
                 else:
                     got[each.key] = read(each.content)
+            assert sorted([*got, *missed]) == sorted(keys), "a key without an answer"
         assert {by_message[octets] for octets in got.values()} == set(got)
         later = session(stage)
         assert Counter(later.values()) == Counter(source.expected(three[n]) for n in (0, 2))

@@ -26,6 +26,7 @@ from mailflow.testing.corpus import AWKWARD, Large
 from mailflow.testing.engine import Desk
 from mailflow.verdicts import Discard, Hold, Reject
 
+_TWIN = b"From: ann@example.org\r\nMessage-ID: <twin@example.org>\r\n\r\nhello\r\n"
 _ADDRESS = re.compile(r"[^\x00-\x20\x7f<>]+")
 
 
@@ -56,6 +57,7 @@ class ProcessorContract(ComponentContract):
         odd = [awkward[0]._replace(id="8-null", envelope=null)]
         odd.append(awkward[0]._replace(id="8-unknown", envelope=unknown))
         odd.append(awkward[0]._replace(id="8-large", content=Large(2 << 20)))
+        odd += [Mail(f"8-twin-{n}", envelope, Octets(_TWIN)) for n in range(2)]
         return [*awkward, *odd, *more]
 
     def test_every_mail_gets_a_verdict(self, stage: Stage, asked: list[Mail]) -> None:

@@ -1,0 +1,49 @@
+"""Whenever the program dies, no pigeon is lost, and none flies twice."""
+
+import pytest
+
+from mailflow.testing import Trip, killed_at_random, killed_before_each_step
+
+MESSAGES = [
+    b"Subject: %d\r\nMessage-ID: <%d@example.org>\r\n\r\nhello\r\n" % (number, number)
+    for number in range(3)
+]
+
+
+class Flight(Trip):
+    """From one loft to another."""
+
+    steps = ""
+
+    def prepare(self):
+        self.near, self.far = self.home / "near", self.home / "far"
+        self.near.mkdir()
+        self.far.mkdir()
+        for number, octets in enumerate(MESSAGES):
+            (self.near / f"{number}.eml").write_bytes(octets)
+        return (
+            f'[[fetch]]\nuse = "pigeon"\nloft = "{self.near}"\nkeep = "0d"\n{self.steps}'
+            f'[[distribute]]\nuse = "pigeon"\nloft = "{self.far}"\n'
+        )
+
+    def expected(self):
+        return MESSAGES
+
+    def left(self):
+        return [path.read_bytes() for path in self.near.glob("*.eml")]
+
+    def arrived(self):
+        return [path.read_bytes() for path in self.far.glob("*.eml")]
+
+
+class FlightOnce(Flight):
+    steps = '[[process]]\nuse = "pigeon.once"\n[[react]]\nuse = "pigeon.rest"\nafter = "1s"\n'
+
+
+@pytest.mark.parametrize("flight", [Flight, FlightOnce])
+def test_killed_before_each_step_it_loses_and_doubles_nothing(flight, tmp_path):
+    assert killed_before_each_step(flight, tmp_path) == []
+
+
+def test_killed_at_any_time_it_loses_and_doubles_nothing(tmp_path):
+    assert killed_at_random(Flight, tmp_path, times=10, seed="pigeon") == []

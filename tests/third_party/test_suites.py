@@ -1,0 +1,132 @@
+"""The suites find what they are for: a plugin that breaks a promise fails the test of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mailflow.testing import kill
+
+from .conftest import PIGEON, Environment
+
+
+class Mutant(NamedTuple):
+    """A careless edit of the plugin, and the test that must fail for it."""
+
+    file: str
+    before: str
+    after: str
+    test: str
+
+
+MUTANTS = [
+    Mutant("fetcher", "if fate is Fate.DONE:", "if True:", "test_what_is_not_done_stays"),
+    Mutant("fetcher", "os.unlink(self._path(key))", "pass",
+           "test_what_is_settled_is_gone_and_nothing_else"),
+    Mutant("fetcher", "with suppress(FileNotFoundError):\n                os.unlink",
+           "if True:\n                os.unlink", "test_to_settle_twice_is_to_settle_once"),
+    Mutant("fetcher", "return Octets(to_crlf(file.read()))", "return Octets(file.read())",
+           "test_line_ends_are_crlf_and_sizes_are_right"),
+    Mutant("fetcher", "copy.writelines(map(to_crlf, file))", "copy.write(file.read(IN_MEMORY))",
+           "test_a_large_message_arrives_whole"),
+    Mutant("fetcher", "yield Missed(key, GoneError(", "print((",
+           "test_a_message_that_is_lost_is_missed_or_ends_the_session"),
+    Mutant("fetcher", "[Item(name) for name in names", "[Item(name + self.__dict__.setdefault("
+           "'salt', os.urandom(2).hex())) for name in names",
+           "test_keys_are_the_same_in_every_session"),
+    Mutant("fetcher", "section = head(Octets(to_crlf(file.read(HEADER_LIMIT))))",
+           "section = to_crlf(file.read(HEADER_LIMIT))", "test_heads_are_the_header_sections"),
+    Mutant("fetcher", 'with open(self._path(key), "rb") as file:\n            size',
+           'file = open(self._path(key), "rb")\n        if vars(self).setdefault(key, file):\n'
+           "            size", "test_a_session_that_fails_leaves_nothing_open"),
+    Mutant("distributor", 'f"{ticket.key}.eml"', 'f"{os.urandom(8).hex()}.eml"',
+           "test_a_ticket_twice_leaves_one_copy_or_was_committed"),
+    Mutant("distributor", "        try:\n            with open(hidden",
+           '        yield Report("", SENT)\n        try:\n            with open(hidden',
+           "test_what_is_reported_is_there_already"),
+    Mutant("distributor", 'f".{ticket.key}", ', 'f"{ticket.key}.eml", ',
+           "test_content_that_cannot_be_read_to_its_end_is_not_delivered"),
+    Mutant("distributor", "file.writelines(chunks(mail.content))",
+           "file.write(next(chunks(mail.content)))", "test_a_large_mail_arrives_whole"),
+    Mutant("distributor", "file.writelines(chunks(mail.content))",
+           "file.write(mail.content.open().read().strip())",
+           "test_the_octets_arrive_as_they_are"),
+    Mutant("distributor", "    def __exit__(self, kind, error, trace):\n        pass",
+           "    def __exit__(self, kind, error, trace):\n        os.dup(0)",
+           "test_a_session_leaves_nothing_open"),
+    Mutant("once", 'yield Discard("another pigeon brought this message before")', "",
+           "test_every_mail_gets_a_verdict"),
+    Mutant("once", "if context.memory.get(key):",
+           "if vars(self).setdefault(key, mail.id) != mail.id:",
+           "test_it_remembers_by_the_context_alone"),
+    Mutant("once", "pure = False", "pure = True", "test_a_pure_one_leaves_no_trace"),
+    Mutant("rest", "return None  # the next reactor decides", "return Discard('tired')",
+           "test_a_reaction_makes_sense"),
+    Mutant("rest", "return Retry(self._options.after)", "return Retry(-1)",
+           "test_a_reaction_makes_sense"),
+    Mutant("rest", "if trouble.error.temporary:", "self.tries = vars(self).get('tries', 0) + 1\n"
+           "        if self.tries > 3:", "test_asked_again_it_says_the_same"),
+]  # fmt: skip
+
+LETHAL = [
+    Mutant("distributor", 'f"{ticket.key}.eml"', 'f"{ticket.key}-{os.getpid()}.eml"', "times"),
+    Mutant("fetcher", "size = os.fstat(file.fileno()).st_size",
+           "size = os.fstat(file.fileno()).st_size\n            os.unlink(file.name)", "lost"),
+]  # fmt: skip
+
+
+def broken(mutant: Mutant, target: Path) -> Path:
+    """A copy of the plugin with the edit in it."""
+    shutil.copytree(PIGEON / "mailflow_pigeon", target / "mailflow_pigeon")
+    path = target / "mailflow_pigeon" / f"{mutant.file}.py"
+    text = path.read_text()
+    assert text.count(mutant.before) >= 1, "the plugin is not as the mutant knows it"
+    path.write_text(
+        text.replace(mutant.before, mutant.after).replace("Retry\n", "Discard, Retry\n")
+    )
+    return target
+
+
+def tried(pigeon: Environment, site: Path, *arguments: str) -> str:
+    """What pytest says of the plugin at `site`."""
+    command = [f"{pigeon.path}/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    environment = {**pigeon.environment, "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [*command, *arguments], cwd=pigeon.home, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: f"{each.file}-{each.test[5:]}")
+def test_a_broken_promise_fails_its_test(
+    pigeon: Environment, mutant: Mutant, tmp_path: Path
+) -> None:
+    said = tried(
+        pigeon,
+        broken(mutant, tmp_path),
+        str(PIGEON / "tests" / "test_contracts.py"),
+        "-k",
+        mutant.test,
+    )
+    assert "failed" in said, said
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(bool(kill.obstacle()), reason=kill.obstacle())
+@pytest.mark.parametrize("mutant", LETHAL, ids=lambda each: each.file)
+def test_a_plugin_that_is_not_safe_to_kill_is_found(
+    pigeon: Environment, mutant: Mutant, tmp_path: Path
+) -> None:
+    """A harness that finds nothing proves nothing."""
+    site = broken(mutant, tmp_path)
+    said = tried(pigeon, site, str(PIGEON / "tests" / "test_kills.py"), "-k", "step and not Once")
+    assert "1 failed" in said
+    assert mutant.test in said
+    assert "killed in run 0" in said
