@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from mailflow.addresses import addresses
+from mailflow.cli.choosing import Chosen, chosen, filtered, filters
 from mailflow.cli.journals import find, opened
-from mailflow.cli.tables import file_option, json_option, moment, say, show, show_json, span
+from mailflow.cli.tables import file_option, json_option, moment, say, show, show_json, span, text
 from mailflow.engine.journal import bodies, plans, queue
 from mailflow.errors import InUseError, MailflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mailflow.engine.journal.database import Database, Transaction
+
+    Change = Callable[[Transaction, str, float, str | None], int]
+
+all_option = click.option("--all", "everything", is_flag=True, help="All that is held.")
+dry_option = click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
 
 
 @click.group(name="queue")
@@ -31,15 +37,19 @@ def command() -> None:
 @command.command(name="list")
 @file_option
 @click.option("--held", is_flag=True, help="Only what waits for a human.")
+@filters
 @json_option
-def list_(files: tuple[str, ...], held: bool, as_json: bool) -> None:
+def list_(
+    files: tuple[str, ...], held: bool, step: str, reason: str, where: str, as_json: bool
+) -> None:
     """Every mail that is not done, and what it waits for."""
+    asked = filtered(step, reason, where)
     with opened(files) as journals:
         found = [
             (journal, entry)
             for journal in journals
             for entry in journal.read(queue.entries)
-            if not held or entry.state == "held"
+            if (not held or entry.state == "held") and asked.fits(journal, entry)
         ]
         if as_json:
             show_json([entry._asdict() for _, entry in found])
@@ -89,8 +99,9 @@ def _next(entry: queue.Entry, now: float) -> str:
 @file_option
 @click.option("--raw", is_flag=True, help="Print the message itself, octet for octet.")
 @click.option("--copy", type=int, help="Of several copies, this one; by default as it came.")
-def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None) -> None:
-    """The header of a mail that waits, or the whole of it."""
+@json_option
+def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None, as_json: bool) -> None:
+    """A mail that waits: why, what can be done about it, and its header or the whole."""
     import sys
 
     from mailflow.mail import chunks, head
@@ -104,95 +115,150 @@ def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None) -> Non
                 sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             return
+        waits = [each for each in journal.read(queue.entries) if each.mail == identity]
+        envelope = loaded.mail.envelope
+        lines = head(content).decode("utf-8", "replace").splitlines()
+        if as_json:
+            show_json({
+                "mail": identity, "arrived": loaded.arrived, "size": content.size,
+                "sender": envelope.sender, "recipients": envelope.recipients,
+                "notes": loaded.mail.notes, "header": lines,
+                "waits": [each._asdict() for each in waits],
+            })  # fmt: skip
+            return
         say(f"{identity}  arrived {moment(loaded.arrived)}  {content.size} octets")
-        sender = loaded.mail.envelope.sender
-        say(f"envelope: {'unknown' if sender is None else f'<{sender}>'} to "
-            f"{', '.join(loaded.mail.envelope.recipients) or 'nobody'}")  # fmt: skip
-        for line in head(content).decode("utf-8", "replace").splitlines():
+        say(f"envelope: {'unknown' if envelope.sender is None else f'<{envelope.sender}>'} to "
+            f"{', '.join(envelope.recipients) or 'nobody'}")  # fmt: skip
+        for line in [*_why(waits), "", *lines]:
             say(line)
+
+
+def _why(waits: Sequence[queue.Entry]) -> Iterator[str]:
+    """What a mail waits for, and what a human can do about it."""
+    now = time.time()
+    for each in waits:
+        at = f" at {each.step}" if each.step else ""
+        to = f" for {text(each.recipients)}" if each.recipients else ""
+        when = _next(each, now)
+        reason = f": {each.reason}" if each.reason else ""
+        yield f"{each.state}{at}{to}{f', {when}' if when else ''}{reason}"
+    mail = waits[0].mail if waits else ""
+    if any(each.state == "held" for each in waits):
+        yield f"let it go on:   mailflow queue release {mail}"
+    if any(each.due > now for each in waits):
+        yield f"try it now:     mailflow queue retry {mail}"
+    if waits:
+        yield f"give it up:     mailflow queue drop {mail}"
 
 
 @command.command()
 @click.argument("mails", nargs=-1, metavar="[ID...]")
 @file_option
 @click.option("--all", "everything", is_flag=True, help="All that waits for its time.")
-def retry(mails: tuple[str, ...], files: tuple[str, ...], everything: bool) -> None:
+@dry_option
+def retry(mails: tuple[str, ...], files: tuple[str, ...], everything: bool, dry_run: bool) -> None:
     """Try at the next run what waits for its time."""
     if everything == bool(mails):
         raise click.UsageError("say which mails, or --all")
-    if everything:
-        with opened(files) as journals:
-            found = [entry for journal in journals for entry in journal.read(queue.entries)]
-        waiting = (each for each in found if each.state in ("due", "waiting") and not each.busy)
-        mails = tuple(dict.fromkeys(each.mail for each in waiting))
-    _each(mails, files, "retry", "tried at the next run", queue.retry)
+    with opened(files) as journals:
+        found = [Chosen(*find(journals, mail)) for mail in mails]
+        for journal in journals if everything else ():
+            waiting = (
+                each.mail
+                for each in journal.read(queue.entries)
+                if each.state in ("due", "waiting") and not each.busy
+            )
+            found += [Chosen(journal, mail) for mail in dict.fromkeys(waiting)]
+        _decide(
+            found, "retry", "tried at the next run",
+            lambda tx, mail, now, _step: queue.retry(tx, mail, now), dry_run=dry_run,
+        )  # fmt: skip
 
 
 @command.command()
-@click.argument("mails", nargs=-1, required=True, metavar="ID...")
+@click.argument("mails", nargs=-1, metavar="[ID...]")
 @file_option
-def release(mails: tuple[str, ...], files: tuple[str, ...]) -> None:
+@filters
+@all_option
+@dry_option
+def release(
+    mails: tuple[str, ...], files: tuple[str, ...], step: str, reason: str, where: str,
+    everything: bool, dry_run: bool,
+) -> None:  # fmt: skip
     """Let held mail go on: the step that held it meets it again, approved."""
-    _each(mails, files, "released", "goes on at the next run", queue.release)
+    asked = filtered(step, reason, where)
+    with opened(files) as journals:
+        found = chosen(journals, mails, asked, everything=everything)
+        _decide(found, "released", "goes on at the next run", queue.release, dry_run=dry_run)
 
 
 @command.command()
-@click.argument("mails", nargs=-1, required=True, metavar="ID...")
+@click.argument("mails", nargs=-1, metavar="[ID...]")
 @file_option
+@filters
+@all_option
+@dry_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def drop(mails: tuple[str, ...], files: tuple[str, ...], yes: bool) -> None:
-    """Give mail up, for good; nobody is told."""
-    if not yes:
-        with opened(files) as journals:
-            for given in mails:
-                click.echo(_described(*find(journals, given)), err=True)
-        click.confirm("Drop for good?", abort=True, err=True)
-    _each(mails, files, "dropped", "dropped", _drop)
+def drop(
+    mails: tuple[str, ...], files: tuple[str, ...], step: str, reason: str, where: str,
+    everything: bool, dry_run: bool, yes: bool,
+) -> None:  # fmt: skip
+    """Give mail up, for good; nobody is told. Of mail that is chosen by a filter, what is
+    held; of a mail that is named, all that waits."""
+    asked = filtered(step, reason, where)
+    with opened(files) as journals:
+        found = chosen(journals, mails, asked, everything=everything)
+        if found and not (yes or dry_run):
+            for each in found:
+                click.echo(_described(each), err=True)
+            click.confirm("Drop for good?", abort=True, err=True)
+        _decide(found, "dropped", "dropped", queue.drop, dry_run=dry_run)
 
 
-def _described(journal: Database, mail: str) -> str:
+def _described(each: Chosen) -> str:
     """A mail in one line, as its author would know it."""
     from mailflow.log import clean
 
     try:
-        header = plans.load(journal, mail, None).mail.header()
+        header = plans.load(each.journal, each.mail, None).mail.header()
     except MailflowError:
-        return mail
+        return each.mail
     author, subject = header.decoded("From") or "nobody", header.decoded("Subject") or "no subject"
-    return clean(f"{mail}  from {author}: {subject}")
+    return clean(f"{each.mail}  from {author}: {subject}")
 
 
-def _drop(tx: Transaction, mail: str, now: float) -> int:
-    return queue.drop(tx, mail, now)
-
-
-def _each(
-    mails: tuple[str, ...],
-    files: tuple[str, ...],
-    what: str,
-    said: str,
-    change: Callable[[Transaction, str, float], int],
+def _decide(
+    found: Sequence[Chosen], what: str, said: str, change: Change, *, dry_run: bool = False
 ) -> None:
-    with opened(files) as journals:
-        for given in mails:
-            journal, mail = find(journals, given)
-            count = _change(journal, mail, what, change)
-            click.echo(f"{mail}: {said}" if count else f"{mail}: there is nothing to do")
+    """Do it to each, and say so. Raises InUseError in the end where one was in work."""
+    if not found:
+        click.echo("there is no such mail")
+    busy: InUseError | None = None
+    for each in found:
+        if dry_run:
+            click.echo(f"{_described(each)}: {said}, were this no dry run")
+            continue
+        try:
+            count = _change(each, what, change)
+        except InUseError as error:
+            busy = busy or error
+            continue
+        click.echo(f"{each.mail}: {said}" if count else f"{each.mail}: there is nothing to do")
+    if busy:
+        raise busy
 
 
-def _change(
-    journal: Database, mail: str, what: str, change: Callable[[Transaction, str, float], int]
-) -> int:
-    now = time.time()
+def _change(each: Chosen, what: str, change: Change) -> int:
+    now, mail = time.time(), each.mail
 
     def work(tx: Transaction) -> tuple[int, list[str]]:
         if queue.is_busy(tx, mail):
             raise InUseError(f"{mail} is in work just now; try again")
-        count = change(tx, mail, now)
+        count = change(tx, mail, now, each.step)
         if count:
             queue.tell(tx, mail, now, what)
         return count, plans.release(tx, mail, now)[1]
 
-    count, files = journal.commit(work)
-    bodies.remove(journal, files)
+    count, files = each.journal.commit(work)
+    bodies.remove(each.journal, files)
     return count

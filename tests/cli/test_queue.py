@@ -197,6 +197,122 @@ class TestShow:
         assert done.status != 0
         assert f"no copy 9 of mail {mail}" in done.err
 
+    def test_why_it_waits_and_what_can_be_done(self, shop: Shop) -> None:
+        (mail,) = held(shop)
+        assert shop("queue", "show", mail).out.splitlines()[2:6] == [
+            "held at filter.hold: for olga: m0",
+            f"let it go on:   mailflow queue release {mail}",
+            f"give it up:     mailflow queue drop {mail}",
+            "",
+        ]
+
+    def test_why_deliveries_wait_and_until_when(self, shop: Shop) -> None:
+        with SmtpSink() as sink:
+            sink.on("RCPT", "550 5.1.1 no such user", match="bob@*")
+            sink.on("RCPT", "450 4.2.0 later", match="cleo@*")
+            shop("hook", shop.write(SMTP, port=sink.port), stdin=MAIL)
+        mail = str(entries(shop)[0]["mail"])
+        shown = shop("queue", "show", mail).out.splitlines()[2:7]
+        assert re.fullmatch(r"due at smtp for cleo@example.org, in \d+s: 450 4.2.0 later", shown[0])
+        assert shown[1] == "held at smtp for bob@example.org: 550 5.1.1 no such user"
+        assert [line.split()[-2] for line in shown[2:]] == ["release", "retry", "drop"]
+
+    def test_as_json(self, shop: Shop) -> None:
+        (mail,) = held(shop)
+        shown = json.loads(shop("queue", "show", "--json", mail).out)
+        assert shown["mail"] == mail
+        assert "Subject: m0" in shown["header"]
+        assert [each["reason"] for each in shown["waits"]] == ["for olga: m0"]
+        assert shown["size"] == len(MAIL.replace(b"\n", b"\r\n")) - 1
+
+
+class TestFilters:
+    def test_a_filter_chooses_by_step_reason_and_mail(self, shop: Shop) -> None:
+        held(shop, 3)
+        for arguments, found in (
+            (["--reason", "OLGA: m1"], ["m1"]),
+            (["--where", 'subject in ("m0", "m2")'], ["m0", "m2"]),
+            (["--step", "filter.hold", "--where", 'subject is "m2"'], ["m2"]),
+            (["--step", "other"], []),
+            (["--where", 'note "x" exists'], []),
+        ):
+            reasons = [str(each["reason"]) for each in entries(shop, *arguments)]
+            assert [reason.removeprefix("for olga: ") for reason in reasons] == found
+
+    def test_what_is_held_and_fits_is_released(self, shop: Shop) -> None:
+        mails = held(shop, 3)
+        done = shop("queue", "release", "--where", 'not subject is "m1"')
+        assert done.out == "".join(
+            f"{mail}: goes on at the next run\n" for mail in (mails[0], mails[2])
+        )
+        assert [each["state"] for each in entries(shop)] == ["waiting", "held", "waiting"]
+
+    def test_what_is_held_and_fits_is_dropped_after_one_question(self, shop: Shop) -> None:
+        mails = held(shop, 3)
+        done = shop("queue", "drop", "--reason", "m1", stdin=b"n\n")
+        assert done.status == 130
+        assert f"{mails[1]}  from ann@example.org: m1\n" in done.err
+        assert mails[0] not in done.err
+        assert shop("queue", "drop", "--all", "--yes").status == 0
+        assert entries(shop) == []
+
+    def test_a_dry_run_says_what_would_be_done_and_does_it_not(self, shop: Shop) -> None:
+        (mail, _) = held(shop, 2)
+        before = shop.rows("SELECT * FROM copy"), shop.rows("SELECT * FROM story")
+        for command, said in (("release", "goes on at the next run"), ("drop", "dropped")):
+            done = shop("queue", command, "--dry-run", "--reason", "m0")
+            assert done.status == 0
+            assert done.out == f"{mail}  from ann@example.org: m0: {said}, were this no dry run\n"
+        assert shop("queue", "retry", "--dry-run", mail).out.count("tried") == 1
+        assert (shop.rows("SELECT * FROM copy"), shop.rows("SELECT * FROM story")) == before
+
+    def test_of_a_mail_only_what_is_held_at_that_step_is_meant(self, shop: Shop) -> None:
+        """Two servers refuse one recipient each; one is mended, the other's mail dropped."""
+        with SmtpSink() as one, SmtpSink() as two:
+            for sink in (one, two):
+                sink.on("RCPT", "550 5.1.1 no such user", match="bob@*", times=1)
+            text = SMTP + SMTP.partition('cleo@example.org"]\n')[2]
+            text = text.replace("{port}", str(one.port), 1).replace("{port}", str(two.port), 1)
+            text = text.replace('use = "smtp"', 'use = "smtp"\nname = "one"', 1)
+            file = shop.write(text)
+            shop("hook", file, stdin=MAIL)
+            assert [each["step"] for each in entries(shop)] == ["one", "smtp"]
+            assert shop("queue", "release", "--step", "one").status == 0
+            assert [each["state"] for each in entries(shop)] == ["due", "held"]
+            assert shop("queue", "drop", "--yes", "--step", "smtp").status == 0
+            assert [each["state"] for each in entries(shop)] == ["due"]
+            assert shop("run", file).status == 0
+            assert [message.recipients for message in one.messages] == [
+                ("cleo@example.org",), ("bob@example.org",),
+            ]  # fmt: skip
+            assert len(two.messages) == 1
+
+    def test_a_filter_drops_nothing_that_is_only_due(self, shop: Shop) -> None:
+        shop("hook", shop.write(SMTP, port=1), stdin=MAIL)
+        assert shop("queue", "drop", "--yes", "--all").out == "there is no such mail\n"
+        assert [each["state"] for each in entries(shop)] == ["due"]
+
+    def test_it_is_a_filter_or_ids(self, shop: Shop) -> None:
+        (mail,) = held(shop)
+        for command in ("release", "drop"):
+            assert shop("queue", command).status == 64
+            assert shop("queue", command, "--all", mail).status == 64
+            assert shop("queue", command, "--step", "x", mail).status == 64
+        assert [each["state"] for each in entries(shop)] == ["held"]
+
+    def test_a_fault_of_the_expression_is_said(self, shop: Shop) -> None:
+        done = shop("queue", "list", "--where", "siez < 3")
+        assert done.status == 64
+        assert "did you mean `size`?" in done.err
+        assert "see --step and --reason" in shop("queue", "list", "--where", "attempt > 3").err
+
+    def test_one_that_is_in_work_keeps_no_other_from_it(self, shop: Shop) -> None:
+        mails = held(shop, 2)
+        shop.change(f"UPDATE mail SET owner = 'somebody' WHERE id = '{mails[0]}'")
+        done = shop("queue", "release", "--all")
+        assert (done.status, done.out) == (75, f"{mails[1]}: goes on at the next run\n")
+        assert f"{mails[0]} is in work just now" in done.err
+
 
 class TestDeciding:
     def test_released_it_goes_on_at_the_next_run(self, shop: Shop) -> None:

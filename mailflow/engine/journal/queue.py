@@ -171,24 +171,26 @@ def retry(tx: Transaction, mail: str, now: float) -> int:
     return deliveries + copies
 
 
-def release(tx: Transaction, mail: str, now: float) -> int:
+def release(tx: Transaction, mail: str, now: float, step: str | None = None) -> int:
     """Let what is held go on: deliveries are tried again, a copy meets the step that
-    held it once more, approved."""
+    held it once more, approved. With a `step`, only what is held there."""
     deliveries = tx.execute(
         "UPDATE delivery SET state = 'due', due = ?, doubt = 0 WHERE mail = ?"
-        " AND state IN ('held', 'doubt')",
-        (now, mail),
+        " AND state IN ('held', 'doubt') AND step = ifnull(?, step)",
+        (now, mail, step),
     ).rowcount
     copies = tx.execute(
         "UPDATE copy SET state = 'waiting', due = ?, attempt = 0, approved = 1"
-        " WHERE mail = ? AND state = 'held'",
-        (now, mail),
+        " WHERE mail = ? AND state = 'held' AND step = ifnull(?, step)",
+        (now, mail, step),
     ).rowcount
     return deliveries + copies
 
 
-def drop(tx: Transaction, mail: str, now: float) -> int:
-    """Give up all of a mail that is not final."""
+def drop(tx: Transaction, mail: str, now: float, step: str | None = None) -> int:
+    """Give up all of a mail that is not final; with a `step`, only what is held there."""
+    if step is not None:
+        return _drop_held(tx, mail, now, step)
     deliveries = tx.execute(
         "UPDATE delivery SET state = 'dropped', at = ? WHERE mail = ?"
         " AND state NOT IN ('sent', 'failed', 'dropped')",
@@ -201,6 +203,18 @@ def drop(tx: Transaction, mail: str, now: float) -> int:
     return deliveries + copies + accepted
 
 
+def _drop_held(tx: Transaction, mail: str, now: float, step: str) -> int:
+    deliveries = tx.execute(
+        "UPDATE delivery SET state = 'dropped', at = ? WHERE mail = ?"
+        " AND state IN ('held', 'doubt') AND step = ?",
+        (now, mail, step),
+    ).rowcount
+    copies = tx.execute(
+        "DELETE FROM copy WHERE mail = ? AND state = 'held' AND step = ?", (mail, step)
+    ).rowcount
+    return deliveries + copies
+
+
 def tell(tx: Transaction, mail: str, at: float, what: str) -> None:
     """Note what a human has done."""
     tx.execute(
@@ -211,3 +225,15 @@ def tell(tx: Transaction, mail: str, at: float, what: str) -> None:
 
 def _lines(text: str | None) -> tuple[str, ...]:
     return tuple(line for line in (text or "").split("\n") if line)
+
+
+def sent_since(tx: Transaction, pipeline: str, step: str, since: float) -> list[float]:
+    """When a step has sent what it sent after that time: once for each answer it was given,
+    which is what it answers for (a transaction), whoever shared it."""
+    rows = tx.execute(
+        "SELECT max(d.at) FROM delivery d JOIN mail m ON m.id = d.mail"
+        " WHERE d.step = ? AND d.state = 'sent' AND d.at > ? AND m.pipeline = ?"
+        " GROUP BY d.mail, d.copy, d.text",
+        (step, since, pipeline),
+    ).fetchall()
+    return sorted(at for (at,) in rows)
