@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Trouble,
     )
     from mailflow.mail import Content, Envelope, Header, Mail, OctetFile, Octets
+    from mailflow.opening import open
     from mailflow.options import Options
     from mailflow.query import Query
     from mailflow.running import journal_between, run
@@ -67,6 +68,7 @@ _HOMES = {
         "Context Distributor Fetched Fetcher Item Missed Processor Reactor Runtime Ticket Trouble"
     ),
     "mail": "Content Envelope Header Mail OctetFile Octets",
+    "opening": "open",
     "options": "Options",
     "query": "Query",
     "running": "journal_between run",
@@ -81,7 +83,7 @@ __all__ = [
     "Hold", "InUseError", "Item", "JournalError", "LoginError", "Mail", "MailflowError",
     "Missed", "OctetFile", "Octets", "Options", "PeerError", "PluginError", "Processor",
     "Query", "Reactor", "RefusedError", "Reject", "Report", "Retry", "Runtime", "Stop",
-    "Ticket", "Trouble", "UnavailableError", "hookimpl", "journal_between", "run",
+    "Ticket", "Trouble", "UnavailableError", "hookimpl", "journal_between", "open", "run",
 ]  # fmt: skip
 
 

@@ -16,11 +16,13 @@ from mailflow.errors import MailflowError
 COMMANDS = {
     "run": "Fetch, process and deliver until nothing is due (for cron).",
     "hook": "Take one message on stdin (for an MTA or procmail).",
+    "copy": "Copy what is new from one place to another.",
     "check": "Say everything that is wrong with pipeline files.",
     "trace": "Tell one mail's story.",
     "queue": "Look at what is due or held, and decide about it.",
     "journal": "Check a journal, back it up, put a backup back.",
     "plugins": "Say what components there are, and their options.",
+    "man": "Write the manual pages.",
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
     "demo": "Run the main job on servers of its own.",
 }
@@ -84,11 +86,16 @@ def _of_plugin(ctx: click.Context, name: str) -> click.Command:
 
 def _hook() -> click.Command:
     """The hook where options of ours stand before it; alone it never comes here."""
+    from mailflow.cli.hook import USAGE
     from mailflow.cli.hook import main as hook
 
     raw = {"ignore_unknown_options": True, "help_option_names": []}
-    words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)
-    return click.Command("hook", raw, callback=lambda words: hook(list(words)), params=[words])
+    usage, _, text = USAGE.partition("\n\n")
+    takes = usage.partition(" hook ")[2]
+    words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar=takes)
+    return click.Command(
+        "hook", raw, callback=lambda words: hook(list(words)), params=[words], help=text
+    )
 
 
 def main() -> None:

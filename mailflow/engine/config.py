@@ -344,7 +344,7 @@ class _Reader:
 
     def _literal(self, path: tuple[str | int, ...]) -> None:
         """A secret in the file itself: a fault where others can read it."""
-        open_to = readable_by_others(self._source.path)
+        open_to = readable_by_others(self._source.path) if self._source.is_file else ""
         if open_to:
             from shlex import quote
 

@@ -115,7 +115,7 @@ class Intake:
         with fetcher:
             where = self.step.where
             items = [self._checked(item) for item in fetcher.listing(where, state.mark)]
-            visit = _Visit(self, fetcher, lane, state, items)
+            visit = Visit(self, fetcher, lane, state, items)
             visit.settle_due()
             for got in fetcher.retrieve(visit.wanted()):
                 visit.take(got)
@@ -211,7 +211,7 @@ class Intake:
         self.flow.event("source.failed", step=self.step.name, source=lane.source, error=error.text)
 
 
-class _Visit:
+class Visit:
     """One listing, and which of its keys are wanted."""
 
     def __init__(

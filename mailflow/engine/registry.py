@@ -35,11 +35,13 @@ BUILT_IN = {
 distribution is scanned for them."""
 
 SCHEMES = {
+    "lmtp": "smtp",
     "maildir": "maildir",
     "pop3": "pop3",
     "pop3s": "pop3",
     "smtp": "smtp",
     "smtps": "smtp",
+    "submission": "smtp",
 }
 """Which of our own plugins has components that a URL of a scheme names."""
 

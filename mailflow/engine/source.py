@@ -76,6 +76,11 @@ class Source:
         return cls(file, os.path.abspath(file), _parsed(file, text), text)
 
     @property
+    def is_file(self) -> bool:
+        """False where a program gave the data."""
+        return bool(self._text)
+
+    @property
     def base(self) -> str:
         """The directory that relative paths start from."""
         return os.path.dirname(self.path)

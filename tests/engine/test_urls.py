@@ -85,7 +85,7 @@ class TestWhatAUrlSays:
         assert (options.timeout, options.auth, options.max_size) == (
             5.0,
             ("plain", "user"),
-            2 << 20,
+            2_000_000,
         )
         assert read("maildir:x?create=false", "distribute", Registry()).table["create"] is False
 

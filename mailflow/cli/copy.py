@@ -1,0 +1,124 @@
+"""mailflow copy SOURCE DESTINATION: a one-off pipeline from two URLs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from mailflow.cli.dry import show_visit
+from mailflow.cli.tables import json_option
+
+if TYPE_CHECKING:
+    from mailflow.engine.pipeline import Pipeline
+    from mailflow.engine.registry import Registry
+
+
+@click.command(name="copy")
+@click.argument("source")
+@click.argument("destination")
+@click.option("--where", metavar="EXPR", help="Only messages for which this holds.")
+@click.option("--limit", type=click.IntRange(1), help="So many messages at most.")
+@click.option("--keep/--delete", default=True, help="Whether they stay at the source (they do).")
+@click.option("--sender", metavar="ADDRESS", help="Who sends it, where that is a mail server.")
+@click.option(
+    "--to", "recipients", multiple=True, metavar="ADDRESS",
+    help="Who gets the mail, where the destination is a mail server; may be repeated.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would be copied, and copy nothing.")
+@json_option
+def command(
+    source: str, destination: str, where: str | None, limit: int | None, keep: bool,
+    sender: str | None, recipients: tuple[str, ...], dry_run: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Copy what is new from one place to another.
+
+    SOURCE and DESTINATION are URLs, such as pop3s://ann@pop.example.org and
+    maildir:~/Maildir; options of a component stand behind a "?". The password of a user
+    is read from ~/.netrc, or from where ?password_file=PATH or ?password_env=NAME says.
+    The same command once more copies what has come since, and what could not be copied.
+    Ends as `mailflow run` does.
+    """
+    from mailflow.engine.registry import Registry
+
+    registry = Registry()
+    pipeline = _pipeline(
+        registry, source, destination, sender, recipients,
+        {"where": where, "limit": limit, "keep": None if keep else "0d"},
+    )  # fmt: skip
+    if dry_run:
+        return show_visit(pipeline, registry, as_json=as_json)
+    return _run(pipeline, registry, as_json=as_json)
+
+
+def _pipeline(
+    registry: Registry,
+    source: str,
+    destination: str,
+    sender: str | None,
+    recipients: tuple[str, ...],
+    words: dict[str, object],
+) -> Pipeline:
+    """What a file would say: the source's step has all of its words, the destination's
+    its own. Raises UrlError, or UsageError for an option."""
+    from mailflow.engine.config import load_dict
+    from mailflow.engine.source import ConfigFaults
+    from mailflow.engine.urls import read
+    from mailflow.running import journal_between
+
+    ends = {
+        table: read(url, table, registry, password=_password(url))
+        for table, url in (("fetch", source), ("distribute", destination))
+    }
+    origin, target = ends["fetch"], ends["distribute"]
+    fetch = {**origin.table, **{key: word for key, word in words.items() if word is not None}}
+    if words["keep"] is not None and "on_done" in origin.component.options.declared():
+        fetch.setdefault("on_done", "delete")
+    distribute = {**target.table, **({"sender": sender} if sender else {})}
+    data: dict[str, object] = {
+        "pipeline": {"name": "copy", "journal": journal_between(origin.where, target.where)},
+        "fetch": [{**fetch, "name": "source", "start": "all"}],
+        "distribute": [{**distribute, "name": "destination"}],
+    }
+    if target.component.per_recipient and not (recipients and "sender" in distribute):
+        raise click.UsageError(
+            "a mail server asks who sends and who gets the mail: --sender ADDRESS --to ADDRESS"
+        )
+    if recipients:
+        data["process"] = [{"use": "filter.recipients", "name": "to", "set": list(recipients)}]
+    try:
+        return load_dict(data, registry, name="copy")
+    except ConfigFaults as error:
+        fault = error.faults[0]
+        option = {"where": "--where", "set": "--to", "sender": "--sender"}.get(
+            fault.path.rpartition(".")[2]
+        )
+        detail = "".join(f"\n    {line}" for line in fault.detail.splitlines())
+        raise click.UsageError(f"{option or fault.path}: {fault.text}{detail}") from None
+
+
+def _password(url: str) -> str | None:
+    """Asked of a human, where one sits there and nothing else says it."""
+    from mailflow.engine.urls import wants_password
+
+    if not (sys.stdin.isatty() and wants_password(url)):
+        return None
+    name = url.partition("://")[2].partition("?")[0].rstrip("/")
+    given: str = click.prompt(f"Password of {name}", hide_input=True, err=True)
+    return given
+
+
+def _run(pipeline: Pipeline, registry: Registry, *, as_json: bool) -> int:
+    from mailflow.cli.tables import show_json
+    from mailflow.engine.supervisor import run
+    from mailflow.progress import Progress
+
+    with Progress() as progress:
+        status = run([pipeline], registry, force=True, meter=progress.meter)
+    count = progress.meter.messages
+    if as_json:
+        show_json({"messages": count, "status": status})
+    elif status == 0:
+        click.echo(f"{count} message{'' if count == 1 else 's'} copied")
+    return status
