@@ -94,8 +94,9 @@ def _hook() -> click.Command:
     takes = usage.partition(" hook ")[2]
     words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, metavar=takes)
     return click.Command(
-        "hook", raw, callback=lambda words: hook(list(words)), params=[words], help=text
-    )
+        "hook", raw, callback=lambda words: hook(list(words)), params=[words], help=text,
+        options_metavar="",
+    )  # fmt: skip
 
 
 def main() -> None:
