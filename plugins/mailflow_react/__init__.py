@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 @hookimpl
 def mailflow_register(register: Register) -> None:
     from mailflow_react.bounce import BounceReactor
+    from mailflow_react.command import CommandReactor
     from mailflow_react.discard import DiscardReactor
     from mailflow_react.hold import HoldReactor
     from mailflow_react.log import LogReactor
@@ -21,6 +22,7 @@ def mailflow_register(register: Register) -> None:
     from mailflow_react.stop import StopReactor
 
     register.reactor(BounceReactor, "bounce")
+    register.reactor(CommandReactor, "command")
     register.reactor(DiscardReactor, "discard")
     register.reactor(HoldReactor, "hold")
     register.reactor(LogReactor, "log")
