@@ -13,5 +13,7 @@ if TYPE_CHECKING:
 @hookimpl
 def mailflow_register(register: Register) -> None:
     from mailflow_maildir.distributor import MaildirDistributor
+    from mailflow_maildir.fetcher import MaildirFetcher
 
     register.distributor(MaildirDistributor)
+    register.fetcher(MaildirFetcher)
