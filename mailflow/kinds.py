@@ -40,7 +40,9 @@ class Runtime(NamedTuple):
     `name` is the step's name in the file, `pipeline` the pipeline's. `halt` ends
     every wait. `scratch` is a directory on the journal's disk for octets too many
     for memory. `base` is the directory of the file, which relative paths start from.
-    `progress(octets)` tells the terminal what has arrived; it is cheap.
+    `progress(octets)` tells the terminal what has arrived; it is cheap. `sent_before(seconds)`
+    gives how many seconds ago this step handed on each mail of so many seconds, other runs'
+    too, for those that keep to a rate.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Runtime(NamedTuple):
     scratch: str
     base: str = "."
     progress: Callable[[int], None] = lambda octets: None
+    sent_before: Callable[[float], list[float]] = lambda seconds: []
 
 
 class Component(Protocol):
@@ -66,6 +69,10 @@ class Component(Protocol):
     A fetcher or a distributor that speaks to a server may have `offers() -> Iterable[str]`
     for `mailflow check --connect`: called once it was entered, it connects and logs in, and
     yields a line for each fact of that server worth knowing. It changes nothing there.
+
+    A processor or reactor that starts a program says so in the class attribute
+    `programs = True`: `mailflow simulate` leaves such reactors out, and says where a
+    processor's program ran.
     """
 
     options: ClassVar[type[Options]]

@@ -174,6 +174,11 @@ class Wire:
         return name[0] if isinstance(name, tuple) else ""
 
     @property
+    def protection(self) -> str:
+        """Which TLS the connection speaks, such as "TLSv1.3"; "" for none."""
+        return str(getattr(self._sock, "version", str)() or "")
+
+    @property
     def unsent(self) -> int:
         """Octets queued and not yet handed to the system."""
         return len(self._out)

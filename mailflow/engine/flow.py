@@ -7,6 +7,7 @@ and nothing that moves mail.
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from mailflow.errors import ConfigError, MailflowError, PluginError
@@ -80,6 +81,7 @@ class Flow:
             scratch=self.journal.owner.directory,
             base=self.pipeline.base,
             progress=self.meter.receive,
+            sent_before=lambda seconds: self._sent_before(step.name, seconds),
         )
         try:
             return step.component(step.options, runtime)
@@ -87,6 +89,14 @@ class Flow:
             raise
         except PLUGIN_FAULTS as error:
             raise PluginError(f"{step.use} cannot be made: {describe(error)}") from error
+
+    def _sent_before(self, step: str, seconds: float) -> list[float]:
+        from mailflow.engine.journal.queue import sent_since
+
+        now = time.time()
+        pipeline = self.pipeline.name
+        times = self.journal.read(lambda tx: sent_since(tx, pipeline, step, now - seconds))
+        return [max(0.0, now - at) for at in times]
 
     @property
     def deliver_first(self) -> bool:

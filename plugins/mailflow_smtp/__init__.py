@@ -1,4 +1,4 @@
-"""SMTP: mail to a smarthost or any other server that takes it (RFC 5321)."""
+"""SMTP and LMTP: mail to a server that takes it (RFC 5321, RFC 2033)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    from mailflow_smtp.distributor import SmtpDistributor
+    from mailflow_smtp.distributor import LmtpDistributor, SmtpDistributor
 
     register.distributor(SmtpDistributor)
+    register.distributor(LmtpDistributor, "lmtp")

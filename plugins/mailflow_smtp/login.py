@@ -19,8 +19,8 @@ LINE_LIMIT = 512
 """Octets of a command with its CRLF (RFC 5321, 4.5.3.1.4)."""
 
 
-def log_in(session: Session, credentials: Credentials, wanted: Sequence[str]) -> None:
-    """Try each of `wanted` that the server offers, until it accepts one.
+def log_in(session: Session, credentials: Credentials, wanted: Sequence[str]) -> str:
+    """Try each of `wanted` that the server offers, until it accepts one: that one's name.
 
     Some offer what they then refuse. Raises LoginError if none is accepted,
     UnavailableError if the server cannot say for now.
@@ -41,7 +41,7 @@ def log_in(session: Session, credentials: Credentials, wanted: Sequence[str]) ->
                 break  # it left because of the refusal before
             raise
         if reply.code == 235:
-            return
+            return name
         if reply.temporary:
             raise UnavailableError(f"{session.peer} cannot check the login for now: {text}")
         refusal = refusal or text

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from mailflow.errors import LoginError, MailflowError, PeerError, RefusedError, UnavailableError
+from mailflow.errors import (
+    CrowdedError,
+    LoginError,
+    MailflowError,
+    PeerError,
+    RefusedError,
+    UnavailableError,
+)
 from mailflow.net import Wire
 from mailflow_smtp.login import log_in
 from mailflow_smtp.wire import Extensions, Reply, ReplyReader, Transaction
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
 
     from mailflow.halt import Halt
     from mailflow.sasl import Credentials
+    from mailflow_smtp.standing import Standing
 
 CONNECT_TIMEOUT = 60.0
 """Seconds: a host that is there answers a SYN sooner than a server its greeting."""
@@ -29,11 +38,20 @@ STOP_GRACE = 60.0
 """Seconds that the answer to the final dot is waited for when the engine stops."""
 
 
+TOGETHER = 14 << 10
+"""Octets of content that leave with its end, in one write: what a fresh connection may send
+before it hears of it (RFC 6928). More is on its way before it is committed."""
+
+
+TAIL = 1 << 10
+"""Octets of a long content that are left for the last chunk."""
+
+
 class Target(Protocol):
     """Where to connect, and as whom."""
 
     @property
-    def host(self) -> str: ...
+    def server(self) -> str: ...
     @property
     def port_number(self) -> int: ...
     @property
@@ -44,22 +62,34 @@ class Target(Protocol):
     def timeout(self) -> float: ...
     @property
     def auth(self) -> Sequence[str]: ...
+    @property
+    def lmtp(self) -> bool: ...
+    @property
+    def standing(self) -> Standing: ...
 
 
 class Session:
     """Makes requests and reads their replies, in step.
 
-    Errors: UnavailableError (lost, silent, 421, 4yz where nothing can go on),
-    LoginError, RefusedError (5yz there), PeerError (no SMTP, or out of step).
+    `used`: the server has answered for an envelope on it. Errors: UnavailableError (lost,
+    silent, 421, 4yz where nothing can go on), CrowdedError (that, before anything was
+    asked), LoginError, RefusedError (5yz there), PeerError (no SMTP, or out of step).
     """
 
-    def __init__(self, wire: Wire, helo: str | None) -> None:
+    def __init__(self, wire: Wire, target: Target) -> None:
         self.wire = wire
-        self.helo = helo or helo_name(wire.local_address)
+        self.helo = target.helo or helo_name(wire.local_address)
+        self.lmtp = target.lmtp
+        self.greeting = ""
+        self.mechanism = ""
         self.extensions = Extensions()
         self.recipients_max: int | None = None
+        self.used = False
+        self._standing = target.standing
         self._reader = ReplyReader(wire.peer)
         self._stale = False
+        self._reset_asked = False
+        self._behind = False
         self._over = False
 
     @classmethod
@@ -71,19 +101,18 @@ class Session:
         tls: ssl.SSLContext | None = None,
     ) -> Session:
         """Connect, protect, log in. `tls` is needed unless the target's protection is "none"."""
-        peer = f"{target.host}:{target.port_number}"
-        if ":" in target.host:
-            peer = f"[{target.host}]:{target.port_number}"
+        host = target.server
+        peer = f"[{host}]:{target.port_number}" if ":" in host else f"{host}:{target.port_number}"
         wire = Wire.connect(
-            target.host,
+            host,
             target.port_number,
             timeout=min(target.timeout, CONNECT_TIMEOUT),
             halt=halt,
-            peer=target.host if target.host.startswith("/") else peer,
+            peer=host if host.startswith("/") else peer,
         )
         wire.timeout = target.timeout
         try:
-            session = cls(wire, target.helo)
+            session = cls(wire, target)
             session._start(target, credentials, tls)
         except BaseException:
             wire.close()
@@ -98,14 +127,20 @@ class Session:
         self, target: Target, credentials: Credentials | None, tls: ssl.SSLContext | None
     ) -> None:
         if target.protection == "implicit" and tls:
-            self.wire.start_tls(tls, target.host)
-        self._expect_service(self.reply(), "its greeting")
+            self.wire.start_tls(tls, target.server)
+        greeting = self._next_reply(self.wire.timeout)
+        self._expect_service(greeting, "its greeting")
+        self.greeting = str(greeting)
         self._hello()
         if target.protection == "starttls" and tls:
-            self._start_tls(tls, target.host)
+            self._start_tls(tls, target.server)
             self._hello()
         if credentials:
-            log_in(self, credentials, target.auth)
+            with self._standing.login():
+                known = self._standing.mechanism
+                order = sorted(target.auth, key=lambda name: name != known)
+                self.mechanism = log_in(self, credentials, order)
+                self._standing.mechanism = self.mechanism
 
     def _expect_service(self, reply: Reply, answered: str) -> None:
         """Raise unless the server is willing (RFC 5321, 3.1; RFC 7504)."""
@@ -113,21 +148,21 @@ class Session:
         if reply.permanent:
             raise RefusedError(text, code=reply.status)
         if reply.temporary:
-            raise UnavailableError(text, code=reply.status)
+            raise CrowdedError(text, code=reply.status)
         if not reply.positive:
             raise PeerError(f"{self.peer} answered {reply} as {answered}")
 
     def _hello(self) -> None:
-        """EHLO, or HELO for a server that knows only that (RFC 5321, 3.2)."""
-        reply = self.request(f"EHLO {self.helo}")
+        """EHLO, or HELO for a server that knows only that (RFC 5321, 3.2); LHLO (RFC 2033)."""
+        reply = self._say(f"{'LHLO' if self.lmtp else 'EHLO'} {self.helo}")
         if reply.positive:
             self.extensions = Extensions(reply.lines)
             self.recipients_max = self.extensions.recipients_max
             return
         self.extensions = Extensions()
-        if reply.code in (500, 501, 502, 504, 550):
-            reply = self.request(f"HELO {self.helo}")
-        self._expect_service(reply, "its answer to EHLO")
+        if reply.code in (500, 501, 502, 504, 550) and not self.lmtp:
+            reply = self._say(f"HELO {self.helo}")
+        self._expect_service(reply, f"its answer to {'LHLO' if self.lmtp else 'EHLO'}")
 
     def _start_tls(self, tls: ssl.SSLContext, name: str) -> None:
         """RFC 3207. Nothing learnt or received before it counts behind it."""
@@ -153,61 +188,105 @@ class Session:
             return False
 
     def request(self, line: str) -> Reply:
-        """Send one command, wait for its reply."""
+        """Send one command, wait for its reply. A 421 ends the session."""
+        return self._willing(self._say(line))
+
+    def _say(self, line: str) -> Reply:
         self._in_step()
         self.wire.write(line.encode("utf-8") + b"\r\n")
-        return self.reply()
+        return self._next_reply(self.wire.timeout)
 
-    def envelope(self, transaction: Transaction) -> None:
-        """Ask for a transaction: in one flight (RFC 2920), or one by one where not offered."""
-        self._in_step()
-        commands = transaction.commands
-        if "PIPELINING" in self.extensions:
-            self.wire.write(b"".join([b"RSET\r\n"] * self._stale + commands))
-            self._reset()
-            for _ in commands:
-                transaction.take(self.reply())
-            return
-        if self._stale:
-            self.wire.write(b"RSET\r\n")
-            self._reset()
-        for command in commands:
-            if transaction.doomed:
-                self._stale = True
-                return
-            self.wire.write(command)
-            transaction.take(self.reply())
+    @property
+    def pipelining(self) -> bool:
+        """Whether commands may go out before the last one was answered (RFC 2920)."""
+        return "PIPELINING" in self.extensions
 
-    def _reset(self) -> None:
-        """Take the answer to RSET, where one was sent; what now follows must end well."""
-        if self._stale:
+    @property
+    def chunking(self) -> bool:
+        """Whether content goes by BDAT (RFC 3030)."""
+        return "CHUNKING" in self.extensions and self._standing.chunking
+
+    def ask(self, transaction: Transaction, *, behind: bool = False) -> None:
+        """Ask for a transaction; `hear` takes the answers. All at once, also `behind` a
+        content whose answer is due, where the server pipelines; else as `hear` goes on."""
+        if not behind:
+            self._in_step()
+            if self._stale:
+                self.wire.write(b"RSET\r\n")
+                self._reset_asked = True
+        self._behind = behind
+        self._stale = True  # until it has ended well
+        if self.pipelining:
+            self.wire.write(b"".join(transaction.commands))
+
+    def hear(self, transaction: Transaction) -> None:
+        """The answers to an envelope."""
+        if self._reset_asked:
+            self._reset_asked = False
             reply = self.reply()
             if not reply.positive:
                 raise PeerError(f"{self.peer} answered {reply} to RSET")
-        self._stale = True
+        for command in transaction.commands:
+            if not self.pipelining:
+                if transaction.doomed:
+                    break
+                self.wire.write(command)
+            transaction.take(self.reply())
+        self.used = True
 
     def content(self, pieces: Iterable[bytes]) -> Reply | None:
-        """Hand over all of the content but the final dot.
+        """Hand over all of the content but the final dot; what is short waits to go with it.
 
         A Reply is the server's verdict before it knew all (never a positive one): it
         will not take the mail, and the connection is of no use.
         """
+        sent = 0
         try:
             for piece in pieces:
                 self.wire.write(piece)
-                self.wire.flush()
+                sent += len(piece)
+                if sent > TOGETHER:
+                    self.wire.flush()
         except UnavailableError:
             self._take_in()
             reply = self._reader.next()
             if reply and (reply.temporary or reply.permanent):
                 return reply
             raise
-        if not self._take_in():
+        if not (self._take_in() if sent > TOGETHER else self._reader.pending):
             return None
         reply = self._next_reply(self.wire.timeout)
         if not (reply.temporary or reply.permanent):
             raise PeerError(f"{self.peer} answered {reply} before it had the whole mail")
         return reply
+
+    def end(self) -> None:
+        """The final dot."""
+        self.wire.write(b".\r\n")
+
+    def chunk(self, octets: bytes, *, last: bool) -> None:
+        """A piece of the content by BDAT; the last one is as good as the dot."""
+        self.wire.write(b"BDAT %d%s\r\n" % (len(octets), b" LAST" if last else b""))
+        self.wire.write(octets)
+
+    def first_chunks(self, pieces: Iterable[bytes]) -> tuple[Reply | None, bytes, int]:
+        """Send all of the content but a tail, since some take no empty chunk, or nothing where
+        it is short: (the server's no, the last chunk, replies due)."""
+        due, kept = 0, b""
+        for piece in pieces:
+            kept += piece
+            if len(kept) <= (TAIL if due else TOGETHER):
+                continue
+            self.chunk(kept[:-TAIL], last=False)
+            due, kept = due + 1, kept[-TAIL:]
+            with suppress(UnavailableError):  # what it said before it left comes first
+                self.wire.flush()
+            while due and (not self.pipelining or self._take_in()):
+                reply = self.reply()
+                due -= 1
+                if not reply.positive:
+                    return reply, b"", due
+        return None, kept, due
 
     def _take_in(self) -> bool:
         """Whether anything was said, or the server left, while content was under way."""
@@ -218,23 +297,27 @@ class Session:
             return True
         return self._reader.pending or data is not None
 
-    def finish(self, timeout: float, replies: int = 1) -> list[Reply]:
-        """The final dot, and what the server answers to it (one each in LMTP)."""
+    def final(self, timeout: float) -> Reply:
+        """An answer to the end of the content."""
         wire, slowest = self.wire, self.wire.slowest
         wire.grace, wire.slowest = STOP_GRACE, 0.0  # it is worth any wait, however short it is
-        wire.write(b".\r\n")
-        found = [self._next_reply(timeout) for _ in range(replies)]
+        reply = self._next_reply(timeout)
         wire.grace, wire.slowest = 0.0, slowest
-        for reply in found:
-            if not (reply.positive or reply.temporary or reply.permanent):
-                raise PeerError(f"{self.peer} answered {reply} to the end of the data")
-        self._stale = not all(reply.positive for reply in found)
-        self._over = any(reply.code == 421 for reply in found)
-        return found
+        if not (reply.positive or reply.temporary or reply.permanent):
+            raise PeerError(f"{self.peer} answered {reply} to the end of the data")
+        self._over = self._over or reply.code == 421
+        return reply
+
+    def ended(self, *, well: bool) -> None:
+        """A transaction was answered for; one that was asked for behind it is still open."""
+        self._stale = self._behind or not well
+        self._behind = False
 
     def reply(self) -> Reply:
         """The next reply. A 421 ends the session (RFC 5321, 3.8)."""
-        reply = self._next_reply(self.wire.timeout)
+        return self._willing(self._next_reply(self.wire.timeout))
+
+    def _willing(self, reply: Reply) -> Reply:
         if reply.code == 421:
             raise UnavailableError(f"{self.peer} closes the session: {reply}", code=reply.status)
         return reply

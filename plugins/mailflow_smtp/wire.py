@@ -7,7 +7,7 @@ server says takes memory without bound.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mailflow.errors import PeerError
@@ -148,6 +148,11 @@ class Extensions:
     def __contains__(self, keyword: str) -> bool:
         return keyword in self._offered
 
+    @property
+    def keywords(self) -> list[str]:
+        """What is offered, in the order it was said."""
+        return list(self._offered)
+
     def parameters(self, keyword: str) -> list[str]:
         """The words behind a keyword, in capitals."""
         return self._offered.get(keyword, "").upper().split()
@@ -195,17 +200,29 @@ class Transaction:
     reply in that order. Then `accepted`, `refused` and `surplus` (over the `room` of a
     transaction, to be asked for again) hold the recipients that were answered for;
     `denied` is the reply if MAIL was refused and so everybody; `opened` says whether
-    the server waits for content, even if nobody gets it.
+    the server waits for content, even if nobody gets it. Without `data` nothing of it
+    asks for content: BDAT brings its own (RFC 3030).
     """
 
-    def __init__(self, sender: bytes, recipients: Sequence[str], parameters: bytes = b"") -> None:
-        """`sender` is a path; `recipients` were checked with `path`."""
+    def __init__(
+        self,
+        sender: bytes,
+        recipients: Sequence[str],
+        parameters: bytes = b"",
+        wishes: Callable[[str], bytes] = lambda recipient: b"",
+        *,
+        data: bool = True,
+    ) -> None:
+        """`sender` is a path; `recipients` were checked with `path`. `parameters` are those
+        of MAIL, `wishes(recipient)` those of RCPT, each with a space before it."""
         self.recipients = tuple(recipients)
+        self.data = data
         self.commands = [
             b"MAIL FROM:" + sender + parameters + b"\r\n",
-            *(b"RCPT TO:" + path(recipient) + b"\r\n" for recipient in recipients),
-            b"DATA\r\n",
+            *(b"RCPT TO:" + path(to) + wishes(to) + b"\r\n" for to in recipients),
         ]
+        if data:
+            self.commands.append(b"DATA\r\n")
         self.accepted: list[str] = []
         self.refused: list[tuple[str, Reply]] = []
         self.surplus: list[str] = []
@@ -213,12 +230,21 @@ class Transaction:
         self.denied: Reply | None = None
         self.opened = False
         self.answered = 0
+        self.taken = 0
 
     @property
     def doomed(self) -> bool:
         """No command that is left can help."""
         everyone_asked = self.answered > len(self.recipients)
         return self.denied is not None or (everyone_asked and not self.accepted)
+
+    @property
+    def unanswered(self) -> list[str]:
+        """Whom no reply has decided about."""
+        if self.denied:
+            return []
+        refused = {recipient for recipient, _ in self.refused}
+        return [recipient for recipient in self.recipients if recipient not in refused]
 
     def take(self, reply: Reply) -> None:
         """What the server answers to the next command."""
@@ -231,8 +257,10 @@ class Transaction:
         elif number == 0:
             if not reply.positive:
                 self.denied = reply
-        elif self.denied is None:
-            self._take_recipient(self.recipients[number - 1], reply)
+        else:
+            self.taken += reply.positive
+            if self.denied is None:
+                self._take_recipient(self.recipients[number - 1], reply)
 
     def _take_recipient(self, recipient: str, reply: Reply) -> None:
         if reply.positive:
@@ -259,15 +287,17 @@ def _too_many(reply: Reply) -> bool:
 
 
 class Stuffer:
-    """Content in the form of the wire, in pieces: CRLF line ends only, dots doubled.
+    """Content in the form of the wire, in pieces: CRLF line ends only, dots doubled unless
+    `dots` is False, as BDAT has it, which counts octets.
 
     What any server might take for a line end is made one first, and so cannot hide
     the end of the data (RFC 5321, 2.3.8 and 4.5.2). `mended` counts the bare CR and
     LF that became CRLF.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, dots: bool = True) -> None:
         self.mended = 0
+        self._dots = dots
         self._held = b""
         self._line_start = True
 
@@ -298,9 +328,11 @@ class Stuffer:
         if bare:
             self.mended += bare
             data = _LINE_END.sub(b"\r\n", data)
-        stuffed = data.replace(b"\r\n.", b"\r\n..")
-        if self._line_start and data.startswith(b"."):
-            stuffed = b"." + stuffed
+        stuffed = data
+        if self._dots:
+            stuffed = data.replace(b"\r\n.", b"\r\n..")
+            if self._line_start and data.startswith(b"."):
+                stuffed = b"." + stuffed
         self._line_start = data.endswith(b"\r\n")
         return stuffed
 

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from mailflow import LoginError, PeerError, UnavailableError
+from mailflow import ConfigError, LoginError, PeerError, UnavailableError
 from mailflow.options import SecretValue
 from mailflow.testing.smtp import CUT, STALL, SmtpSink
 from mailflow.testing.tls import Authority
@@ -202,7 +202,7 @@ def test_an_authority_that_cannot_be_read_is_said_before_connecting(
     sink, distributor, send, tmp_path
 ):
     result = send(distributor(sink, tls="implicit", ca_file=str(tmp_path / "none.pem")), ANN)
-    assert isinstance(result.error, LoginError)
+    assert isinstance(result.error, ConfigError)
     assert "none.pem" in result.error.text
     assert sink.connections == []
 
