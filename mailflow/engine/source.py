@@ -114,13 +114,17 @@ def find(word: str) -> str:
     """
     if os.sep in word or word.endswith(".toml") or os.path.exists(word):
         return word
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    directories = (os.curdir, os.path.join(home, "mailflow"), "/etc/mailflow")
-    tried = [os.path.normpath(os.path.join(each, f"{word}.toml")) for each in directories]
+    tried = [os.path.normpath(os.path.join(each, f"{word}.toml")) for each in directories()]
     for path in tried:
         if os.path.exists(path):
             return path
     raise _whole(word, f"there is no such pipeline; looked for {', '.join(tried)}")
+
+
+def directories() -> tuple[str, ...]:
+    """Where `find` looks for a name, in this order."""
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return (os.curdir, os.path.join(home, "mailflow"), "/etc/mailflow")
 
 
 def _whole(file: str, text: str, line: int = 0) -> ConfigFaults:
