@@ -6,12 +6,15 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from mailflow import __version__
 from mailflow.errors import MailflowError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "run": "Fetch, process and deliver until nothing is due (for cron).",
@@ -22,6 +25,7 @@ COMMANDS = {
     "queue": "Look at what is due or held, and decide about it.",
     "journal": "Check a journal, back it up, put a backup back.",
     "plugins": "Say what components there are, and their options.",
+    "completion": "Print the script that lets a shell complete command lines.",
     "man": "Write the manual pages.",
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
     "demo": "Run the main job on servers of its own.",
@@ -35,6 +39,10 @@ OF_PLUGINS: dict[str, str] = {
 when they are called."""
 
 
+VARIABLE = "_MAILFLOW_COMPLETE"
+"""Set by a shell that asks what can follow; then nothing is done."""
+
+
 class Commands(click.Group):
     """A group whose commands are modules of this package."""
 
@@ -43,11 +51,24 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return _of_plugin(ctx, cmd_name)
+            try:
+                return _of_plugin(ctx, cmd_name)
+            except (click.UsageError, MailflowError):
+                if ctx.resilient_parsing:  # a shell only asks
+                    return None
+                raise
         if cmd_name == "hook":
             return _hook()
         command: click.Command = import_module(f"mailflow.cli.{cmd_name}").command
-        return command
+        return _completed(command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        every = (COMMANDS | OF_PLUGINS).items()
+        found = [CompletionItem(name, help=text) for name, text in every if
+                 name.startswith(incomplete)]  # fmt: skip
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -81,7 +102,16 @@ def _of_plugin(ctx: click.Context, name: str) -> click.Command:
         ctx.fail(f"plugin {name!r} brings no commands; `mailflow plugins {name}` says what it has")
     group = click.Group(name, help=(module.__doc__ or "").strip())
     module.mailflow_commands(group)
-    return group
+    return _completed(group)
+
+
+def _completed(command: click.Command) -> click.Command:
+    """The command, with what can follow it where a shell asks for that."""
+    if VARIABLE in os.environ:
+        from mailflow.cli.completing import attach
+
+        attach(command)
+    return command
 
 
 def _hook() -> click.Command:
