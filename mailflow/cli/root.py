@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "Fetch, process and deliver until nothing is due (for cron).",
     "hook": "Take one message on stdin (for an MTA or procmail).",
     "copy": "Copy what is new from one place to another.",
+    "simulate": "Say what would become of a mail.",
     "check": "Say everything that is wrong with pipeline files.",
     "trace": "Tell one mail's story.",
     "queue": "Look at what is due or held, and decide about it.",

@@ -5,7 +5,7 @@ Rule of the file: nothing is written and nothing is sent; the result says it all
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mailflow.engine import reaction
 from mailflow.engine.context import Ledger, Overlay, StepContext, is_writable
@@ -66,16 +66,37 @@ class Examined(NamedTuple):
         )
 
 
-def examine(flow: Flow, subject: Subject, now: float, overlay: Overlay | None = None) -> Examined:
+class Watch(Protocol):
+    """Whoever wants to see each step at work, as `mailflow simulate` does."""
+
+    def __call__(self, step: ProcessStep, mail: Mail, outcome: object) -> None:
+        """`outcome` is a verdict, the error of a trouble, or None: its `when` does not hold."""
+
+
+def examine(
+    flow: Flow,
+    subject: Subject,
+    now: float,
+    overlay: Overlay | None = None,
+    watch: Watch | None = None,
+) -> Examined:
     """Run the steps whose `when` holds, each on every copy so far."""
-    return _Examination(flow, subject, now, overlay).run()
+    return _Examination(flow, subject, now, overlay, watch).run()
 
 
 class _Examination:
-    def __init__(self, flow: Flow, subject: Subject, now: float, overlay: Overlay | None) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        subject: Subject,
+        now: float,
+        overlay: Overlay | None,
+        watch: Watch | None,
+    ) -> None:
         self.flow = flow
         self.subject = subject
         self.ledger = Ledger(flow, subject.mail.id, now=now, overlay=overlay, muted=subject.notice)
+        self.watch = watch
         self.copies: list[Copy] = []
         self.refused: Reject | None = None
         self.stop = False
@@ -126,6 +147,7 @@ class _Examination:
         mark = self.ledger.mark()
         try:
             if when is not None and not when.matches(self._facts(mail)):
+                self._show(step, mail, None)
                 return [mail]
             context = StepContext(self.ledger, name, approved=approved)
             verdicts = [_checked(each, step) for each in processor.process(mail, context)]
@@ -133,15 +155,22 @@ class _Examination:
                 raise PluginError(f"{step.use} yields nothing; a verdict is due")
         except PLUGIN_FAULTS as error:  # a plugin may raise anything
             self.ledger.undo(mark)
-            self._trouble(as_error(error, f"step {name}"), "process", name, mail, attempt)
+            failure = as_error(error, f"step {name}")
+            self._show(step, mail, failure)
+            self._trouble(failure, "process", name, mail, attempt)
             return []
         onward = []
         for verdict in verdicts:
+            self._show(step, mail, verdict)
             if isinstance(verdict, Mail):
                 onward.append(verdict._replace(id=mail.id))
             else:
                 self._verdict(verdict, name, mail)
         return onward
+
+    def _show(self, step: ProcessStep, mail: Mail, outcome: object) -> None:
+        if self.watch is not None:
+            self.watch(step, mail, outcome)
 
     def _facts(self, mail: Mail) -> MailFacts:
         from mailflow.query import MailFacts

@@ -48,6 +48,7 @@ class CommandFilter:
 
     options: ClassVar[type[Options]] = CommandFilterOptions
     pure = False
+    programs = True
 
     def __init__(self, options: CommandFilterOptions, runtime: Runtime) -> None:
         self._options = options

@@ -54,6 +54,7 @@ class CommandReactor:
     """Tells a program of each trouble; what it prints may be the reaction."""
 
     options: ClassVar[type[Options]] = CommandReactorOptions
+    programs = True
 
     def __init__(self, options: CommandReactorOptions, runtime: Runtime) -> None:
         self._options = options
