@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from mailflow_list.settings import ListOptions
 
 PRIVATE = (
-    "Bcc", "Resent-Bcc", "Return-Path", "Delivered-To", "X-Original-To", "Envelope-To",
-    "X-Envelope-To", "X-Envelope-From", "Approved", "X-Approved", "Approve", "X-Approve",
+    "Bcc", "Resent-Bcc", "Return-Path", "Delivered-To", "X-Delivered-To", "X-Original-To",
+    "Envelope-To", "X-Envelope-To", "X-Rcpt-To", "X-Forwarded-To", "X-Envelope-From",
+    "Approved", "X-Approved", "Approve", "X-Approve",
     "Return-Receipt-To", "Disposition-Notification-To", "Disposition-Notification-Options",
     "X-Confirm-Reading-To", "X-PMRQC", "Errors-To", "Status", "X-Status", "X-UID", "X-Keywords",
 )  # fmt: skip
-"""For one reader or one mailbox, or a secret: no business of the members."""
+"""For one reader or one mailbox, or a secret: no business of the members, nor of the
+archive, which gets what they get."""
 
 OF_A_LIST = (
     "List-Id", "List-Post", "List-Help", "List-Subscribe", "List-Unsubscribe",
@@ -48,12 +50,15 @@ class Dress(NamedTuple):
         ask = f"<mailto:{_quoted(contact.address)}?subject={{}}%20{_quoted(own.address)}>"
         fields = [
             ("List-Id", _named(own, list_id)),
-            ("List-Post", f"<mailto:{_quoted(own.address)}>"),
+            ("List-Post", f"<mailto:{_quoted(own.address)}>" if options.is_open else "NO"),
             ("List-Help", ask.format("help")),
+            ("List-Subscribe", ask.format("subscribe")),
             ("List-Unsubscribe", ask.format("unsubscribe")),
         ]
         if owner:
             fields.append(("List-Owner", f"<mailto:{_quoted(owner.address)}>"))
+        if options.archive:
+            fields.append(("List-Archive", f"<{options.archive}>"))
         prefix = options.prefix.strip()
         return cls(own.address, str(own), prefix, options.reply_to, tuple(fields))
 

@@ -149,4 +149,18 @@ def addressed_to(mail: Mail) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-_TO = ("X-Original-To", "Delivered-To", "Envelope-To", "To", "Cc", "Resent-To", "Resent-Cc")
+_TO = (
+    "X-Original-To", "Delivered-To", "X-Delivered-To", "Envelope-To", "X-Envelope-To", "X-Rcpt-To",
+    "To", "Cc", "Bcc", "Apparently-To", "Resent-To", "Resent-Cc", "Resent-Bcc",
+)  # fmt: skip
+
+
+def received_for(mail: Mail) -> tuple[str, ...]:
+    """Whom the servers on its way took it for (RFC 5321, 4.4): all that is left of a blind
+    copy where the last one wrote nothing else. The nearest server's word is first."""
+    return tuple(
+        found[1] for each in mail.header().get_all("Received") if (found := _FOR.search(each))
+    )
+
+
+_FOR = re.compile(r"\sfor\s+<?([^\s<>;()@]+@[^\s<>;()@]+)")

@@ -76,9 +76,13 @@ class Post:
             yield Discard(_joined(said))
 
     def _addressed(self, mail: Mail, *, approved: bool) -> Sequence[List]:
-        to = {same(address) for address in guards.addressed_to(mail)}
         through = {guards.identifier(value) for value in mail.header().get_all("List-Id")}
-        named = [each for each in self._lists if each.addresses & to or each.list_id in through]
+        named: list[List] = []
+        for said in (guards.addressed_to, guards.received_for):
+            to = {same(address) for address in said(mail)}
+            named = named or [
+                each for each in self._lists if each.addresses & to or each.list_id in through
+            ]
         alone = len(self._lists) == 1 and (approved or self._unaddressed == "accept")
         return self._lists if alone else named
 

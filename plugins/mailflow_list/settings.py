@@ -87,6 +87,7 @@ class ListOptions(Options):
         "The list's identifier (RFC 2919), by default red.example.org for red@example.org."
         " Members sort by it: keep it when the list moves."
     )
+    archive = Text.optional("Where the posts can be read (List-Archive), such as a https URL.")
     copy_to_author = Flag("Whether an author who is a member gets the post too.", default=True)
     max_size = Size.optional("A larger post is not passed on.")
     oversize = Choice("What happens to a post over `max_size`.", "hold", "reject", default="hold")
@@ -108,6 +109,11 @@ class ListOptions(Options):
     def rule(self, role: str) -> str:
         """accept, hold, reject or discard for one of ROLES."""
         return {**POSTING, **self.posting}[role]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether members or others may post at all, be it after a human has looked."""
+        return any(self.rule(role) in ("accept", "hold") for role in ("members", "others"))
 
     def addresses(self) -> frozenset[str]:
         """Where posts arrive, in the form of `same`."""
@@ -201,8 +207,11 @@ def _list_faults(options: ListOptions, taken: set[str]) -> Iterator[tuple[str, s
         taken |= options.addresses()
     if options.members is None:
         yield "members", "expected a file with an address a line, or an array of addresses"
+    if options.archive is not None and not _URL.fullmatch(options.archive):
+        yield "archive", "expected a URL such as https://example.org/red/"
     if options.list_id is not None and not _LIST_ID.fullmatch(options.list_id):
         yield "list_id", "expected words with dots between, such as red.example.org"
 
 
 _LIST_ID = re.compile(r"[!#-'*+/-9=?A-Z^-~-]+(?:\.[!#-'*+/-9=?A-Z^-~-]+)+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#-;=?-~]+")

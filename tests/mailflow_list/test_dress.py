@@ -100,9 +100,32 @@ def test_a_post_says_which_list_it_is_from_and_how_to_leave(step: Make) -> None:
     assert made.get("List-Unsubscribe") == (
         "<mailto:olga@example.org?subject=unsubscribe%20red@example.org>"
     )
+    assert made.get("List-Subscribe") == (
+        "<mailto:olga@example.org?subject=subscribe%20red@example.org>"
+    )
     assert made.get("List-Owner") == "<mailto:olga@example.org>"
+    assert "List-Archive" not in made
     assert made.get("Precedence") == "list"
     assert made.get("X-Loop") == "red@example.org"
+
+
+def test_the_archive_is_named_where_there_is_one(step: Make) -> None:
+    made = header(step(RED + 'archive = "https://example.org/red/?a=b"'))
+    assert made.get("List-Archive") == "<https://example.org/red/?a=b>"
+
+
+@pytest.mark.parametrize(
+    ("posting", "said"),
+    [
+        ('{ members = "reject", others = "discard" }', "NO"),
+        ('{ members = "hold", others = "reject" }', "<mailto:red@example.org>"),
+        ('{ members = "discard", others = "hold" }', "<mailto:red@example.org>"),
+    ],
+)
+def test_a_list_that_only_moderators_write_to_says_so(step: Make, posting: str, said: str) -> None:
+    """RFC 2369, 3.4."""
+    one = step(RED + f'posting = {posting}\nmoderators = ["ann@example.org"]')
+    assert header(one).get("List-Post") == said
 
 
 def test_without_an_owner_the_list_itself_is_asked_and_holds_the_wish(step: Make) -> None:
@@ -154,7 +177,7 @@ def test_another_lists_fields_are_replaced_and_its_x_loop_stays(step: Make) -> N
     "name",
     ["Bcc", "Resent-Bcc", "Delivered-To", "X-Original-To", "Return-Path", "Approved", "X-Approved",
      "Return-Receipt-To", "Disposition-Notification-To", "X-Confirm-Reading-To", "Errors-To",
-     "Envelope-To", "X-Envelope-To", "Status", "X-Status"],
+     "Envelope-To", "X-Envelope-To", "X-Delivered-To", "X-Forwarded-To", "Status", "X-Status"],
 )  # fmt: skip
 def test_l11_what_is_private_does_not_reach_the_members(step: Make, name: str) -> None:
     text = f"{name}: secret@example.org\n{name.upper()}: Red123\n{POST}"
@@ -180,7 +203,9 @@ def test_an_mbox_line_does_not_travel(step: Make) -> None:
     assert read(made.content).startswith(b"From: Ann <ann@example.org>\r\n")
 
 
-@pytest.mark.parametrize("key", ["prefix", "address", "owner", "bounces", "list_id", "authserv"])
+@pytest.mark.parametrize(
+    "key", ["prefix", "address", "owner", "bounces", "list_id", "authserv", "archive"]
+)
 @pytest.mark.parametrize("character", ["\\r\\n", "\\n", "\\r", "\\u0000"])
 def test_d18_control_characters_in_the_toml_are_refused(
     step: Make, key: str, character: str

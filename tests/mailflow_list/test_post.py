@@ -110,7 +110,11 @@ def test_members_that_are_a_list_of_this_step_are_left_out_and_said(step: Make) 
 # Which list
 
 
-@pytest.mark.parametrize("field", ["To", "Cc", "Delivered-To", "X-Original-To"])
+@pytest.mark.parametrize(
+    "field",
+    ["To", "Cc", "Bcc", "Delivered-To", "X-Delivered-To", "X-Original-To", "Envelope-To",
+     "Resent-To"],
+)  # fmt: skip
 def test_pml_30_a_list_is_addressed_in_any_of_these_fields_whatever_the_case(
     step: Make, field: str
 ) -> None:
@@ -118,6 +122,20 @@ def test_pml_30_a_list_is_addressed_in_any_of_these_fields_whatever_the_case(
     text = without(POST, "To")
     text = text.replace("Subject:", f"{other}{field}: x@y.org, RED@Example.Org\nSubject:")
     assert isinstance(step(RED).one(text), Mail)
+
+
+def test_pml_30_a_blind_copy_is_known_by_whom_the_server_took_it_for(step: Make) -> None:
+    text = without(POST, "To")
+    received = "Received: by mx.example.org\n\tfor <RED@example.org>; Sat, 21 Nov 2026\n"
+    assert step(BOTH).made(received + text).notes["list_name"] == "red"
+    assert isinstance(step(BOTH).one(received.replace("RED", "blue") + text), Hold)
+
+
+def test_what_a_mail_is_addressed_to_counts_more_than_its_way(step: Make) -> None:
+    """It was for green and came by red's alias, or says so: it is for green alone."""
+    received = "Received: by mx.example.org for <red@example.org>; Sat, 21 Nov 2026\n"
+    made = step(BOTH).made(received + POST.replace("red@", "green@"))
+    assert made.notes["list_name"] == "green"
 
 
 def test_the_envelope_names_the_list_too(step: Make) -> None:

@@ -24,6 +24,8 @@ Make = Callable[..., Any]
         ('address = "r@x.org"\nmembers = []\nposting = { guests = "hold" }', "guests"),
         ('address = "r@x.org"\nmembers = []\nposting = { others = "ask" }', '"accept" or "hold"'),
         ('address = "r@x.org"\nmembers = []\nlist_id = "red"', "list_id: expected words with dots"),
+        ('address = "r@x.org"\nmembers = []\narchive = "www.x.org"', "archive: expected a URL"),
+        ('address = "r@x.org"\nmembers = []\narchive = "https://x.org/> <a:b"', "archive: expec"),
         ('address = "r@x.org"\n[[list]]\naddress = "s@x.org"\nmembers = []', "address: belongs to"),
         ('members = []\n[[list]]\nprefix = "x"', "list: a list: address: expected"),
         ('[[list]]\naddress = "r@x.org"', "list: r@x.org: members: expected"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mailflow.testing.smtp import SmtpSink
+from mailflow.testing.smtp import STALL, SmtpSink
 
 LISTS = """
 [[process]]
@@ -154,6 +155,64 @@ def test_l10_a_dead_member_does_not_keep_the_post_from_the_others(club: Club) ->
     assert club.hook(POST, "red@example.org") == 0
     assert [each[:2] for each in club.sent()] == [("red@example.org", ("ann@example.org",))]
     assert club.queue() == []
+
+
+def test_l10_of_ten_thousand_members_three_are_dead_and_the_others_get_it_once(
+    club: Club,
+) -> None:
+    names = [f"m{number}@example.org" for number in range(10_000)]
+    dead = {names[number] for number in (0, 4321, 9999)}
+    (club.directory / "red.members").write_text("\n".join(names))
+    for name in dead:
+        club.sink.on("RCPT", "550 5.1.1 no such user", match=f"{name}*")
+    assert club.hook(POST.replace("ann@example.org", names[1]), "red@example.org") == 0
+    reached = [to for message in club.sink.messages for to in message.recipients]
+    assert len(reached) == len(set(reached)) == 9997
+    assert set(reached) == set(names) - dead
+    assert club.queue() == []
+
+
+def test_l10_a_run_that_is_killed_in_the_middle_goes_on_at_the_next_member(club: Club) -> None:
+    """What was in the one moment of doubt is told apart, and here held for a human."""
+    names = [f"m{number}@example.org" for number in range(200)]
+    (club.directory / "red.members").write_text("\n".join(names))
+    text = club.file.read_text().replace('use = "smtp"', 'use = "smtp"\nrecipients_max = 10'
+                                         '\nif_in_doubt = "hold"')  # fmt: skip
+    club.file.write_text(text)
+    club.sink.on("DATA", STALL, after=8, times=1)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mailflow", "hook", str(club.file), "red@example.org"],
+        stdin=subprocess.PIPE, cwd=club.directory,
+    )  # fmt: skip
+    assert child.stdin is not None
+    child.stdin.write(POST.replace("ann@example.org", names[1]).encode())
+    child.stdin.close()
+    _await(lambda: len(club.sink.messages) >= 5)
+    child.kill()
+    child.wait()
+    club.call("run", str(club.file))
+    doubtful = {to for entry in club.queue() for to in entry["recipients"]}
+    reached = [to for message in club.sink.messages for to in message.recipients]
+    assert len(reached) == len(set(reached))
+    assert len(doubtful) <= 10
+    assert set(names) - set(reached) <= doubtful
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_l11_neither_members_nor_archive_see_what_is_private(club: Club) -> None:
+    private = "Approved: red123\nBcc: secret@example.net\nX-Original-To: secret@example.net\n"
+    assert club.hook(private + POST, "red@example.org") == 0
+    ((_, _, sent),) = club.sent()
+    (path,) = (club.directory / "archive" / ".red" / "new").glob("*")
+    for text in (sent.as_string(), path.read_text()):
+        assert "red123" not in text
+        assert "secret" not in text
 
 
 def test_l1_a_post_that_comes_back_is_dropped(club: Club) -> None:
