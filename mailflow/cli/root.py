@@ -22,6 +22,7 @@ COMMANDS = {
     "copy": "Copy what is new from one place to another.",
     "simulate": "Say what would become of a mail.",
     "check": "Say everything that is wrong with pipeline files.",
+    "status": "Say how each source fares, and what waits.",
     "trace": "Tell one mail's story.",
     "queue": "Look at what is due or held, and decide about it.",
     "journal": "Check a journal, back it up, put a backup back.",

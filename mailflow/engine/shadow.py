@@ -34,7 +34,7 @@ class Shadow(Database):
         there = os.path.exists(path)
         from urllib.parse import quote
 
-        name = f"file:{quote(path)}?mode=rw" if there else ":memory:"
+        name = f"file:{quote(path)}?mode={_mode(path)}" if there else ":memory:"
         try:
             self._connection = sqlite3.connect(
                 name, uri=there, timeout=BUSY_SECONDS, isolation_level=None,
@@ -62,6 +62,12 @@ class Shadow(Database):
         with self._leader, suppress(sqlite3.Error):
             self._connection.close()
         self.owner.close()
+
+
+def _mode(path: str) -> str:
+    """Read-only, SQLite carries over no write-ahead log that it finds; but where it finds
+    none, it leaves one behind."""
+    return "ro" if os.path.exists(path + "-wal") else "rw"
 
 
 class _Nobody(Owner):
