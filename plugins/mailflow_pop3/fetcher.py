@@ -6,11 +6,9 @@ arrived, never before, and DELE is said only when the journal has it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from mailflow.errors import (
     BadMailError,
@@ -18,21 +16,21 @@ from mailflow.errors import (
     GoneError,
     LoginError,
     MailflowError,
-    PeerError,
     UnavailableError,
-    from_os,
 )
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import to_crlf
-from mailflow.mail import HEADER_LIMIT, Content, Envelope, OctetFile, Octets
-from mailflow.net import is_loopback, tls_context
-from mailflow.options import Choice, Flag, Integer, ListOf, Options, ServerOptions, Size, Text
+from mailflow.mail import HEADER_LIMIT, Envelope, Octets
+from mailflow.net import Wire, is_loopback, tls_context
+from mailflow.options import Options
 from mailflow.sasl import Credentials
 from mailflow.verdicts import Fate
+from mailflow_pop3.arrival import DRAIN, Arrival
 from mailflow_pop3.guess import Guess, may_delete
 from mailflow_pop3.identity import Catalogue, catalogue
-from mailflow_pop3.login import WAYS, log_in
+from mailflow_pop3.login import log_in
 from mailflow_pop3.session import Session, refusal
+from mailflow_pop3.settings import Pop3Options
 from mailflow_pop3.wire import Command, Piece, Reply
 
 if TYPE_CHECKING:
@@ -43,63 +41,7 @@ if TYPE_CHECKING:
 
 PORTS = {"implicit": 995, "starttls": 110, "none": 110}
 
-DRAIN = 1 << 24
-"""Octets that are read and dropped for the sake of an orderly end."""
-
 NO_ENVELOPE = Envelope()
-
-
-class Pop3Options(ServerOptions):
-    """A mailbox on a POP3 server."""
-
-    port = Integer.optional(
-        'Its port; by default 995 for tls = "implicit", else 110.', least=1, most=65535
-    )
-    tls = Choice(
-        "How the connection is protected: TLS from the first octet (the default), after STLS, or"
-        " not at all, which is the default on loopback only.",
-        "implicit", "starttls", "none", default="",
-    )  # fmt: skip
-    tls_name = Text.optional(
-        "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
-    )
-    auth = ListOf(
-        "The ways to log in, in the order they are tried: SASL PLAIN and LOGIN where the server"
-        " offers them, USER and PASS, APOP where it greets with a timestamp.",
-        Choice("A way to log in.", *WAYS),
-        default=("plain", "user"),
-    )
-    on_done = Choice(
-        "What becomes of a message at the server once it is safe here and the time in `keep`,"
-        " which is \"forever\" by default, is over.",
-        "delete", "keep", default="delete",
-    )  # fmt: skip
-    pipelining = Choice(
-        "Whether commands are sent before earlier ones are answered: as CAPA says, in any case"
-        " (which also saves asking), or never.",
-        "auto", "always", "never", default="auto",
-    )  # fmt: skip
-    max_size = Size.optional("Messages with more octets stay on the server.")
-    speculate = Flag(
-        "Whether messages that are probably new, going by the last visits, are asked for"
-        " together with the log-in, which saves a round trip. It needs a server that"
-        " pipelines, and is left out where `where` or `max_size` looks at sizes, or `where`"
-        " at headers, since what is not wanted would be loaded.",
-        default=True,
-    )
-
-    @property
-    def protection(self) -> str:
-        """`tls`, with its default worked out."""
-        return self.tls or ("none" if is_loopback(self.host) else "implicit")
-
-    def faults(self) -> Iterator[tuple[str, str]]:
-        if self.user is None:
-            yield "user", "expected the login name"
-        if self.password is None:
-            yield "password", "expected the password"
-        if not self.auth:
-            yield "auth", "expected at least one way to log in"
 
 
 class Pop3Fetcher:
@@ -135,13 +77,10 @@ class Pop3Fetcher:
         options = self._options
         self._who()
         protection = options.protection
-        if protection == "none" and not is_loopback(options.host):
+        if protection == "none" and not (is_loopback(options.host) or options.command):
             self._log.warning("the password goes in clear", host=options.host)
         self._session = Session.open(
-            options.host,
-            options.port or PORTS[protection],
-            timeout=options.timeout,
-            halt=self._runtime.halt,
+            self._dial,
             context=None if protection == "none" else tls_context(options.ca_file),
             name=options.tls_name or options.host,
             implicit=protection == "implicit",
@@ -199,7 +138,7 @@ class Pop3Fetcher:
         self._unwanted = len(self._ahead.keys() & self._listed - set(numbers.values()))
         wanted = {self._ask(number): key for key, number in numbers.items()}
         self._asked.update(numbers.values())
-        arrival = _Arrival(self._runtime.scratch, self._options.max_size)
+        arrival = Arrival(self._runtime.scratch, self._options.max_size)
         self._retrieving = True
         try:
             yield from (Missed(key, GoneError(f"{key} was not listed")) for key in lost)
@@ -238,6 +177,18 @@ class Pop3Fetcher:
         """What arrives belongs to the one who asked for it."""
         if self._retrieving:
             raise ValueError("heads() and retrieve() wait for the end of an earlier retrieve()")
+
+    def _dial(self) -> Wire:
+        """A connection to the server, or to the program that leads there."""
+        options, halt = self._options, self._runtime.halt
+        port = options.port or PORTS[options.protection]
+        if options.command is None:
+            return Wire.connect(options.host, port, timeout=options.timeout, halt=halt)
+        from mailflow.tunnel import Tunnel
+
+        return Tunnel.through(
+            options.command.words, peer=options.host, timeout=options.timeout, halt=halt
+        )
 
     def _who(self) -> Credentials:
         options = self._options
@@ -328,7 +279,7 @@ class Pop3Fetcher:
                     parts.clear()
                     yield event.command.number, header + blank
 
-    def _arrived(self, reply: Reply, key: str, arrival: _Arrival) -> Fetched | Missed:
+    def _arrived(self, reply: Reply, key: str, arrival: Arrival) -> Fetched | Missed:
         """What became of one RETR."""
         number = reply.command.number
         self._asked.discard(number)
@@ -393,60 +344,3 @@ class Pop3Fetcher:
                 raise self._refused(event)
             else:
                 return True
-
-
-class _Arrival:
-    """The octets of a message that is too long for memory, on their way into a file.
-
-    `octets` counts them as they came. Nothing is kept of more than `most`.
-    """
-
-    def __init__(self, directory: str, most: int | None) -> None:
-        self.octets = 0
-        self._directory = directory
-        self._most = most
-        self._path = ""
-        self._file: BinaryIO | None = None
-
-    def add(self, data: bytes) -> None:
-        """Raises UnavailableError where it cannot be written, PeerError on an endless body."""
-        self.octets += len(data)
-        if self._most is not None and self.octets > self._most:
-            if self.octets > 2 * self._most + DRAIN:
-                raise PeerError(f"a message does not end after {self.octets} octets")
-            self._discard()
-            return
-        try:
-            if self._file is None:
-                name = f"pop3-{os.getpid()}-{time.monotonic_ns()}"
-                self._path = os.path.join(self._directory, name)
-                self._file = open(self._path, "xb")  # noqa: SIM115
-            self._file.write(to_crlf(data))
-        except OSError as error:
-            raise from_os(error, f"write {self._path}") from None
-
-    def finish(self, rest: bytes) -> Content:
-        """The whole message. The caller owns the file from now on."""
-        if self._file is None:
-            return Octets(to_crlf(rest))
-        self.add(rest)
-        try:
-            self._file.close()
-            content = OctetFile(self._path)
-        except OSError as error:
-            raise from_os(error, f"write {self._path}") from None
-        self._file, self._path, self.octets = None, "", 0
-        return content
-
-    def drop(self) -> None:
-        """Forget what has come."""
-        self._discard()
-        self.octets = 0
-
-    def _discard(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # the same full disk as before
-                self._file.close()
-            with suppress(OSError):
-                os.unlink(self._path)
-            self._file = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mailflow.errors import (
@@ -33,8 +34,6 @@ from mailflow_pop3.wire import (
 
 if TYPE_CHECKING:
     import ssl
-
-    from mailflow.halt import Halt
 
 AHEAD = 1 << 16
 """Octets of commands that may wait to be sent: enough for any round trip."""
@@ -62,17 +61,14 @@ class Session:
     @classmethod
     def open(
         cls,
-        host: str,
-        port: int,
+        dial: Callable[[], Wire],
         *,
-        timeout: float,
-        halt: Halt,
         context: ssl.SSLContext | None,
         name: str,
         implicit: bool,
         early: bool = False,
     ) -> Session:
-        """Connect, and protect the connection as `context` and `implicit` say.
+        """Connect by `dial`, and protect the connection as `context` and `implicit` say.
 
         `name` is what the certificate must be for. `early`: CAPA is asked before the
         greeting is here, which saves a round trip; a server that leaves because of that
@@ -81,7 +77,7 @@ class Session:
         """
         early = early and (implicit or not context)
         began = time.monotonic()
-        wire = Wire.connect(host, port, timeout=timeout, halt=halt)
+        wire = dial()
         try:
             if context and implicit:
                 wire.start_tls(context, name)
@@ -89,13 +85,10 @@ class Session:
             try:
                 session._greet(early=early)
             except UnavailableError:
-                if not early or session.greeted or time.monotonic() - began >= timeout:
+                if not early or session.greeted or time.monotonic() - began >= wire.timeout:
                     raise
                 wire.close()
-                return cls.open(
-                    host, port, timeout=timeout, halt=halt, context=context, name=name,
-                    implicit=implicit,
-                )  # fmt: skip
+                return cls.open(dial, context=context, name=name, implicit=implicit)
             if context and not implicit:
                 session._start_tls(context, name)
         except BaseException:

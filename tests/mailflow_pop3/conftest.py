@@ -14,7 +14,8 @@ from mailflow.kinds import Fetched, Missed, Runtime
 from mailflow.mail import read
 from mailflow.options import SecretValue
 from mailflow.verdicts import Fate
-from mailflow_pop3.fetcher import Pop3Fetcher, Pop3Options
+from mailflow_pop3.fetcher import Pop3Fetcher
+from mailflow_pop3.settings import Pop3Options
 
 SECRET = "canary-2c7f"
 

@@ -267,7 +267,7 @@ class TestMessages:
     def test_f10_an_endless_message_ends_the_session_where_there_is_a_limit(
         self, script, session, scratch, monkeypatch
     ):
-        monkeypatch.setattr("mailflow_pop3.fetcher.DRAIN", 1 << 20)
+        monkeypatch.setattr("mailflow_pop3.arrival.DRAIN", 1 << 20)
         steps = [
             (b"", b"+OK\r\n"),
             (b"CAPA\r\n", b"+OK\r\nUSER\r\nUIDL\r\n.\r\n"),

@@ -18,7 +18,8 @@ from mailflow.mail import OctetFile, Octets, read
 from mailflow.testing.pop3 import CAPABILITIES, Faults, Pop3Server
 from mailflow.verdicts import Fate
 from mailflow_pop3 import wire
-from mailflow_pop3.fetcher import Pop3Fetcher, Pop3Options
+from mailflow_pop3.fetcher import Pop3Fetcher
+from mailflow_pop3.settings import Pop3Options
 
 from .conftest import SECRET
 

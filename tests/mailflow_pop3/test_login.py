@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from base64 import b64encode
 
 import pytest
@@ -15,8 +16,10 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.options import SecretValue
+from mailflow.program import CommandLine
 from mailflow.testing.pop3 import Faults, Pop3Server
 from mailflow.testing.tls import Authority
+from mailflow_pop3.settings import Pop3Options
 
 from .conftest import SECRET
 
@@ -333,11 +336,61 @@ class TestTls:
 
     def test_a_password_in_clear_off_loopback_is_warned_of(self, server, session, log, monkeypatch):
         monkeypatch.setattr("mailflow_pop3.fetcher.is_loopback", lambda host: False)
+        monkeypatch.setattr("mailflow_pop3.settings.is_loopback", lambda host: False)
         assert session(server, tls="none")
         assert log.warnings() == ["the password goes in clear"]
 
     def test_off_loopback_nothing_is_said_in_clear_by_default(self, server, session, monkeypatch):
         monkeypatch.setattr("mailflow_pop3.fetcher.is_loopback", lambda host: False)
+        monkeypatch.setattr("mailflow_pop3.settings.is_loopback", lambda host: False)
         with pytest.raises((LoginError, UnavailableError)):
             session(server)
         assert secrets_sent(server) == []
+
+
+class TestCommand:
+    """The connection is a program's stdin and stdout, as with ssh -W."""
+
+    @pytest.fixture
+    def relay(self, tmp_path):
+        """What makes a program of a server: it copies both ways."""
+        path = tmp_path / "relay.py"
+        path.write_text(
+            "import os, select, socket, sys\n"
+            "sock = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
+            "while True:\n"
+            "    for ready in select.select([0, sock], [], [])[0]:\n"
+            "        data = os.read(0, 65536) if ready == 0 else sock.recv(65536)\n"
+            "        if not data:\n"
+            "            sys.exit(0)\n"
+            "        sock.sendall(data) if ready == 0 else os.write(1, data)\n"
+        )
+        return lambda port: CommandLine([sys.executable, "-S", str(path), str(port)])
+
+    def test_messages_come_through_it_and_are_deleted(self, server, session, relay, log):
+        got = session(
+            server, host="pop.example.org", port=None, tls="none", command=relay(server.port)
+        )
+        assert list(got.values()) == [POST]
+        assert server.messages("red") == []
+        assert log.warnings() == []  # its way is the user's to judge
+
+    def test_csp05_tls_inside_it_is_for_the_name_of_the_host(self, session, authority, relay):
+        with serve(tls=authority.issue(["pop.example.org"]), implicit=True) as server:
+            options = {"ca_file": authority.ca_file, "command": relay(server.port)}
+            assert session(server, host="pop.example.org", **options)
+            with pytest.raises(LoginError, match=r"expected for other\.example\.org"):
+                session(server, host="other.example.org", **options)
+
+    @pytest.mark.parametrize("tls", ["none", "implicit"])
+    def test_a_program_that_fails_is_what_the_error_tells(self, server, session, tls):
+        command = CommandLine(["sh", "-c", "echo Connection refused >&2; exit 255"])
+        with pytest.raises(UnavailableError, match=r"exits with status 255 \(Connection refused\)"):
+            session(server, command=command, tls=tls)
+        assert server.connections == 0
+
+    def test_a_program_that_is_not_there_is_told_at_check(self):
+        values = {"host": "h", "command": ["no-such-ssh"]}
+        assert list(Pop3Options.read({**values, "user": "u", "password": "p"}).look()) == [
+            ("command", "no program no-such-ssh")
+        ]

@@ -1,0 +1,73 @@
+"""The options of a POP3 mailbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mailflow.net import is_loopback
+from mailflow.options import Choice, Flag, Integer, ListOf, ServerOptions, Size, Text
+from mailflow.program import Command
+from mailflow_pop3.login import WAYS
+
+
+class Pop3Options(ServerOptions):
+    """A mailbox on a POP3 server."""
+
+    port = Integer.optional(
+        'Its port; by default 995 for tls = "implicit", else 110.', least=1, most=65535
+    )
+    tls = Choice(
+        "How the connection is protected: TLS from the first octet (the default), after STLS, or"
+        " not at all, which is the default on loopback only.",
+        "implicit", "starttls", "none", default="",
+    )  # fmt: skip
+    command = Command.optional(
+        "A program whose stdin and stdout are the connection, instead of one to `host` and"
+        ' `port`, such as ["ssh", "-W", "pop.example.org:995", "gateway"]; `host` still names'
+        ' the account and the certificate. With tls = "none" its way is taken for protected.'
+    )
+    tls_name = Text.optional(
+        "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
+    )
+    auth = ListOf(
+        "The ways to log in, in the order they are tried: SASL PLAIN and LOGIN where the server"
+        " offers them, USER and PASS, APOP where it greets with a timestamp.",
+        Choice("A way to log in.", *WAYS),
+        default=("plain", "user"),
+    )
+    on_done = Choice(
+        "What becomes of a message at the server once it is safe here and the time in `keep`,"
+        " which is \"forever\" by default, is over.",
+        "delete", "keep", default="delete",
+    )  # fmt: skip
+    pipelining = Choice(
+        "Whether commands are sent before earlier ones are answered: as CAPA says, in any case"
+        " (which also saves asking), or never.",
+        "auto", "always", "never", default="auto",
+    )  # fmt: skip
+    max_size = Size.optional("Messages with more octets stay on the server.")
+    speculate = Flag(
+        "Whether messages that are probably new, going by the last visits, are asked for"
+        " together with the log-in, which saves a round trip. It needs a server that"
+        " pipelines, and is left out where `where` or `max_size` looks at sizes, or `where`"
+        " at headers, since what is not wanted would be loaded.",
+        default=True,
+    )
+
+    @property
+    def protection(self) -> str:
+        """`tls`, with its default worked out."""
+        return self.tls or ("none" if is_loopback(self.host) else "implicit")
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.user is None:
+            yield "user", "expected the login name"
+        if self.password is None:
+            yield "password", "expected the password"
+        if not self.auth:
+            yield "auth", "expected at least one way to log in"
+
+    def look(self) -> Iterator[tuple[str, str]]:
+        yield from super().look()
+        if self.command is not None and (missing := self.command.missing()):
+            yield "command", missing
