@@ -6,25 +6,52 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailflow.cli.tables import say
+
 if TYPE_CHECKING:
     from mailflow.engine.pipeline import Pipeline
 
 
 @click.command(name="check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-def command(files: tuple[str, ...]) -> None:
+@click.option("--connect", is_flag=True, help="Log in to every server, and say what it offers.")
+def command(files: tuple[str, ...], connect: bool) -> int:
     """Say everything that is wrong with pipeline files, and how they will run.
 
-    Every secret is looked for, nothing is connected to. Ends with 78 where anything
-    is wrong.
+    Every secret is looked for, and the files that options name; nothing is connected to
+    without --connect, and nothing is changed at a server with it. Ends with 78 where
+    anything is wrong, else with the status of the first server that cannot be used.
     """
     from mailflow.engine.config import load
     from mailflow.engine.registry import Registry
+    from mailflow.engine.supervisor import exit_status
 
+    statuses: list[int] = []
     for pipeline in load(files, Registry(), thorough=True):
         for warning in pipeline.warnings:
             click.echo(f"mailflow: warning: {warning}", err=True)
         _describe(pipeline)
+        if connect:
+            statuses += _connect(pipeline)
+    return exit_status(statuses)
+
+
+def _connect(pipeline: Pipeline) -> list[int]:
+    """Ask each server of a pipeline; gives the statuses of those that cannot be used."""
+    from mailflow.engine.connect import ask, servers
+    from mailflow.errors import MailflowError
+
+    statuses = []
+    for table, step in servers(pipeline):
+        try:
+            facts = ask(pipeline, step)
+        except MailflowError as error:
+            statuses.append(error.exit_code)
+            say(f"  {table:<10}  {step.name} cannot be used: {error.text}", err=True)
+            continue
+        for fact in facts or ["answers"]:
+            say(f"  {table:<10}  {step.name}: {fact}")
+    return statuses
 
 
 def _describe(pipeline: Pipeline) -> None:

@@ -25,9 +25,9 @@ file_option = click.option(
 )  # fmt: skip
 
 
-def say(line: str) -> None:
-    """Print one line, whatever a mail has put into it."""
-    click.echo(clean(line))
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line, whatever a mail or a server has put into it."""
+    click.echo(clean(line), err=err)
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,0 +1,122 @@
+"""`mailflow check --connect`: what each server offers, or why it cannot be used."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from mailflow.engine import connect
+from mailflow.engine.config import load_dict
+from mailflow.errors import UnavailableError
+from mailflow.testing.smtp import SmtpSink
+
+from .command import FETCH, HOOK, MAIL, Shop, pop3
+
+PIGEON = '''
+from mailflow import hookimpl, Options, LoginError
+from mailflow.options import Text
+
+class PigeonOptions(Options):
+    says = Text("What it says.")
+
+class Pigeon:
+    """Carries mail."""
+    options = PigeonOptions
+    repeatable = per_recipient = sends = False
+    def __init__(self, options, runtime):
+        self.says = options.says
+        self.runtime = runtime
+    def __enter__(self):
+        open("entered", "w").close()
+        return self
+    def __exit__(self, *error):
+        open("left", "w").close()
+    def distribute(self, mail, ticket): return ()
+    def offers(self):
+        if self.says == "sleep":
+            self.runtime.halt.wait(60)
+            self.runtime.halt.check()
+        if self.says == "no":
+            raise LoginError("loft.example.org does not know us")
+        yield "room for 20 \\x1b[31mpigeons"
+        yield self.says
+
+@hookimpl
+def mailflow_register(register):
+    register.distributor(Pigeon)
+'''
+
+
+def pigeon(says: str) -> str:
+    return f'[[distribute]]\nname = "{says}"\nuse = "pigeon"\nsays = "{says}"\n'
+
+
+def test_each_fact_is_a_line(shop: Shop) -> None:
+    shop.plugin("pigeon", PIGEON)
+    done = shop("check", "--connect", shop.write(HOOK + pigeon("corn")))
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines()[-2:] == [
+        "  distribute  corn: room for 20 \\x1b[31mpigeons",
+        "  distribute  corn: corn",
+    ]
+    assert (shop.home / "left").exists()
+    assert not shop.journal.exists()
+
+
+def test_nobody_is_asked_without_it(shop: Shop) -> None:
+    shop.plugin("pigeon", PIGEON)
+    assert shop("check", shop.write(HOOK + pigeon("corn"))).status == 0
+    assert not (shop.home / "entered").exists()
+
+
+def test_one_that_cannot_be_used_is_the_status_and_hides_no_other(shop: Shop) -> None:
+    shop.plugin("pigeon", PIGEON)
+    done = shop("check", "--connect", shop.write(HOOK + pigeon("no") + pigeon("corn")))
+    assert done.status == 77
+    assert done.err == "  distribute  no cannot be used: loft.example.org does not know us\n"
+    assert "corn: corn" in done.out
+
+
+def test_one_that_does_not_answer_is_not_waited_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.plugin("pigeon", PIGEON)
+    monkeypatch.syspath_prepend(shop.site)
+    monkeypatch.chdir(shop.home)
+    pipeline = load_dict({
+        "fetch": [{"use": "stdin"}], "distribute": [{"use": "pigeon", "says": "sleep"}],
+    })  # fmt: skip
+    ((_, step),) = connect.servers(pipeline)
+    with pytest.raises(UnavailableError, match=r"no answer within 0\.1 s"):
+        connect.ask(pipeline, step, longest=0.1)
+
+
+SMTP = """
+[[fetch]]
+use = "stdin"
+[[distribute]]
+use = "smtp"
+host = "127.0.0.1"
+port = {port}
+tls = "none"
+"""
+
+
+def test_our_own_components_ask_their_servers_and_change_nothing(shop: Shop) -> None:
+    with pop3(MAIL.replace(b"\n", b"\r\n")) as server, SmtpSink() as sink:
+        first = shop("check", "--connect", shop.write(SMTP, port=sink.port))
+        file = shop.write(FETCH, port=server.port, secret=shop.secret())
+        second = shop("check", "--connect", file)
+        assert (first.status, second.status, first.err + second.err) == (0, 0, "")
+        assert "  distribute  smtp: " in first.out
+        assert sink.messages == []
+        assert len(server.messages("red")) == 1
+
+
+def test_a_server_that_is_down_is_75(shop: Shop) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        done = shop("check", "--connect", shop.write(SMTP, port=nobody.getsockname()[1]))
+    assert done.status == 75
+    assert "smtp cannot be used: " in done.err
