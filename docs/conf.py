@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import mailflow
+
+sys.path.insert(0, str(Path(__file__).parent))  # declared.py, our own extension
 
 project = "mailflow"
 author = "the authors of mailflow"
 project_copyright = author
 version = release = mailflow.__version__
 
-extensions: list[str] = []
+extensions = ["declared"]
 exclude_patterns = ["_build"]
 nitpicky = True
 highlight_language = "text"

@@ -67,7 +67,7 @@ def _told(command: click.Command, context: click.Context, words: tuple[str, ...]
     paragraphs = [
         " ".join(part.split()) for part in (command.help or "").replace("\b", "").split("\n\n")
     ]
-    own = (each for each in command.get_params(context) if each.name != "help" or not words)
+    own = (each for each in command.get_params(context) if not words or "--help" not in each.opts)
     records = (each.get_help_record(context) for each in own)
     return Command(
         words,
