@@ -64,8 +64,8 @@ class SmtpSink:
     `users` (name: password) makes a login necessary. `tls` offers STARTTLS, or, with
     `implicit`, is spoken from the first octet. `lenient` names further ends of data,
     such as b"\\n.\\n", as servers that could be smuggled to took them. `keep` False
-    forgets the data. `cut_received` and `cut_sent` end each connection after so many
-    octets.
+    forgets the data. `lmtp` is RFC 2033. `cut_received` and `cut_sent` end each connection
+    after so many octets.
     """
 
     host = "127.0.0.1"
@@ -80,6 +80,7 @@ class SmtpSink:
         implicit: bool = False,
         lenient: Sequence[bytes] = (),
         keep: bool = True,
+        lmtp: bool = False,
     ) -> None:
         self.extensions = tuple(extensions)
         self.users = dict(users or {})
@@ -87,6 +88,7 @@ class SmtpSink:
         self.tls, self.implicit = tls, implicit
         self.ends = (b"\r\n.\r\n", *lenient)
         self.keep = keep
+        self.lmtp = lmtp
         self.cut_received: int | None = None
         self.cut_sent: int | None = None
         self.messages: list[Message] = []
@@ -111,8 +113,9 @@ class SmtpSink:
 
         `verb` is a command, "CONNECT" (the greeting), "BODY" (some of the content has
         come), "." (all of it) or "*". `match` is a pattern for the address of MAIL and
-        RCPT, else for the argument. The first `after` matches are spared; `times` is
-        how often it holds. A message is kept unless "." is answered with 4yz or 5yz.
+        RCPT, and of "." in LMTP, else for the argument. The first `after` matches are
+        spared; `times` is how often it holds. A message is kept unless "." is answered
+        with 4yz or 5yz.
         """
         self._rules.insert(0, _Rule(verb, actions, match, after, times))
 

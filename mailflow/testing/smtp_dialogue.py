@@ -40,7 +40,8 @@ Action = str | bytes | float | Act
 
 
 class Message(NamedTuple):
-    """What was taken. `data` has CRLF lines, dots unstuffed; empty if not kept."""
+    """What was taken. `data` has CRLF lines, dots unstuffed; empty if not kept. `wishes`
+    are the parameters of each RCPT; `chunks`, how many BDAT brought it."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -48,6 +49,8 @@ class Message(NamedTuple):
     size: int
     parameters: tuple[str, ...]
     connection: int
+    wishes: tuple[tuple[str, ...], ...] = ()
+    chunks: int = 0
 
 
 class Connection:
@@ -87,6 +90,9 @@ class Dialogue:
         self.sender: str | None = None
         self.parameters: tuple[str, ...] = ()
         self.recipients: list[str] = []
+        self.wishes: list[tuple[str, ...]] = []
+        self.chunks: list[bytes] = []
+        self.broken = False
 
     def run(self) -> None:
         if self.sink.tls and self.sink.implicit:
@@ -112,6 +118,9 @@ class Dialogue:
 
     # What the commands do
 
+    def _do_lhlo(self, argument: str) -> None:
+        self._do_ehlo(argument)
+
     def _do_ehlo(self, argument: str) -> None:
         self._reset()
         self._greeted = True
@@ -122,7 +131,10 @@ class Dialogue:
             offered.append("AUTH " + " ".join(self.sink.mechanisms))
         lines = ["sink.example", *offered]
         octets = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}\r\n"
-        self._answer("EHLO", argument, octets.encode())
+        verb = "LHLO" if self.sink.lmtp else "EHLO"
+        said = self.log.commands[-1][:4].upper()
+        usual = octets.encode() if said == verb else b"500 5.5.1 say " + verb.encode() + b"\r\n"
+        self._answer(said, argument, usual)
 
     def _do_helo(self, argument: str) -> None:
         self._reset()
@@ -184,7 +196,7 @@ class Dialogue:
             refusal = "503 5.5.1 say EHLO first"
         elif self.sink.users and self.log.user is None:
             refusal = "530 5.7.0 authentication required"
-        elif self.sender is not None:
+        elif self.sender is not None or self.chunks:
             refusal = "503 5.5.1 nested MAIL"
         elif address is None:
             refusal = "501 5.1.7 bad path"
@@ -197,7 +209,7 @@ class Dialogue:
     def _parameter_fault(self, parameters: Sequence[str]) -> str | None:
         for parameter in parameters:
             keyword, _, value = parameter.upper().partition("=")
-            needed = "8BITMIME" if keyword == "BODY" else keyword
+            needed = {"BODY": "8BITMIME", "RET": "DSN", "ENVID": "DSN"}.get(keyword, keyword)
             if not self._offers(needed):
                 return f"555 5.5.4 {needed} was not offered"
             limit = self._size_limit()
@@ -206,10 +218,12 @@ class Dialogue:
         return None
 
     def _do_rcpt(self, argument: str) -> None:
-        address, _ = _path(argument, "TO:")
+        address, wishes = _path(argument, "TO:")
         reply = "250 2.1.5 ok"
-        if self.sender is None:
+        if self.sender is None or self.chunks:
             reply = "503 5.5.1 MAIL first"
+        elif wishes and not self._offers("DSN"):
+            reply = "555 5.5.4 DSN was not offered"
         elif not address:
             reply = "501 5.1.3 bad path"
         elif not address.isascii() and "SMTPUTF8" not in self.parameters:
@@ -217,10 +231,43 @@ class Dialogue:
         answer = self._answer("RCPT", address or "", reply)
         if answer.startswith(b"2"):
             self.recipients.append(address or "")
+            self.wishes.append(wishes)
+
+    def _do_bdat(self, argument: str) -> None:
+        """RFC 3030, 2. A rule for "BDAT" answers a chunk; one with 500 or 502 is that of a
+        server which takes the octets for commands."""
+        count, _, last = argument.partition(" ")
+        actions = self.sink.rule("BDAT", argument)
+        if not self._offers("CHUNKING") or (actions and _octets(actions)[:3] in (b"500", b"502")):
+            self._act(actions or ("502 5.5.1 no such command",))
+            return
+        octets = self._take(int(count))
+        if self.sender is None or not self.recipients or self.broken:
+            actions = ("554 5.5.1 no valid recipients" if self.sender else "503 5.5.1 MAIL first",)
+        self.broken = self.broken or bool(actions and _octets(actions)[:1] in b"45")
+        self.chunks.append(octets)
+        if last.upper() != "LAST":
+            self._act(actions or ("250 2.0.0 more",))
+        elif actions:
+            self._reset()
+            self._act(actions)
+        else:
+            data = b"".join(self.chunks)
+            self._end_of_data(data if self.sink.keep else b"", len(data))
+
+    def _take(self, count: int) -> bytes:
+        """So many octets."""
+        while len(self._in) < count:
+            self._fill(flight=False)
+        octets = bytes(self._in[:count])
+        del self._in[:count]
+        return octets
 
     def _do_data(self, argument: str) -> None:
         reply = "354 go ahead"
-        if self.sender is None or not self.recipients:
+        if self.chunks:
+            reply = "503 5.5.1 DATA after BDAT"
+        elif self.sender is None or not self.recipients:
             reply = "554 5.5.1 no valid recipients"
         if self._answer("DATA", argument, reply).startswith(b"354"):
             data, size = self._data()
@@ -233,13 +280,27 @@ class Dialogue:
         limit = self._size_limit()
         if limit and size > limit:
             reply = "552 5.3.4 message too big"
-        actions = self.sink.rule(".", "") or (reply,)
-        sender, recipients = self.sender or "", tuple(self.recipients)
-        message = Message(sender, recipients, data, size, self.parameters, self.log.number)
+        message = Message(
+            self.sender or "", tuple(self.recipients), data, size, self.parameters,
+            self.log.number, tuple(self.wishes), len(self.chunks),
+        )  # fmt: skip
         self._reset()
+        if self.sink.lmtp and message.recipients:
+            self._answer_each(message, reply)
+            return
+        actions = self.sink.rule(".", "") or (reply,)
         if not _octets(actions).startswith((b"4", b"5")):
             self.sink.keep_message(message)
         self._act(actions)
+
+    def _answer_each(self, message: Message, usual: str) -> None:
+        """An answer for each recipient (RFC 2033, 4.2); a rule for "." may name one."""
+        each = [(to, self.sink.rule(".", to) or (usual,)) for to in message.recipients]
+        took = [to for to, actions in each if not _octets(actions).startswith((b"4", b"5"))]
+        if took:
+            self.sink.keep_message(message._replace(recipients=tuple(took)))
+        for _, actions in each:
+            self._act(actions)
 
     def _do_rset(self, argument: str) -> None:
         self._reset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,5 +141,65 @@ def send(mail: Callable[..., Mail]) -> Callable[..., Result]:
         except MailflowError as raised:
             error = raised
         return Result(reports, commits, error)
+
+    return run
+
+
+class Group:
+    """What came of several mails in one call: by mail, and in the order it happened."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.reports: dict[str, dict[str, tuple[str, str]]] = {}
+        self.commits: dict[str, list[tuple[str, ...]]] = {}
+        self.drawn: list[str] = []
+        self.error: MailflowError | None = None
+
+    @property
+    def in_doubt(self) -> dict[str, set[str]]:
+        """Who was committed and never reported, by mail."""
+        found = {
+            mail: {to for group in groups for to in group} - set(self.reports.get(mail, {}))
+            for mail, groups in self.commits.items()
+        }
+        return {mail: who for mail, who in found.items() if who}
+
+
+@pytest.fixture
+def send_many() -> Callable[..., Group]:
+    """send_many(distributor, {"m1": ("ann@example.org",), ...}, data={"m1": ...}): mails in one
+    call, each with a Subject of its own; `told` has ("commit", mail) and ("report", mail)."""
+
+    def run(
+        distributor: SmtpDistributor,
+        jobs: Mapping[str, Sequence[str]],
+        data: Mapping[str, bytes] = {},
+        senders: Mapping[str, str | None] = {},
+    ) -> Group:
+        group = Group()
+
+        def draw() -> Iterator[tuple[Mail, Ticket]]:
+            for name, recipients in jobs.items():
+                group.drawn.append(name)
+                octets = data.get(name, f"Subject: {name}\r\n\r\nhello\r\n".encode())
+                sender = senders.get(name, "red@example.org")
+
+                def commit(some: Collection[str], name: str = name) -> None:
+                    if some:
+                        group.told.append(("commit", name))
+                        group.commits.setdefault(name, []).append(tuple(some))
+
+                ticket = Ticket(name, tuple(recipients), commit=commit)
+                yield Mail(name, Envelope(sender), Octets(octets)), ticket
+
+        try:
+            for ticket, report in distributor.distribute_many(draw()):
+                group.told.append(("report", ticket.key))
+                mine = group.reports.setdefault(ticket.key, {})
+                assert report.recipient not in mine, f"{report.recipient} was reported twice"
+                mine[report.recipient] = (report.outcome.value, report.code)
+        except MailflowError as raised:
+            group.error = raised
+        return group
 
     return run
