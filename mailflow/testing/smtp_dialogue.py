@@ -104,8 +104,8 @@ class Dialogue:
             self.log.commands.append(text)
             verb, _, argument = text.partition(" ")
             verb = verb.upper()
-            if not self._offers("PIPELINING") and self._in:
-                self._violate(f"pipelined behind {text!r}, which was not offered")
+            if verb != "BDAT":  # behind which its octets come
+                self._expect_no_more(text)
             handler = getattr(self, f"_do_{verb.lower()}", None)
             if handler is None or "\n" in text or "\r" in text:
                 self._answer(verb, argument, "500 5.5.2 no such command")
@@ -242,6 +242,7 @@ class Dialogue:
             self._act(actions or ("502 5.5.1 no such command",))
             return
         octets = self._take(int(count))
+        self._expect_no_more(f"BDAT {argument}")
         if self.sender is None or not self.recipients or self.broken:
             actions = ("554 5.5.1 no valid recipients" if self.sender else "503 5.5.1 MAIL first",)
         self.broken = self.broken or bool(actions and _octets(actions)[:1] in b"45")
@@ -322,6 +323,10 @@ class Dialogue:
             if each.upper().startswith("SIZE "):
                 return int(each.split()[1])
         return 0
+
+    def _expect_no_more(self, text: str) -> None:
+        if not self._offers("PIPELINING") and self._in:
+            self._violate(f"pipelined behind {text!r}, which was not offered")
 
     def _violate(self, what: str) -> None:
         self.log.violations.append(what)

@@ -330,6 +330,9 @@ class Transfer:
             early = session.content(pieces)
         else:
             early, last, due = session.first_chunks(pieces)
+        if early and not transaction.data and early.code in _UNKNOWN:
+            self._do_without_chunking(turn, session, early)
+            return None
         if early:
             self._drop()
             yield from self._reports(turn, transaction.accepted, early)
