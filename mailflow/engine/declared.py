@@ -204,5 +204,6 @@ def _fits(option: Option[Any], value: object) -> bool:
 
 
 def summary(entry: Entry) -> str:
-    """What a component does, in one sentence."""
-    return ((entry.component.__doc__ or "").strip().splitlines() or [""])[0]
+    """What a component does: the first sentence of its docstring."""
+    first = " ".join((entry.component.__doc__ or "").partition("\n\n")[0].split())
+    return f"{first.partition('. ')[0].rstrip('.')}." if first else ""

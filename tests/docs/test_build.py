@@ -49,7 +49,7 @@ def test_the_reference_has_every_component_with_every_option(built: Path, table:
 
 
 def test_the_reference_has_every_key_of_the_engine(built: Path) -> None:
-    page = (built / "reference/keys.txt").read_text()
+    page = (built / "pipeline.txt").read_text()
     for options in (PipelineOptions, *(options for options, _ in ENGINE.values())):
         for name in options.declared():
             assert f'\n"{name}" : ' in page

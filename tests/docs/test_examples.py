@@ -107,7 +107,9 @@ def refused(org: ExampleOrg, shell: Shell, address: str, reply: str) -> None:
 
 
 def a_file(org: ExampleOrg, shell: Shell, path: str, text: str) -> None:
-    Path(path.replace("~", shell.home, 1)).write_text(text)
+    file = Path(path.replace("~", shell.home, 1))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text.replace("\\n", "\n"))
 
 
 def another_when(org: ExampleOrg, shell: Shell, path: str, expression: str) -> None:
