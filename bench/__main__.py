@@ -20,9 +20,9 @@ from pathlib import Path
 from bench import install, machine, report
 from bench.measure import Launcher
 from bench.row import Options
-from bench.rows import hook, memory, pop3
+from bench.rows import hook, memory, pop3, smtp
 
-ROWS = {row.name: row for row in (*pop3.ROWS, *memory.ROWS, *hook.ROWS)}
+ROWS = {row.name: row for row in (*pop3.ROWS, *memory.ROWS, *hook.ROWS, *smtp.ROWS)}
 IN_MEMORY = ("tmpfs", "ramfs")
 
 

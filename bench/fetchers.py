@@ -83,13 +83,15 @@ def mailflow(script: Path) -> Contender:
     return Contender("mailflow", "ours", prepare, installed(script, "mailflow"))
 
 
-def limit() -> Contender:
+def limit(*, known: int = 0, new: int = 0) -> Contender:
+    """`known` messages are there already, and it asks for `new` ones with the log-in."""
+
     def prepare(directory: Path, account: Account, delete: bool) -> Command:
         inbox = maildir(directory)
         program = str(Path(__file__).with_name("limit.py"))
-        done = "delete" if delete else "keep"
-        who = (str(account.port), account.user, account.password)
-        return Command([sys.executable, "-I", program, *who, str(inbox), done], directory)
+        ahead = (str(known), str(new)) if new else ()
+        how = (account.user, account.password, str(inbox), "delete" if delete else "keep", *ahead)
+        return Command([sys.executable, "-I", program, str(account.port), *how], directory)
 
     return Contender("the limit", "floor", prepare)
 

@@ -1,7 +1,8 @@
 """The limit: what a bare pipelining socket needs that makes every file durable.
 
-    python -I limit.py PORT USER PASSWORD MAILDIR keep|delete
+    python -I limit.py PORT USER PASSWORD MAILDIR keep|delete [KNOWN NEW]
 
+With KNOWN and NEW, so many new ones behind the known are asked for with the log-in.
 No TLS, no journal, no state, no checks: not a program to use but a floor to measure by.
 Rule of the file: one flight for the log-in and the listing, one for every RETR; files
 in groups of 100 are written, flushed, renamed and their directory flushed.
@@ -85,19 +86,26 @@ class Limit:
         os.close(directory)
 
 
+def retrieve(numbers: range, done: str) -> bytes:
+    commands = b"".join(b"RETR %d\r\n" % number for number in numbers)
+    return commands + (b"QUIT\r\n" if done == "keep" else b"")  # nothing hangs on its answer
+
+
 def main() -> None:
-    port, user, password, maildir, done = sys.argv[1:]
+    port, user, password, maildir, done, *ahead = sys.argv[1:]
+    known, new = map(int, ahead or (0, 0))
     limit = Limit(int(port), maildir)
     limit.line()
     limit.outbox = f"USER {user}\r\nPASS {password}\r\nUIDL\r\nLIST\r\n".encode()
+    if new:
+        limit.outbox += retrieve(range(known + 1, known + new + 1), done)
     limit.line()
     limit.line()
     count = limit.body().count(b"\r\n")
     limit.body()
-    numbers = range(1, count + 1)
-    limit.outbox = b"".join(b"RETR %d\r\n" % number for number in numbers)
-    if done == "keep":  # nothing hangs on the end of such a session
-        limit.outbox += b"QUIT\r\n"
+    numbers = range(known + 1, count + 1)
+    if not new:
+        limit.outbox += retrieve(numbers, done)
     for number in numbers:
         limit.store(number, limit.body())
         if len(limit.group) == GROUP:

@@ -58,5 +58,6 @@ def describe(directory: Path) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "file system": file_system(directory),
         "Dovecot": version_in(output_of("/usr/sbin/dovecot", "--version")),
+        "Postfix": version_in(output_of("/usr/sbin/postconf", "-h", "mail_version")),
         "load at the start": f"{os.getloadavg()[0]:.2f}",
     }
