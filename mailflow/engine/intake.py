@@ -19,6 +19,7 @@ from mailflow.engine.context import Ledger, new_id
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, bodies, plans
 from mailflow.engine.journal.arrivals import plain
+from mailflow.engine.source import place_of
 from mailflow.engine.work import Arrived
 from mailflow.errors import (
     ConfigError,
@@ -401,8 +402,10 @@ class Visit:
             self._passed.clear()
             return []
         if sends and self.step.start != "all" and len(fresh) > START_LIMIT:
+            number = self.flow.pipeline.fetch.index(self.step)
+            place = place_of(self.flow.pipeline.path, ("fetch", number))
             raise ConfigError(
-                f"{self.flow.pipeline.path}: fetch.{self.step.name}: {len(fresh)} messages wait at"
+                f"{place}: fetch.{self.step.name}: {len(fresh)} messages wait at"
                 f' {self.lane.source} and all would be sent; add start = "all" to send them,'
                 ' or start = "new" to begin with what comes from now on'
             )

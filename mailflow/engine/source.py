@@ -17,6 +17,8 @@ from mailflow.record import NamedTuple
 LIMIT = 1 << 20
 """A pipeline's file is at most this many octets."""
 
+SYSTEM = "/etc/mailflow"
+
 
 class FileFault(NamedTuple):
     """One thing that is wrong with a file. `line` is 0 where there is none.
@@ -90,6 +92,11 @@ class Source:
         """The file's name without its suffix."""
         return os.path.splitext(os.path.basename(self.path))[0]
 
+    def line(self, path: tuple[str | int, ...]) -> int:
+        """The line of a key, 0 where there is no text."""
+        [fault] = self.located([Fault(path, "")])
+        return fault.line
+
     def located(self, faults: Sequence[Fault]) -> list[FileFault]:
         """The faults with their lines, from the top of the file to its end."""
         if not faults:
@@ -124,7 +131,15 @@ def find(word: str) -> str:
 def directories() -> tuple[str, ...]:
     """Where `find` looks for a name, in this order."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return (os.curdir, os.path.join(home, "mailflow"), "/etc/mailflow")
+    return (os.curdir, os.path.join(home, "mailflow"), SYSTEM)
+
+
+def place_of(file: str, path: tuple[str | int, ...]) -> str:
+    """file:line of a key, found once more in the file; the file alone where it is none."""
+    try:
+        return f"{file}:{Source.read(file).line(path)}"
+    except ConfigError:
+        return file
 
 
 def _whole(file: str, text: str, line: int = 0) -> ConfigFaults:

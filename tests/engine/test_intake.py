@@ -382,11 +382,13 @@ class TestFirstVisit:
     ) -> None:
         box, post = mailbox(START_LIMIT + 1), Post()
         pipeline = works.pipeline([fetch(box)], [distribute(post)])
+        (works.root / "red.toml").write_text("# red\n\n[[fetch]]\nuse = 'box'\n")
         for _ in range(2):  # the failure does not make it rest
             assert works.run(pipeline) == ConfigError.exit_code
             said = capfd.readouterr().err
             assert 'add start = "all"' in said
             assert 'start = "new"' in said
+            assert "red.toml:3: fetch.box: " in said
         assert box.fetched == post.sent == []
 
     def test_start_all_takes_all(self, works: Works) -> None:
