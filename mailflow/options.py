@@ -233,6 +233,13 @@ class Text(Option[str]):
         return value
 
 
+class Via(Text):
+    """The name of a [[distribute]] step by which a step sends notices.
+
+    That there is one, or, where none is named, any that sends, is told at check.
+    """
+
+
 class Flag(Option[bool]):
     """true or false."""
 
@@ -529,6 +536,6 @@ class ServerOptions(Options):
 __all__ = [
     "FOREVER", "Address", "Choice", "Duration", "Fault", "Flag", "Integer", "ListOf",
     "Mailbox", "Option", "Options", "Path", "Pattern", "Query", "Secret", "SecretValue",
-    "ServerOptions", "Size", "TableOf", "Template", "Text", "duration", "mailbox", "nearest",
+    "ServerOptions", "Size", "TableOf", "Template", "Text", "Via", "duration", "mailbox", "nearest",
     "path", "size",
 ]  # fmt: skip

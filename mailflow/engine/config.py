@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mailflow.engine.pipeline import (
     ENGINE,
@@ -24,7 +24,7 @@ from mailflow.engine.pipeline import (
 from mailflow.engine.registry import Registry
 from mailflow.engine.source import ConfigFaults, FileFault, Source, find
 from mailflow.errors import ConfigError, PluginError
-from mailflow.options import Fault, Option, Options, SecretValue, convert, nearest
+from mailflow.options import Fault, Option, Options, SecretValue, Via, convert, nearest
 from mailflow.query import Query
 
 
@@ -96,6 +96,7 @@ class _Reader:
         self._accounts: dict[str, Mapping[str, object]] = {}
         self._account_keys: dict[str, set[str]] = {}
         self._names: dict[str, list[str]] = {}
+        self._ways: list[tuple[tuple[str, int], str, str | None]] = []
 
     def pipeline(self) -> Pipeline:
         data = self._source.data
@@ -108,6 +109,7 @@ class _Reader:
         self._names = {kind: self._read_names(kind) for kind in ENGINE}
         steps = {table: self._steps(table) for table in ENGINE}
         self._check_accounts()
+        self._check_ways(steps["distribute"])
         for table in ("fetch", "distribute"):
             if data.get(table, []) == []:
                 self._fault((), f"there is no [[{table}]]; a pipeline needs one or more")
@@ -223,6 +225,8 @@ class _Reader:
         theirs = self._converted(path, joined, declared, own=table)
         self._check_queries(path, component, {**mine, **theirs})
         self._check_secrets(path, theirs, table)
+        ways = [name for name, option in declared.items() if isinstance(option, Via)]
+        self._ways += [(path, name, cast("str | None", theirs.get(name))) for name in ways]
         if len(self._faults) > before:
             return None
         options = component.options(theirs)
@@ -326,6 +330,19 @@ class _Reader:
 
                 for text in unknowable(value, path[0], component, self._names):
                     self._fault((*path, key), text)
+
+    def _check_ways(self, steps: Sequence[DistributeStep]) -> None:
+        """What sends notices needs a step to send them by. Where a [[distribute]] step is
+        at fault, it may be the one."""
+        names = self._names["distribute"]
+        sends = len(steps) < len(names) or any(step.component.sends for step in steps)
+        for path, key, via in self._ways:
+            if via is None and not sends:
+                text = "it sends mail, and no [[distribute]] step does: add one, such as smtp"
+                self._fault((*path, "use"), text)
+            elif via is not None and via not in names:
+                hint = nearest(via, names) or f"; there are {', '.join(names)}"
+                self._fault((*path, key), f"no [[distribute]] has the name `{via}`{hint}")
 
     def _check_secrets(
         self, path: tuple[str, int], values: Mapping[str, object], own: Mapping[str, object]

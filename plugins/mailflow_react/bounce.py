@@ -13,7 +13,7 @@ from mailflow.addresses import addresses, reverse_path, same
 from mailflow.automatic import answer, generated
 from mailflow.errors import RefusedError
 from mailflow.mail import Envelope
-from mailflow.options import Address, Duration, Options, Text
+from mailflow.options import Address, Duration, Options, Via
 from mailflow.verdicts import Bounce, Reject
 from mailflow_react.compose import Failure, age, one_line, report
 
@@ -33,7 +33,7 @@ class BounceOptions(Options):
         "How long what may pass is left to be tried again before it is given up.",
         default=432000.0,
     )
-    via = Text.optional("Name of the [[distribute]] step that sends it; by default the first.")
+    via = Via.optional("Name of the [[distribute]] step that sends it; by default the first.")
 
 
 class BounceReactor:

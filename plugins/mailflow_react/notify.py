@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.mail import Envelope
-from mailflow.options import Address, Duration, ListOf, Options, Text
+from mailflow.options import Address, Duration, ListOf, Options, Via
 from mailflow.verdicts import Hold
 from mailflow_react.compose import age, notice, one_line
 
@@ -39,7 +39,7 @@ class NotifyOptions(Options):
         "After a notice, how long others of the same stage and step are only counted.",
         default=3600.0,
     )
-    via = Text.optional("Name of the [[distribute]] step that sends it; by default the first.")
+    via = Via.optional("Name of the [[distribute]] step that sends it; by default the first.")
 
     def faults(self) -> Iterator[tuple[str, str]]:
         if not self.to:

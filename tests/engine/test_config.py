@@ -594,6 +594,35 @@ class TestSecrets:
         ]
 
 
+class TestWays:
+    """A step that sends notices needs one to send them by."""
+
+    NOTIFY = "[[react]]\nuse = 'react.notify'\nto = 'ann@example.org'\n"
+    SENDER = "[[distribute]]\nuse = 'pigeon'\nhost = 'x'\n"
+
+    def test_one_that_sends_will_do(self, read: Callable[[str], Pipeline]) -> None:
+        assert read(SMALL + self.SENDER + self.NOTIFY)
+        assert read(SMALL + self.NOTIFY + "via = 'maildir'\n")
+
+    def test_where_none_sends_it_is_told(self, faults: Callable[..., list[str]]) -> None:
+        bounce = "[[react]]\nuse = 'react.bounce'\nfrom = 'd@example.org'\n"
+        text = "it sends mail, and no [[distribute]] step does: add one, such as smtp"
+        assert faults(SMALL + self.NOTIFY + bounce) == [
+            f"8: react[1].use: {text}",
+            f"11: react[2].use: {text}",
+        ]
+
+    def test_one_that_is_named_must_be_there(self, faults: Callable[..., list[str]]) -> None:
+        assert faults(SMALL + self.SENDER + self.NOTIFY + "via = 'pigeno'\n") == [
+            "13: react[1].via: no [[distribute]] has the name `pigeno`; did you mean `pigeon`?"
+        ]
+
+    def test_one_that_is_at_fault_may_send(self, faults: Callable[..., list[str]]) -> None:
+        assert faults(SMALL + "[[distribute]]\nuse = 'pigeon'\n" + self.NOTIFY) == [
+            "7: distribute[2]: `host` is missing: The server's name or address."
+        ]
+
+
 class TestLooks:
     TEXT = SMALL + "[[distribute]]\nuse = 'anxious'\nhost = 'x'\nca_file = 'none.pem'\n"
 
