@@ -10,6 +10,7 @@ import pytest
 
 from mailflow import LoginError
 from mailflow.testing.postfix import Postfix
+from mailflow_smtp.verp import DEFAULT, Verp
 
 pytestmark = [
     pytest.mark.interop("postfix", "dovecot-pop3d"),
@@ -32,7 +33,8 @@ def postfix(tmp_path_factory) -> Iterator[Postfix]:
         [ANN, BOB, CAT, JO, *MEMBERS],
         users={"red": SECRET},
         size_limit=20_000_000,
-        settings="smtpd_recipient_limit = 15\nsmtpd_forbid_bare_newline = no\n",
+        settings="smtpd_recipient_limit = 15\nsmtpd_forbid_bare_newline = no\n"
+        "smtpd_authorized_verp_clients = 127.0.0.1\n",
     ) as postfix:
         yield postfix
 
@@ -173,3 +175,68 @@ def test_d19_a_certificate_of_an_unknown_authority_gets_no_secret(postfix, distr
     result = send(smtp, ANN)
     assert isinstance(result.error, LoginError)
     assert "certificate" in result.error.text
+
+
+# Chunking, VERP, DSN, a group: as Postfix has them
+
+
+THREE = {"m1": (ANN,), "m2": ("nobody@example.org", BOB), "m3": (CAT,)}
+
+
+@pytest.mark.parametrize("chunking", [True, False])
+def test_a_group_goes_over_one_connection(postfix, distributor, send_many, arrived, chunking):
+    logged = postfix.log.count(": connect from")
+    group = send_many(distributor(postfix, chunking=chunking), THREE)
+    assert group.error is None
+    assert group.reports == {
+        "m1": {ANN: ("sent", "2.0.0")},
+        "m2": {"nobody@example.org": ("failed", "5.1.1"), BOB: ("sent", "2.0.0")},
+        "m3": {CAT: ("sent", "2.0.0")},
+    }
+    assert b"Subject: m2\n" in arrived(BOB)[0]
+    assert postfix.log.count(": connect from") == logged + 1
+
+
+def test_d17_it_takes_the_next_mail_after_content_that_nobody_wanted(
+    postfix, distributor, send_many, arrived
+):
+    jobs = {"m1": ("nobody@example.org",), "m2": ("none@example.org",), "m3": (ANN,)}
+    group = send_many(distributor(postfix), jobs)
+    assert group.reports["m1"] == {"nobody@example.org": ("failed", "5.1.1")}
+    assert group.reports["m2"] == {"none@example.org": ("failed", "5.1.1")}
+    assert group.reports["m3"] == {ANN: ("sent", "2.0.0")}
+    assert len(arrived(ANN)) == 1
+
+
+def test_the_senders_it_makes_are_those_made_here(postfix, distributor, send, arrived):
+    for recipients in ((ANN, BOB), (ANN,)):
+        smtp = distributor(postfix, verp=Verp(DEFAULT))
+        result = send(smtp, *recipients, sender="red-bounces@example.com")
+        assert {report.outcome.value for report in result.reports} == {"sent"}
+    whole, single = arrived(ANN, 2)
+    wanted = b"Return-Path: <red-bounces+ann=example.org@example.com>"
+    assert wanted in whole
+    assert wanted in single
+    assert b"Return-Path: <red-bounces+bob=example.org@example.com>" in arrived(BOB)[0]
+
+
+def test_it_tells_of_success_where_it_is_asked_to(postfix, distributor, send, arrived):
+    smtp = distributor(postfix, dsn_notify=("success",), dsn_return="headers")
+    assert send(smtp, ANN, sender=BOB).outcome(ANN) == ("sent", "2.0.0")
+    (notice,) = arrived(BOB)
+    assert b"Original-Envelope-Id: m1" in notice
+    assert b"Original-Recipient: rfc822;ann@example.org" in notice
+
+
+def test_it_says_what_it_offers_and_is_sent_nothing(postfix, distributor):
+    certified = {"ca_file": postfix.ca_file, "host": "localhost"}
+    smtp = distributor(
+        postfix, port=postfix.submission_port, tls="starttls", user="red", password=SECRET,
+        **certified,
+    )  # fmt: skip
+    text = "\n".join(smtp.offers())
+    assert "TLS: TLSv1." in text
+    assert "largest message: 20000000 octets" in text
+    assert "CHUNKING" in text
+    assert "logged in by PLAIN" in text
+    assert SECRET not in text
