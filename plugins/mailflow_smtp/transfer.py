@@ -271,7 +271,7 @@ class Transfer:
         """The session ended before all was answered. What was answered stays answered."""
         self._drop()
         transaction = turn.transaction
-        yield from self._refusals(turn, session, False)
+        yield from self._refusals(turn, session, fresh)
         if turn.committed:
             raise self._in_doubt(error)
         if transaction.denied:
