@@ -82,6 +82,10 @@ class Trial:
         if step["use"] == "stdin":
             return [line for each in posts for line in self._complaints("hook", self.file, each)]
         user = step["user"]
+        if step.get("start") == "new":
+            found_first = self._complaints("run", self.file)
+            if found_first:
+                return found_first
         for each in posts:
             self.org.pop3.deliver(user, each)
         found = self._complaints("run", self.file)

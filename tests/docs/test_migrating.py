@@ -1,0 +1,117 @@
+"""The page about other programs: what stands on its left is what they take, and do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mailflow.testing.documents import Block, blocks
+
+PAGE = Path(__file__).parents[2] / "docs" / "migrating.rst"
+BLOCKS = {block.file: block for block in blocks(PAGE) if block.file}
+COMMAND = Path(sys.executable).parent / "mailflow"
+
+
+def needs(program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"not installed: {program}")
+
+
+def written(home: Path, name: str) -> Path:
+    block = BLOCKS[name]
+    assert isinstance(block, Block)
+    path = home / name.removeprefix("~/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(block.text)
+    path.chmod(0o600)
+    return path
+
+
+def ask(home: Path, *command: str | Path, octets: bytes = b"") -> str:
+    environment = {
+        "HOME": str(home), "PATH": os.defpath, "FETCHMAILUSER": "ann",
+        "XDG_STATE_HOME": str(home / "state"),
+    }  # fmt: skip
+    done = subprocess.run(
+        command, env=environment, input=octets, cwd=home, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done
+    return done.stdout.decode()
+
+
+def test_fetchmail_takes_its_file(home: Path) -> None:
+    needs("fetchmail")
+    said = ask(home, "fetchmail", "-f", written(home, "~/.fetchmailrc"), "--configdump")
+    for fact in ("poll_interval:600", "remote:ann", "keep:TRUE", "ssl:TRUE", "sslcertck:TRUE"):
+        assert fact in said.replace("'", "").replace('"', ""), said
+
+
+def test_getmail_takes_its_file(home: Path) -> None:
+    needs("getmail")
+    file = written(home, "~/.config/getmail/getmailrc")
+    (home / "Maildir/new").mkdir(parents=True)
+    (home / "Maildir/cur").mkdir()
+    (home / "Maildir/tmp").mkdir()
+    said = ask(home, "getmail", "--dump", "--getmaildir", file.parent, "--rcfile", file)
+    for fact in ("pop.example.org", "delete_after", "14", "2000000"):
+        assert fact in said
+
+
+def test_mpop_takes_its_file(home: Path) -> None:
+    needs("mpop")
+    file = written(home, "~/.mpoprc")
+    said = " ".join(ask(home, "mpop", "--pretend", "-C", file, "ann").split())
+    for fact in ("host = pop.example.org", "keep = on", "skipsize = 2000000", "tls = on"):
+        assert fact in said
+
+
+MAILS = {
+    "": b"Subject: hello\n\nhello\n",
+    ".Junk": b"X-Spam-Flag: YES\nSubject: [red] buy\n\nhello\n",
+    ".Red": b"Subject: Re: [red] hello\n\n" + b"x" * 200_000 + b"\n",
+    ".Large": b"Subject: hello\n\n" + b"x" * 200_000 + b"\n",
+}
+"""Where each mail goes."""
+
+
+def folders(home: Path) -> set[str]:
+    return {path.parent.parent.name for path in home.glob("Maildir/.*/new/*")} | {
+        "" for _ in home.glob("Maildir/new/*")
+    }
+
+
+@pytest.mark.parametrize("folder", MAILS)
+def test_procmail_and_the_pipeline_beside_it_sort_alike(
+    home: Path, tmp_path: Path, folder: str
+) -> None:
+    needs("procmail")
+    octets = b"From: ann@example.org\n" + MAILS[folder]
+    (home / "Maildir").mkdir()
+    # It looks up the home in the system's table of users, unless it is told.
+    ask(home, "procmail", "-m", f"HOME={home}", written(home, "~/.procmailrc"), octets=octets)
+    assert folders(home) == {folder}
+    other = tmp_path / "other"
+    other.mkdir()
+    pipeline = written(other, "~/.config/mailflow/sort.toml")
+    ask(other, COMMAND, "hook", pipeline, octets=octets)
+    assert folders(other) == {folder}
+
+
+def test_mlmmj_s_control_files_are_those_it_knows() -> None:
+    manual = Path("/usr/share/doc/mlmmj/TUNABLES.gz")
+    if not manual.exists():
+        pytest.skip("not installed: mlmmj")
+    import gzip
+
+    known = gzip.decompress(manual.read_bytes()).decode(errors="replace")
+    block = BLOCKS["/etc/aliases"].text.partition("control/\n")[2]
+    names = re.findall(r"^(\w+) ", block, re.MULTILINE)
+    assert len(names) == 5
+    for name in names:
+        assert name in known
