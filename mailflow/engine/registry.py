@@ -26,6 +26,7 @@ BUILT_IN = {
     "filter": "mailflow_filter",
     "list": "mailflow_list",
     "maildir": "mailflow_maildir",
+    "mbox": "mailflow_mbox",
     "pop3": "mailflow_pop3",
     "react": "mailflow_react",
     "smtp": "mailflow_smtp",

@@ -102,8 +102,8 @@ def test_a_component_is_had_by_plugin_kind_and_name() -> None:
         ("fetch", "carrier", "there is no plugin `carrier`; is it installed here?"),
         (
             "fetch",
-            "maildir",
-            "`maildir` is a distributor, not a fetcher; it stands under [[distribute]]",
+            "smtp",
+            "`smtp` is a distributor, not a fetcher; it stands under [[distribute]]",
         ),
         ("process", "list.pst", "there is no processor `list.pst`; did you mean `list.post`?"),
         ("process", "list", "there is no processor `list`; did you mean `list.post`?"),
