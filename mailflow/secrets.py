@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from mailflow.errors import ConfigError, UnavailableError
@@ -90,20 +90,43 @@ def _netrc(where: object, base: str) -> SecretValue:
     full = path("~/.netrc", base)
 
     def reveal() -> str:
-        import netrc
-
-        os.close(_open_private(full, "netrc file"))
-        try:
-            entry = netrc.netrc(full).authenticators(machine)
-        except netrc.NetrcParseError as error:  # its text may quote the password
-            raise ConfigError(f"netrc file {full} is malformed at line {error.lineno}") from None
-        except (OSError, ValueError):
-            raise ConfigError(f"netrc file {full} cannot be read as text") from None
+        entries = _netrc_entries(full)
+        entry = entries.get(machine) or entries.get("default")
         if entry is None or not entry[2]:
             raise ConfigError(f"netrc file {full} has no password for machine {machine}")
         return entry[2]
 
     return SecretValue(reveal, f"netrc machine {machine}", check=reveal)
+
+
+def netrc_logins() -> dict[str, tuple[str, str]]:
+    """machine -> (login, account) of ~/.netrc, "" for what is not given; {} without one.
+
+    `default` is none of them. Raises ConfigError where the file is malformed, or where
+    others can read it.
+    """
+    full = path("~/.netrc", ".")
+    if not os.path.lexists(full):
+        return {}
+    entries = _netrc_entries(full)
+    return {
+        machine: (login or "", account or "")
+        for machine, (login, account, _) in entries.items()
+        if machine != "default"
+    }
+
+
+def _netrc_entries(full: str) -> Mapping[str, tuple[str, str | None, str | None]]:
+    """machine -> (login, account, password). Raises ConfigError."""
+    import netrc
+
+    os.close(_open_private(full, "netrc file"))
+    try:
+        return netrc.netrc(full).hosts
+    except netrc.NetrcParseError as error:  # its text may quote the password
+        raise ConfigError(f"netrc file {full} is malformed at line {error.lineno}") from None
+    except (OSError, ValueError):
+        raise ConfigError(f"netrc file {full} cannot be read as text") from None
 
 
 def _command(where: object, base: str) -> SecretValue:

@@ -6,11 +6,12 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
 from mailflow import __version__
+from mailflow.cli import ending
 from mailflow.errors import MailflowError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ COMMANDS = {
     "trace": "Tell one mail's story.",
     "queue": "Look at what is due or held, and decide about it.",
     "journal": "Check a journal, back it up, put a backup back.",
+    "config": "See what the files come to.",
     "plugins": "Say what components there are, and their options.",
     "completion": "Print the script that lets a shell complete command lines.",
     "man": "Write the manual pages.",
@@ -35,6 +37,7 @@ COMMANDS = {
 """Every command with its summary, so that `--help` imports none of them."""
 
 OF_PLUGINS: dict[str, str] = {
+    "pop3": "Download from POP3 mailboxes by hand.",
     "list": "See and change who is on a mailing list.",
 }
 """The commands that our own plugins bring, `mailflow <plugin> ...`; others' are found
@@ -84,11 +87,19 @@ class Commands(click.Group):
 @click.version_option(__version__, message="mailflow %(version)s")
 @click.option("-v", "--verbose", count=True, help="Say more: -v what is done, -vv every step.")
 @click.option("--log-json", is_flag=True, help="Log lines as JSON.")
-def root(verbose: int, log_json: bool) -> None:
+@click.option(
+    "--config", metavar="FILE",
+    help="Take defaults for all pipelines from this file, and from no defaults.toml.",
+)  # fmt: skip
+def root(verbose: int, log_json: bool, config: str | None) -> None:
     """Mail from where it arrives to where it should be, and none lost on the way."""
     from mailflow import log
 
     log.configure(level=("warning", "info", "debug")[min(verbose, 2)], json=log_json)
+    if config is not None:
+        from mailflow.engine import layers
+
+        layers.use_only(config)
 
 
 def _of_plugin(ctx: click.Context, name: str) -> click.Command:
@@ -133,8 +144,7 @@ def _hook() -> click.Command:
 
 def main() -> None:
     """Run the command line; never returns."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # closed by whoever
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115  # started us
+    ending.open_streams()
     try:
         status = root(prog_name="mailflow", standalone_mode=False)
         sys.stdout.flush()
@@ -144,34 +154,9 @@ def main() -> None:
         status = 64 if isinstance(error, click.UsageError) else error.exit_code
     except click.exceptions.Exit as done:
         status = done.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        status = 130
-    except MailflowError as error:
-        status = complain(error)
-    except OSError as error:
-        status = complain(MailflowError(f"cannot go on: {error.strerror or error}"), 74)
-    except Exception as error:  # noqa: BLE001  # a fault of ours: a line for the user
-        text = " ".join(str(error).split())
-        status = complain(MailflowError(f"internal error: {type(error).__name__}: {text}"))
-    for stream in (sys.stdout, sys.stderr):
-        _close(stream)
+    except click.Abort:
+        status = ending.INTERRUPTED
+    except BaseException as error:  # noqa: BLE001  # it is told, or goes on
+        status = ending.status_of(error)
+    ending.flush_streams()
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _close(stream: TextIO) -> None:
-    """What cannot be written any more changes no status."""
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def complain(error: MailflowError, status: int = 0) -> int:
-    """Say what is wrong on stderr, a line each, with what points at it; gives the exit
-    status."""
-    from mailflow.log import clean, mask
-
-    with suppress(OSError):
-        for line in getattr(error, "detailed", error.text).splitlines():
-            click.echo(f"mailflow: {mask(clean(line))}", err=True)
-    return status or error.exit_code

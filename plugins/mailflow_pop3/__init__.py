@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from mailflow import hookimpl
 
 if TYPE_CHECKING:
+    import click
+
     from mailflow.hooks import Register
 
 
@@ -15,3 +17,11 @@ def mailflow_register(register: Register) -> None:
     from mailflow_pop3.fetcher import Pop3Fetcher
 
     register.fetcher(Pop3Fetcher)
+
+
+@hookimpl
+def mailflow_commands(group: click.Group) -> None:
+    from mailflow_pop3.commands import dl
+
+    group.help = "Download from POP3 mailboxes by hand."
+    group.add_command(dl)

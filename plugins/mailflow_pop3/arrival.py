@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from mailflow.errors import PeerError, from_os
 from mailflow.lines import to_crlf
-from mailflow.mail import Content, OctetFile, Octets
+from mailflow.mail import Content, Header, OctetFile, Octets, head
 
 DRAIN = 1 << 24
 """Octets that are read and dropped for the sake of an orderly end."""
@@ -74,3 +74,17 @@ class Arrival:
             with suppress(OSError):
                 os.unlink(self._path)
             self._file = None
+
+
+class Sender:
+    """The addresses in From, read only where a line of the log is written."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+
+    def __str__(self) -> str:
+        from mailflow.addresses import addresses
+
+        values = Header(head(self._content)).get_all("From")
+        found = [address for value in values for address in addresses(value).found]
+        return ", ".join(found) or "?"

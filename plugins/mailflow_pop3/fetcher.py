@@ -25,10 +25,11 @@ from mailflow.net import Wire, is_loopback, tls_context
 from mailflow.options import Options
 from mailflow.sasl import Credentials
 from mailflow.verdicts import Fate
-from mailflow_pop3.arrival import DRAIN, Arrival
+from mailflow_pop3.arrival import DRAIN, Arrival, Sender
 from mailflow_pop3.guess import Guess, may_delete
 from mailflow_pop3.identity import Catalogue, catalogue
 from mailflow_pop3.login import log_in
+from mailflow_pop3.place import PORTS
 from mailflow_pop3.session import Session, refusal
 from mailflow_pop3.settings import Pop3Options
 from mailflow_pop3.wire import Command, Piece, Reply
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
     from mailflow.kinds import Runtime
     from mailflow.query import Query
-
-PORTS = {"implicit": 995, "starttls": 110, "none": 110}
 
 NO_ENVELOPE = Envelope()
 
@@ -295,7 +294,9 @@ class Pop3Fetcher:
         if most is not None and size > most:
             arrival.drop()
             return Missed(key, BadMailError(f"message {number} at {peer} is over max_size"))
-        return Fetched(key, arrival.finish(reply.body), NO_ENVELOPE)
+        content = arrival.finish(reply.body)
+        self._log.info("received", number=number, sender=Sender(content), octets=size, key=key)
+        return Fetched(key, content, NO_ENVELOPE)
 
     def _compare(self, key: str, number: int, had: int) -> None:
         """LIST is never believed. A CRLF that the last line lacked is sent and not counted."""

@@ -46,7 +46,8 @@ def test_the_pipeline_does_what_it_says(block: Block, org: ExampleOrg, home: Pat
 def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> None:
     """From top to bottom: files are written where they stand, commands do what is shown."""
     bin_directory = Path(sys.executable).parent
-    shell = Shell(home, {"PATH": f"{bin_directory}:{os.environ['PATH']}"})
+    path = f"{bin_directory}:{os.environ['PATH']}"
+    shell = Shell(home, {"PATH": path, "SSL_CERT_FILE": org.ca_file})
     shell.names.update({
         "pop.example.org:995": f"localhost:{org.pop3.port}",
         "smtp.example.org:587": f"localhost:{org.smtp.port}",

@@ -151,7 +151,7 @@ class TestListings:
         server.faults = Faults(size_error=error)
         assert session(server) == ALL
         assert log.warnings() == ["octet count is wrong"]
-        facts = log.lines[-1][2]
+        (facts,) = [facts for level, _, facts in log.lines if level == "warning"]
         assert facts == {"key": KEYS[0], "said": len(POSTS[0]) + error, "had": len(POSTS[0])}
 
     @pytest.mark.parametrize("top", [True, False])
