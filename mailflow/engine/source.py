@@ -134,6 +134,38 @@ def directories() -> tuple[str, ...]:
     return (os.curdir, os.path.join(home, "mailflow"), SYSTEM)
 
 
+def state_directory() -> str:
+    """Where journals are by default. Raises ValueError where no home is known."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(given):
+        return os.path.join(given, "mailflow")
+    if os.geteuid() == 0:
+        return "/var/lib/mailflow"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise ValueError("no home directory is known; say where the journal shall be")
+    return os.path.join(home, ".local", "state", "mailflow")
+
+
+def readable_by_others(path: str) -> str:
+    """Who else can read a file, "" if nobody: its mode counts as far as its directories."""
+    try:
+        status = os.stat(path)
+        if status.st_uid not in (os.geteuid(), 0):
+            return f"belongs to another user (uid {status.st_uid})"
+        if not status.st_mode & 0o077:
+            return ""
+        directory = os.path.dirname(os.path.realpath(path))
+        while os.stat(directory).st_mode & 0o011:
+            parent = os.path.dirname(directory)
+            if parent == directory:
+                return "others can read"
+            directory = parent
+    except OSError:
+        pass
+    return ""
+
+
 def place_of(file: str, path: tuple[str | int, ...]) -> str:
     """file:line of a key, found once more in the file; the file alone where it is none."""
     try:

@@ -1,0 +1,137 @@
+"""What pipelines have in common: files with defaults, merged before anything is looked up.
+
+    # ~/.config/mailflow/defaults.toml
+    [fetch.pop3]              every [[fetch]] with use = "pop3"
+    timeout = "30s"
+    [account.club]            for every step that says account = "club"
+    host = "pop.example.org"
+
+They lie beside the pipeline's file, in the user's and in the system's directory. Rule of
+the file: the more specific table wins, whichever file it is in (the step, its account,
+the defaults of its component); of equal tables, the nearer file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mailflow.engine.pipeline import ENGINE
+from mailflow.engine.source import ConfigFaults, FileFault, Source, directories
+from mailflow.options import Fault, nearest
+from mailflow.record import NamedTuple
+
+NAME = "defaults.toml"
+
+TABLES = ("pipeline", *ENGINE, "account")
+
+Place = tuple[str | int, ...]
+"""The way to a table or a key in a file."""
+
+Said = tuple[Source, Place, Mapping[str, Any]]
+"""A table that stands in a file, there."""
+
+_only: str | None = None
+
+
+def use_only(path: str | None) -> None:
+    """From now on `path` is the one file with defaults (--config); None: those that are
+    found."""
+    global _only
+    _only = path
+
+
+class Given(NamedTuple):
+    """A value that a file says, and the table that it stands in there."""
+
+    value: object
+    source: Source
+    table: Place
+
+
+def find(pipeline: str) -> list[Source]:
+    """The files with defaults for a pipeline's file, the nearest first. Raises
+    ConfigFaults where one cannot be read, or belongs to a stranger."""
+    if _only is not None:
+        return [Source.read(_only)]
+    beside = os.path.dirname(os.path.abspath(pipeline))
+    found: dict[str, Source] = {}
+    for directory in (beside, *directories()[1:]):
+        path = os.path.join(directory, NAME)
+        try:
+            owner = os.stat(path).st_uid
+        except OSError:
+            continue
+        if owner not in (0, os.geteuid(), _owner(pipeline)):
+            text = f"belongs to another user (uid {owner}), who must not decide where mail goes"
+            raise ConfigFaults([FileFault(path, 0, "", text)])
+        real = os.path.realpath(path)
+        if real not in found and real != os.path.realpath(pipeline):
+            found[real] = Source.read(path)
+    return list(found.values())
+
+
+def _owner(path: str) -> int:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return os.geteuid()
+
+
+def faults(layer: Source) -> Iterator[Fault]:
+    """What is wrong with the form of a file with defaults."""
+    for name, value in layer.data.items():
+        if name not in TABLES:
+            hint = nearest(name, TABLES) or f"; there are {', '.join(TABLES)}"
+            yield Fault((name,), f"unknown table{hint}")
+        elif not isinstance(value, dict):
+            what = f"[{name}]" if name == "pipeline" else f"[{name}.NAME]"
+            yield Fault((name,), f"expected {what}: what is so where nothing else is said")
+        elif name != "pipeline":
+            for key, table in value.items():
+                if not isinstance(table, dict):
+                    yield Fault((name, key), f"expected [{name}.{key}], a table")
+
+
+def of_account(layers: Sequence[Source], name: object) -> Iterator[Said]:
+    """[account.NAME] of every file that has one, the nearest first."""
+    return _tables(layers, ("account", str(name)))
+
+
+def of_component(layers: Sequence[Source], kind: str, use: object) -> Iterator[Said]:
+    """[fetch.pop3] and such of every file that has one, the nearest first."""
+    return _tables(layers, (kind, *str(use).split(".")))
+
+
+def of_pipeline(layers: Sequence[Source]) -> Iterator[Said]:
+    """[pipeline] of every file that has one, the nearest first."""
+    return _tables(layers, ("pipeline",))
+
+
+def components(layer: Source) -> Iterator[tuple[str, str, Place]]:
+    """(kind, use, path) of every component that a file has defaults for."""
+    for kind in ENGINE:
+        yield from _uses(kind, (kind,), layer.data.get(kind, {}))
+
+
+def _uses(kind: str, path: Place, table: object) -> Iterator[tuple[str, str, Place]]:
+    """[filter.command] stands within [filter], whose own options may stand there too."""
+    if not isinstance(table, Mapping):
+        return
+    for name, value in table.items():
+        if isinstance(value, Mapping) and len(path) < 3:
+            inner = (*path, name)
+            if not value or any(not isinstance(each, Mapping) for each in value.values()):
+                yield kind, ".".join(str(part) for part in inner[1:]), inner
+            if len(inner) == 2:
+                yield from _uses(kind, inner, value)
+
+
+def _tables(layers: Sequence[Source], path: Place) -> Iterator[Said]:
+    for layer in layers:
+        table: Any = layer.data
+        for part in path:
+            table = table.get(part) if isinstance(table, Mapping) else None
+        if isinstance(table, Mapping):
+            yield layer, path, table
