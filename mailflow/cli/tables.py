@@ -17,7 +17,7 @@ from mailflow.log import clean
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 dry_run_option = click.option(
-    "-n", "--dry-run", "dry", is_flag=True, help="Say what would be done, and change nothing."
+    "--dry-run", "dry", is_flag=True, help="Say what would be done, and change nothing."
 )
 file_option = click.option(
     "-f", "--file", "files", multiple=True, metavar="FILE",

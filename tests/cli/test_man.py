@@ -61,7 +61,7 @@ def test_a_page_says_what_the_help_says(tmp_path: Path) -> None:
     needs("groff")
     page = shown(PAGES["mailflow-journal.1"], tmp_path)
     assert "mailflow journal backup [OPTIONS] FILE BACKUP" in page
-    assert "-n, --dry-run Say what would be done, and change nothing." in page
+    assert "--dry-run Say what would be done, and change nothing." in page
     assert "75 try again later" in page
 
 
