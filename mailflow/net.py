@@ -179,6 +179,15 @@ class Wire:
         return str(getattr(self._sock, "version", str)() or "")
 
     @property
+    def certificate(self) -> str:
+        """The names in the certificate of the other side, and its last day; "" for none."""
+        told = self._sock.getpeercert() if self._tls else None  # type: ignore[attr-defined]
+        if not told:
+            return ""
+        names = ", ".join(name for _, name in told.get("subjectAltName", ()))
+        return f"{names} until {told['notAfter']}"
+
+    @property
     def unsent(self) -> int:
         """Octets queued and not yet handed to the system."""
         return len(self._out)
@@ -383,7 +392,8 @@ def _resolve(host: str, port: int, timeout: float, halt: Halt) -> list[_Address]
 
 
 def _look_up(host: str, port: int, flags: int) -> list[_Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    name = host.encode() if host.isascii() else host  # a str loads the codec for IDNA
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
     return [_Address(family, address) for family, _, _, _, address in found]
 
 

@@ -119,6 +119,13 @@ class Pop3Fetcher:
         if left:
             self._log.warning("messages over max_size stay on the server", messages=left)
 
+    def offers(self) -> Iterator[str]:
+        """What the server says of itself and of this mailbox, which stays as it is."""
+        from mailflow_pop3.offers import facts
+
+        uidl, listing = self._log_in()
+        yield from facts(self._session, self._way, uidl, listing)
+
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
         """The header sections with their blank line; of what is gone, nothing."""
         self._know()
