@@ -147,8 +147,11 @@ def _emit(level: str, event: str, facts: Mapping[str, object]) -> None:
             fields["exception"] = _traceback(error)
         with _State.lock:
             logger = _State.logger or _build()
-            getattr(logger, level)(clean(event), **fields)
+            getattr(logger, level)(said, **fields)
     except Exception:  # noqa: BLE001, S110  # a log that cannot be written stops no mail
+        said = clean(event)
+        if not _State.json:
+            said = _readable(said, fields)
         pass
 
 
@@ -156,6 +159,19 @@ def _key(name: str) -> str:
     """structlog's own words are not for facts."""
     own = ("event", "level", "timestamp", "exception", "exc_info", "stack_info", "stack")
     return f"{name}_" if name in own else name
+_WORDS = ("error", "text", "reason", "why")
+
+
+def _readable(event: str, fields: dict[str, object]) -> str:
+    """The event with what was said about it, which is taken out of `fields`: cron mails
+    these lines to people."""
+    name = next((each for each in _WORDS if fields.get(each)), None)
+    if name is None:
+        return event
+    said = f"{event}: {fields.pop(name)}"
+    return f"{said} |" if fields else said
+
+
 
 
 def _value(value: object) -> object:

@@ -51,6 +51,24 @@ def test_a_line_says_level_event_and_facts(lines: Lines) -> None:
     assert lines() == ["[warning] source failed pipeline=red step=pop attempt=3 after=1.5"]
 
 
+@pytest.mark.parametrize("name", ["error", "text", "reason", "why"])
+def test_what_was_said_stands_behind_the_event_where_people_read_it(
+    lines: Lines, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    fact = {name: "450 mailbox is full"}
+    get_logger(step="smtp").warning("not sent", **fact)
+    get_logger().warning("not sent", **fact)
+    get_logger().warning("not sent", **{name: ""})
+    assert lines() == [
+        "[warning] not sent: 450 mailbox is full | step=smtp",
+        "[warning] not sent: 450 mailbox is full",
+        f"[warning] not sent {name}=",
+    ]
+    configure(level="debug", json=True)
+    get_logger().warning("not sent", **fact)
+    assert json.loads(capsys.readouterr().err)[name] == "450 mailbox is full"
+
+
 def test_a_line_begins_with_its_time_in_utc(capsys: pytest.CaptureFixture[str]) -> None:
     get_logger().error("x")
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z \[error\] x\n", capsys.readouterr().err)
@@ -121,9 +139,7 @@ def test_g08_what_a_terminal_would_obey_is_escaped(hostile: str, shown: str, lin
 def test_a_value_is_written_as_its_text(lines: Lines) -> None:
     get_logger().error("x", error=OSError(2, "gone"), many=("a", 1), raw=b"a\xff", kind=dict)
     [line, *_] = lines()
-    assert line == (
-        "[error] x error='[Errno 2] gone' many='a, 1' raw=a\\udcff kind=\"<class 'dict'>\""
-    )
+    assert line == ("[error] x: [Errno 2] gone | many='a, 1' raw=a\\udcff kind=\"<class 'dict'>\"")
 
 
 def test_a_traceback_is_written_at_debug_level_only(lines: Lines) -> None:
@@ -140,7 +156,7 @@ def test_a_traceback_is_written_at_debug_level_only(lines: Lines) -> None:
     assert "Traceback (most recent call last):" in text
     assert "in fail" in text
     assert "local-canary" not in text.replace('fail("local-canary")', "")
-    assert lines() == ["[error] x error='it failed'"]
+    assert lines() == ["[error] x: it failed"]
 
 
 SECRETS = ["hunter2hunter2", "p w:ü%/+\"'\\", "тайна", "s3cr3t-1"]

@@ -47,12 +47,14 @@ class Subject(NamedTuple):
 
 class Examined(NamedTuple):
     """The copies that came of a mail, what it leaves behind, and a refusal that no
-    reactor took over (for whoever handed the mail in)."""
+    reactor took over (for whoever handed the mail in). `untold`: (step, reason) of what
+    is held now and no reactor has told anybody of."""
 
     copies: list[Copy]
     ledger: Ledger
     refused: Reject | None
     stop: bool
+    untold: list[tuple[str, str]]
 
     @property
     def simple(self) -> bool:
@@ -100,6 +102,7 @@ class _Examination:
         self.copies: list[Copy] = []
         self.refused: Reject | None = None
         self.stop = False
+        self.untold: list[tuple[str, str]] = []
 
     def run(self) -> Examined:
         current = [self.subject.mail]
@@ -120,7 +123,7 @@ class _Examination:
             current = []
         for mail in current:
             self._route(mail)
-        return Examined(self.copies, self.ledger, self.refused, self.stop)
+        return Examined(self.copies, self.ledger, self.refused, self.stop, self.untold)
 
     def _goes_somewhere(self) -> bool:
         """Whether no step is needed to say who gets this mail."""
@@ -180,8 +183,8 @@ class _Examination:
     def _verdict(self, verdict: Discard | Reject | Hold, step: str, mail: Mail) -> None:
         word = type(verdict).__name__.lower()
         self.ledger.tell(step, word, verdict.reason)
-        self.flow.log.info(word, step=step, mail=mail.id, reason=verdict.reason)
         self.ledger.happened("mail.verdict", step=step, verdict=word, reason=verdict.reason)
+        self.flow.log.info(word, step=step, mail=mail.id, reason=verdict.reason)
         if isinstance(verdict, Discard):
             return
         kind = RefusedError if isinstance(verdict, Reject) else BadMailError
@@ -189,7 +192,10 @@ class _Examination:
             stage="verdict", step=step, error=kind(verdict.reason), mail=mail,
             recipients=mail.envelope.recipients, attempt=1, age=self._age(), verdict=verdict,
         )  # fmt: skip
+        before = self.ledger.mark()
         answer = reaction.ask(self.flow, trouble, self.ledger, self.subject.source)
+        if (answer is None or isinstance(answer, Hold)) and self.ledger.mark() == before:
+            self.untold.append((step, verdict.reason))
         if answer is None:
             if isinstance(verdict, Reject):
                 self.refused = verdict

@@ -257,12 +257,20 @@ class Work:
         bodies.remove(journal, journal.commit(work))
         if self.opened is not None:
             self.refused += [result.refused for result in examined if result.refused]
+        else:
+            self._tell_held(examined)
         for result, mine in zip(examined, jobs, strict=True):
             result.ledger.announce()
             self.flow.event("mail.planned", mail=result.ledger.mail, copies=len(result.copies))
             self._hand_on(result.ledger.mail, mine, ended)
         if any(result.stop for result in examined):
             self.flow.halt.set()
+
+    def _tell_held(self, examined: Sequence[Examined]) -> None:
+        """Say what waits for a human now, to whoever reads the output of a run."""
+        for result in examined:
+            for step, reason in result.untold:
+                self.flow.log.warning("held", step=step, mail=result.ledger.mail, reason=reason)
 
     def _hand_on(self, mail: str, jobs: list[Job], ended: set[str]) -> None:
         """From the planning of a mail to its deliveries."""

@@ -372,6 +372,25 @@ def test_a_content_that_cannot_be_read_holds_that_mail_alone(works: Works) -> No
     assert "No such file" in entry.reason
 
 
+def test_what_is_held_is_said_where_no_reactor_tells_of_it(
+    works: Works, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Cron mails this line; with a notice on its way it says nothing."""
+    steps = [process(say(Hold("is no member")), "list")]
+    assert works.run(works.pipeline([fetch(mailbox())], [distribute(Post())], steps)) == 0
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "[warning] held: is no member | pipeline=red step=list mail=" in line
+
+    def tell(trouble: Trouble, context: Context) -> None:
+        context.memory.set("told", "1")
+
+    other = Mailbox(k9=message("m9"))
+    told = works.pipeline([fetch(other)], [distribute(Post())], steps, [react(tell)])
+    assert works.run(told) == 0
+    assert len(works.waits()) == 2
+    assert capfd.readouterr().err == ""
+
+
 def test_stop_ends_the_run_and_the_mail_waits(works: Works) -> None:
     post = Post()
     steps = [process(lambda mail, context: 1 / 0)]  # type: ignore[arg-type, return-value]
