@@ -210,3 +210,23 @@ def test_a_journal_that_was_kept_aside_can_be_put_back(tmp_path: Path) -> None:
     restore(kept, path)
     assert mails(path) == ["m1"]
     assert look(path).sound
+
+
+def test_the_log_of_a_damaged_journal_is_not_taken_for_that_of_the_restored(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.db"
+    journal = Database(str(path))
+    accept(journal, "m1")
+    backup(str(path), str(tmp_path / "copy"))
+    checkpoint = sqlite3.connect(path)
+    checkpoint.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    checkpoint.close()
+    accept(journal, "m2")
+    log = Path(f"{path}-wal").read_bytes()
+    journal.close()
+    path.write_bytes(b"damaged " * 4096)
+    Path(f"{path}-wal").write_bytes(log)
+    kept = restore(str(tmp_path / "copy"), str(path)).replaced
+    assert (mails(path), look(str(path)).sound) == (["m1"], True)
+    assert Path(f"{kept}-wal").read_bytes() == log

@@ -227,8 +227,9 @@ def _keep(journal: str, aside: str) -> None:
     Its log must not be there any more once another journal has its name: SQLite would
     take it for that one's.
     """
-    with suppress(sqlite3.Error), closing(sqlite3.connect(journal, timeout=1.0)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # of one that is not damaged
+    if checkup.look(journal).sound:  # what is damaged stays as it is, to the last octet
+        with closing(sqlite3.connect(journal, BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     _keep_bodies(journal + ".d", aside + ".d")
     for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
