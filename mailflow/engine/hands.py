@@ -52,7 +52,8 @@ class Hands:
             return False
         error = self._hand_over()
         crowded = isinstance(error, CrowdedError) and self.outgoing.shrink()
-        self._settle(error, unharmed=crowded or self._progress)
+        struck = self._progress or not all(delivery.quiet for delivery in self._open)
+        self._settle(error, unharmed=crowded or struck)
         self._close_taken()
         return crowded
 
@@ -106,6 +107,7 @@ class Hands:
     def _end(self, error: BaseException | None) -> None:
         distributor, self._distributor = self._distributor, None
         if distributor is not None:
+            self.outgoing.serves(well=False)
             end(self.flow, self.step.name, distributor, error)
 
     def _hand_over(self, deliveries: list[Delivery] | None = None) -> MailflowError | None:
@@ -148,7 +150,9 @@ class Hands:
         """
         delivery = self._delivery(ticket, report)
         delivery.report(report)
-        self._progress = True
+        if not self._progress:
+            self._progress = True
+            self.outgoing.serves(well=True)
         if not delivery.complete:
             return
         self._open.remove(delivery)

@@ -54,6 +54,7 @@ class Outgoing:
         self._failures = 0
         self._down: tuple[float, MailflowError] | None = None
         self._crowded: tuple[float, int] = (0.0, 0)
+        self._serving: set[int] = set()
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Take jobs; their mails belong to this process."""
@@ -123,14 +124,13 @@ class Outgoing:
         with self._change:
             self._closed = True
             self._change.notify_all()
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join()
+        while threads := list(self._threads):  # one that goes may leave its work to a new one
+            threads[0].join()
 
     def _run(self) -> None:
         hands = Hands(self)
+        crowded = False
         try:
-            crowded = False
             while not crowded and self._wait():
                 try:
                     crowded = hands.work()
@@ -145,6 +145,16 @@ class Outgoing:
             self.flow.halt.set()
         finally:
             hands.leave()
+            self._go(replaced=crowded)
+
+    def _go(self, *, replaced: bool) -> None:
+        """This thread ends. What it put back may have nobody else to do it."""
+        with self._change:
+            me = threading.current_thread()
+            if me in self._threads:
+                self._threads.remove(me)
+            if replaced and not self.flow.halt.is_set():
+                self._grow()
 
     def _wait(self) -> bool:
         """Until there is work; False when this thread is to end."""
@@ -175,14 +185,22 @@ class Outgoing:
             self._jobs.extendleft(reversed(list(jobs)))
             self._change.notify_all()
 
-    def shrink(self) -> bool:
-        """The other side takes no more sessions: do with one less for a while. False where
-        this thread is the only one that works."""
+    def serves(self, *, well: bool) -> None:
+        """Whether this thread has a session that was of use."""
+        me = threading.get_ident()
         with self._change:
-            if self._busy < 2:
+            if well:
+                self._serving.add(me)
+            else:
+                self._serving.discard(me)
+
+    def shrink(self) -> bool:
+        """The other side takes no more sessions: do with those that there are, for a while.
+        False where there is none."""
+        with self._change:
+            if not self._serving - {threading.get_ident()}:
                 return False
-            self._crowded = (time.monotonic() + CROWDED_SECONDS, self._busy - 1)
-            self._threads.remove(threading.current_thread())
+            self._crowded = (time.monotonic() + CROWDED_SECONDS, len(self._serving))
             return True
 
     def down(self) -> MailflowError | None:
