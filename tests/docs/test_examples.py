@@ -52,6 +52,7 @@ def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> No
         "pop.example.org:995": f"localhost:{org.pop3.port}",
         "smtp.example.org:587": f"localhost:{org.smtp.port}",
         "@pop.example.org": "@localhost",
+        '"pop.example.org", "port": 995': f'"localhost", "port": {org.pop3.port}',
     })  # fmt: skip
     for block in blocks(page):
         if block.language == "given":
@@ -62,7 +63,7 @@ def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> No
             complaints = shell.check(block)
             assert not complaints, "\n".join(complaints)
         elif block.file:
-            write(block, org, home)
+            write(block, org, shell)
 
 
 def test_every_target_that_the_readme_names_is_in_the_makefile() -> None:
@@ -78,14 +79,20 @@ def elsewhere(block: Block) -> bool:
     return all(f"$ {command.text}" in ELSEWHERE for command in commands(block))
 
 
-def write(block: Block, org: ExampleOrg, home: Path) -> None:
+def write(block: Block, org: ExampleOrg, shell: Shell) -> None:
     """The file that a block shows, and what a pipeline needs that the page has not made."""
     assert block.file
+    home = Path(shell.home)
     path = Path(block.file.replace("~", str(home), 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     if block.language == "toml":
         org.furnish(home, block.text)
         path.write_text(org.rewrite(block.text))
+    elif block.language == "python":
+        text = block.text
+        for name, here in shell.names.items():
+            text = text.replace(name, here)
+        path.write_text(text)
     else:
         path.write_text(block.text)
 
