@@ -1,4 +1,4 @@
-"""The command `mailflow`: the hook is dispatched before anything heavy is imported."""
+"""The command `mailflow`: what starts often is dispatched before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ def main() -> None:
         from mailflow.cli.hook import main as hook
 
         hook(sys.argv[2:])
+    elif sys.argv[1:2] == ["run"] and _names_only(sys.argv[2:]):
+        from mailflow.cli.plain import main as run
+
+        run(sys.argv[2:])
     else:
         from mailflow.cli.root import main as command
 
         command()
+
+
+def _names_only(words: list[str]) -> bool:
+    return bool(words) and not any(word.startswith("-") for word in words)
 
 
 def _keep_output_apart() -> None:

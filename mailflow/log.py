@@ -121,16 +121,20 @@ def _forms(secret: str) -> set[str]:
     forms = {secret, repr(secret)[1:-1], repr(octets)[2:-1]}
     if len(octets) < _ALONE:
         return forms
-    from base64 import b64encode
-    from urllib.parse import quote, quote_plus
+    from binascii import b2a_base64
 
-    forms |= {quote(octets, safe=""), quote_plus(octets)}
+    quoted = "".join(chr(each) if each in _UNRESERVED else f"%{each:02X}" for each in octets)
+    forms |= {quoted, quoted.replace("%20", "+")}
     for shift in range(3):
-        code = b64encode(bytes(shift) + octets).decode().rstrip("=")
+        code = b2a_base64(bytes(shift) + octets).decode().rstrip("=\n")
         first = (shift * 8 + 5) // 6
         last = (shift + len(octets)) * 8 // 6
         forms.add(code[first:last])
     return {form for form in forms if len(form) >= _ALONE}
+
+
+_UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+"""What stands for itself in a URL (RFC 3986, 2.3). urllib.parse would take 3 ms to load."""
 
 
 def _as_pattern(form: str) -> str:

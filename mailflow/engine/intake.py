@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, NamedTuple
 
+from mailflow.digests import sha256
 from mailflow.engine import places, reaction
 from mailflow.engine.context import Ledger, new_id
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
@@ -434,8 +435,6 @@ class Visit:
 def digest_of(got: Fetched) -> bytes | None:
     """16 octets that tell a message by its header section; None without a Message-ID,
     since such headers may well be equal."""
-    from hashlib import sha256
-
     section = head(got.content)
     if b"message-id:" not in section.lower():
         return None
@@ -451,8 +450,6 @@ class _mailbox_lock:  # noqa: N801  # used as a statement
     _here: dict[str, Lock] = {}
 
     def __init__(self, use: str, source: str, journal: str, halt: Halt) -> None:
-        from hashlib import sha256
-
         name = sha256(f"{use}\0{source}".encode()).hexdigest()[:32]
         self._path = os.path.join(places.locks(journal), name)
         self._mine = self._here.setdefault(self._path, Lock())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from hashlib import blake2b
 
+from mailflow.digests import blake2b
 from mailflow.engine.config import state_directory
 from mailflow.errors import from_os
 
