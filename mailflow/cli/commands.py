@@ -15,7 +15,7 @@ from mailflow.record import NamedTuple
 
 STATUSES = {
     0: "done; what could not be sent yet is in the journal and will be",
-    1: "of `status`: mail is held, or a source keeps failing",
+    1: "only from status: mail is held, or a source keeps failing",
     64: "the command line is wrong",
     65: "a message cannot be handled",
     69: "the other side said no, for good",
