@@ -46,6 +46,7 @@ def _run(path: str, recipients: list[str]) -> int:
     from mailflow.engine.hook import hook
     from mailflow.engine.registry import Registry
 
+    sys.stdout = sys.stderr  # what a plugin prints is no answer to the MTA
     registry = Registry()
     (pipeline,) = load([path], registry)
     hook(pipeline, registry, recipients)

@@ -206,4 +206,8 @@ def as_error(error: BaseException, doing: str) -> MailflowError:
         from mailflow.errors import UnavailableError
 
         return UnavailableError(f"{doing}: no more threads may be started here")
+    if isinstance(error, ImportError) and "Too many open files" in str(error):
+        from mailflow.errors import UnavailableError
+
+        return UnavailableError(f"{doing}: too many open files")
     return PluginError(f"{doing}: {describe(error)}")

@@ -24,6 +24,7 @@ from mailflow.engine.journal import (
     plans,
 )
 from mailflow.engine.outgoing import Outgoing
+from mailflow.engine.stopping import stop_on
 from mailflow.engine.work import Arrived, Work
 from mailflow.errors import ConfigError, MailflowError, RefusedError, UnavailableError
 from mailflow.halt import Halt
@@ -57,8 +58,7 @@ def hook(pipeline: Pipeline, registry: Registry, recipients: Sequence[str] = ())
     if recipients:
         step = _addressed(step, recipients)
     halt = Halt()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-        signal.signal(number, lambda *_: halt.set())
+    stop_on(halt, signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
     journal = Database(pipeline.journal, checkpoint=CHECKPOINT_PAGES)
     try:
         if journal.fresh:

@@ -19,6 +19,7 @@ from mailflow.engine.flow import Flow, Meter, as_error
 from mailflow.engine.intake import Intake, interested
 from mailflow.engine.journal import Database, Job, plans
 from mailflow.engine.outgoing import GROUP, Outgoing
+from mailflow.engine.stopping import stop_on
 from mailflow.engine.work import Arrived, Work
 from mailflow.errors import MailflowError
 from mailflow.halt import Halt
@@ -104,14 +105,11 @@ def _leave(journal: Database) -> None:
 
 @contextmanager
 def _signals(halt: Halt) -> Iterator[None]:
-    """SIGTERM and SIGINT end the run in order; only the main thread may say so."""
+    """SIGTERM and SIGINT end the run (see stopping); only the main thread may say so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        number: signal.signal(number, lambda *_: halt.set())
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = stop_on(halt, signal.SIGTERM, signal.SIGINT)
     try:
         yield
     finally:

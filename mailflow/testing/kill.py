@@ -211,7 +211,8 @@ def _serve(
             ready = dict(poller.poll(max(0.0, due - time.monotonic()) * 1000))
             if not ready:
                 if due == deadline:
-                    raise TimeoutError(f"{process.args!r} has not ended after {timeout} s")
+                    last = f"; the last was {steps[-1]}" if steps else ""
+                    raise TimeoutError(f"{process.args!r} has not ended after {timeout} s{last}")
                 before_kill()
                 process.kill()
                 after = None

@@ -82,7 +82,7 @@ path = "{maildir}"
 STATES = """
     SELECT delivery.state, mail.size, delivery.recipient
     FROM delivery JOIN mail ON mail.id = delivery.mail
-    WHERE delivery.state IN ('sending', 'held')
+    WHERE delivery.state IN ('sending', 'doubt', 'held')
 """
 
 
@@ -160,7 +160,9 @@ class Way(Session):
         names = {len(message) + message.count(b"\n"): identity(message) for message in messages()}
         found = [(state, (names[size], recipient)) for state, size, recipient in rows]
         return Doubts(
-            sending=frozenset(delivery for state, delivery in found if state == "sending"),
+            sending=frozenset(
+                delivery for state, delivery in found if state in ("sending", "doubt")
+            ),
             held=frozenset(delivery for state, delivery in found if state == "held"),
         )
 
