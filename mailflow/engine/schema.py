@@ -58,16 +58,14 @@ def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
 
 def _step(table: str, entry: Entry) -> dict[str, object]:
     """One component: its own options beside the engine's keys. What it requires may also
-    stand in an account."""
+    stand in an account or in defaults.toml, so that `use` alone must be here."""
     component: Any = entry.component
     engine, theirs = ENGINE[table][0], component.options
-    needed = [name for name, option in theirs.declared().items() if option.required]
     whole = _table(engine, summary(entry))
     properties: Any = whole["properties"]
     properties |= _properties(theirs)
     properties["use"] = {"const": entry.use, "description": summary(entry)}
-    here = {"anyOf": [{"required": needed}, {"required": ["account"]}]} if needed else {}
-    return {"title": entry.use, **whole, "required": ["use"], **here}
+    return {"title": entry.use, **whole, "required": ["use"]}
 
 
 def _table(options: type[Options], doc: str) -> dict[str, object]:

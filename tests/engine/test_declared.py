@@ -153,7 +153,6 @@ SMALL = '[[fetch]]\nuse = "stdin"\n[[distribute]]\nuse = "maildir"\npath = "x"\n
         SMALL + '[[process]]\nwhen = "seen"\n',
         SMALL + '[[process]]\nuse = "maildir"\npath = "x"\n',
         SMALL + '[[process]]\nuse = "filter.hold"\nreasons = "x"\n',
-        SMALL + '[[distribute]]\nuse = "smtp"\n',
         SMALL + '[[distribute]]\nuse = "smtp"\nhost = ""\n',
         SMALL + '[[distribute]]\nuse = "smtp"\nhost = "a"\nport = 70000\n',
         SMALL + '[[distribute]]\nuse = "smtp"\nhost = "a"\ntls = "yes"\n',
@@ -170,9 +169,10 @@ def test_the_schema_refuses_what_check_refuses(text: str, tmp_path: Path) -> Non
         load_dict(tomli.loads(text), base=str(tmp_path))
 
 
-def test_what_a_step_needs_may_stand_in_its_account() -> None:
+def test_what_a_step_needs_may_stand_in_an_account_or_in_another_file() -> None:
     step = '[[distribute]]\nname = "b"\nuse = "smtp"\naccount = "club"\n'
     assert valid(SMALL + step + '[account.club]\nhost = "smtp.example.org"\n')
+    assert valid(SMALL + '[[distribute]]\nname = "b"\nuse = "smtp"\n')
 
 
 NUMBERS = st.integers(0, 10**6).map(str) | st.floats(0, 1e6).map(lambda each: f"{each:.3f}")
