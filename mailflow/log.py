@@ -149,20 +149,16 @@ def _emit(level: str, event: str, facts: Mapping[str, object]) -> None:
         error = next((v for v in facts.values() if isinstance(v, BaseException)), None)
         if error is not None and _State.level <= LEVELS["debug"]:
             fields["exception"] = _traceback(error)
+        said = clean(event)
+        if not _State.json:
+            said = _readable(said, fields)
         with _State.lock:
             logger = _State.logger or _build()
             getattr(logger, level)(said, **fields)
     except Exception:  # noqa: BLE001, S110  # a log that cannot be written stops no mail
-        said = clean(event)
-        if not _State.json:
-            said = _readable(said, fields)
         pass
 
 
-def _key(name: str) -> str:
-    """structlog's own words are not for facts."""
-    own = ("event", "level", "timestamp", "exception", "exc_info", "stack_info", "stack")
-    return f"{name}_" if name in own else name
 _WORDS = ("error", "text", "reason", "why")
 
 
@@ -176,6 +172,10 @@ def _readable(event: str, fields: dict[str, object]) -> str:
     return f"{said} |" if fields else said
 
 
+def _key(name: str) -> str:
+    """structlog's own words are not for facts."""
+    own = ("event", "level", "timestamp", "exception", "exc_info", "stack_info", "stack")
+    return f"{name}_" if name in own else name
 
 
 def _value(value: object) -> object:
