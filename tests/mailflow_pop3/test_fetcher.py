@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -242,6 +243,19 @@ class TestRetrieving:
             post = b"x" * (size - len(tail)) + tail
             with Pop3Server({"red": SECRET}, {"red": [post, POSTS[0]]}) as server:
                 assert list(session(server).values()) == [post, POSTS[0]]
+
+    def test_csp11_a_message_that_was_handed_on_is_not_kept(self, fetcher_of):
+        """CSP-11: memory holds what is on its way, however many messages there are."""
+        posts = [b"Subject: %d\r\n\r\n" % number for number in range(50)]
+        most = 0
+        with Pop3Server({"red": SECRET}, {"red": posts}) as server, fetcher_of(server) as fetcher:
+            gc.collect()
+            others = sum(isinstance(each, Octets) for each in gc.get_objects())
+            for one in fetcher.retrieve([item.key for item in fetcher.listing(None)]):
+                fetcher.settle(one.key, Fate.DONE)
+                kept = sum(isinstance(each, Octets) for each in gc.get_objects()) - others
+                most = max(most, kept)
+        assert 1 <= most <= 2
 
     def test_f10_a_long_message_takes_no_memory(self, tmp_path, script, fetcher_of):
         body = (b"x" * 70 + b"\r\n") * 900_000

@@ -117,6 +117,18 @@ class TestWays:
 
 class TestRefusals:
     @pytest.mark.parametrize("pipelining", ["auto", "always", "never"])
+    def test_csp13_nothing_is_asked_for_that_a_log_in_has_not_opened(
+        self, server, session, pipelining
+    ):
+        """CSP-13: a refused log-in is an error, and no message was touched."""
+        got = {}
+        with pytest.raises(LoginError):
+            session(server, yielded=got, pipelining=pipelining,
+                    password=SecretValue(lambda: "guessed", "the test"))  # fmt: skip
+        assert got == {}
+        assert not [line for line in server.commands if line[:4] in ("RETR", "DELE", "TOP ")]
+
+    @pytest.mark.parametrize("pipelining", ["auto", "always", "never"])
     def test_f12_wrong_credentials_are_tried_once(self, server, session, pipelining):
         secret = SecretValue(lambda: "guessed", "the test")
         with pytest.raises(LoginError, match="refuses the login of red: wrong name or password"):

@@ -74,6 +74,30 @@ BODIES = st.lists(
 ).map(b"".join)
 
 
+def test_csp10_a_whole_session_needs_no_socket():
+    """CSP-10: begin, log in, UIDL, RETR, DELE and QUIT, each sent ahead of its answer."""
+    client = Client("mail.example.org")
+    client.receive(GREETING)
+    assert client.next_event() == Greeting(True, "ready", "", None)
+    session = [
+        (Command("USER", "red"), b"+OK\r\n", None),
+        (Command("PASS", "secret"), b"+OK\r\n", None),
+        (Command("UIDL"), b"+OK\r\n1 a\r\n.\r\n", b"1 a\r\n"),
+        (Command("RETR", 1), b"+OK\r\nSubject: x\r\n\r\n..\r\n.\r\n", b"Subject: x\r\n\r\n.\r\n"),
+        (Command("DELE", 1), b"+OK\r\n", None),
+        (Command("QUIT"), b"+OK bye\r\n", None),
+    ]
+    flight = b"".join(client.send(command) for command, _, _ in session)
+    assert flight == b"USER red\r\nPASS secret\r\nUIDL\r\nRETR 1\r\nDELE 1\r\nQUIT\r\n"
+    assert client.due == len(session)
+    client.receive(b"".join(answer for _, answer, _ in session))
+    for command, _, body in session:
+        event = client.next_event()
+        assert isinstance(event, Reply)
+        assert (event.command, event.ok, event.body) == (command, True, body)
+    assert client.next_event() is None
+
+
 class TestFeeding:
     @given(st.lists(BODIES, min_size=1, max_size=4), st.integers(1, 40), st.integers(4, 60))
     @example([b""], 1, 4)
