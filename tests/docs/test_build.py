@@ -79,3 +79,22 @@ def test_what_stands_beside_the_code_is_plain_restructuredtext(name: str) -> Non
     settings = {"report_level": 2, "halt_level": 2, "syntax_highlight": "none"}
     text = (ROOT / name).read_text()
     assert docutils.publish_string(text, writer="html", settings_overrides=settings)
+
+
+@pytest.mark.parametrize("page", ["README.rst", "docs/commands.rst"])
+def test_the_page_of_commands_leaves_none_out(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for command in every(root):
+        if not command.group:
+            *group, word = command.words
+            assert re.search(rf"``(mailflow )?{''.join(f'{name} ' for name in group)}[\w|]*{word}",
+                             text), command.name  # fmt: skip
+
+
+def test_the_readme_names_every_component() -> None:
+    text = (ROOT / "README.rst").read_text()
+    for entry in Registry().all():
+        if entry.distribution == "mailflow":
+            plugin, _, component = entry.use.partition(".")
+            assert f"``{entry.use}``" in text or f"``{component}``" in text, entry.use
+            assert f"``{plugin}" in text
