@@ -38,6 +38,7 @@ distribution is scanned for them."""
 SCHEMES = {
     "lmtp": "smtp",
     "maildir": "maildir",
+    "mbox": "mbox",
     "pop3": "pop3",
     "pop3s": "pop3",
     "smtp": "smtp",

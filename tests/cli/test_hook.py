@@ -143,16 +143,16 @@ class TestTheMtaTriesAgain:
         os.chmod(file, 0o600)
         self.refused(shop, file, said='add use = "stdin"')
 
-    def test_an_empty_message(self, shop: Shop) -> None:
+    def test_c06_an_empty_message(self, shop: Shop) -> None:
         self.refused(shop, shop.write(HOOK), stdin=b"", said="stdin is empty")
 
-    def test_stdin_closed(self, shop: Shop) -> None:
+    def test_c06_stdin_closed(self, shop: Shop) -> None:
         shop.write(HOOK)
         done = shop.shell(f"exec $mailflow hook {shop.file} <&-")
         assert done.status == 75
         assert "stdin is closed" in done.err
 
-    def test_stdin_a_terminal(self, shop: Shop) -> None:
+    def test_c06_stdin_a_terminal(self, shop: Shop) -> None:
         ours, theirs = pty.openpty()
         child = shop.start("hook", shop.write(HOOK), stdin=theirs)
         done = shop.end(child)
@@ -389,7 +389,7 @@ class TestEqualMessages:
 
 
 class TestSignals:
-    def test_sigterm_while_reading_leaves_it_to_the_mta(self, shop: Shop) -> None:
+    def test_c06_sigterm_while_reading_leaves_it_to_the_mta(self, shop: Shop) -> None:
         child = shop.start("hook", shop.write(HOOK))
         child.stdin.write(MAIL)
         child.stdin.flush()
