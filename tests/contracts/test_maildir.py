@@ -1,4 +1,4 @@
-"""The Maildir distributor keeps the contract of its kind."""
+"""A Maildir in and out keeps the contracts of its kinds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from pathlib import Path
 import pytest
 
 from mailflow.lines import to_lf
-from mailflow.testing.contracts import Destination, DistributorContract, Taken
+from mailflow.testing.contracts import (
+    Destination,
+    DistributorContract,
+    FetcherContract,
+    Source,
+    Taken,
+)
 from mailflow_maildir.distributor import MaildirDistributor
+from mailflow_maildir.fetcher import MaildirFetcher
 
 
 class Maildir(Destination):
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.table = {"path": str(path)}
+        self.table: dict[str, object] = {"path": str(path)}
 
     def taken(self) -> Sequence[Taken]:
         return [Taken(path.read_bytes()) for path in self.path.glob("[nc]*/*")]
@@ -30,3 +37,35 @@ class TestMaildir(DistributorContract):
     @pytest.fixture
     def destination(self, tmp_path: Path) -> Maildir:
         return Maildir(tmp_path / "Maildir")
+
+
+class Inbox(Source):
+    """A Maildir in which some are new, some read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.table: dict[str, object] = {"path": str(path)}
+        self._put = 0
+        for place in ("tmp", "new", "cur"):
+            (path / place).mkdir(parents=True)
+
+    def put(self, octets: bytes) -> None:
+        self._put += 1
+        place = f"cur/{self._put:06}.x:2,{'S' * (self._put % 3 % 2)}"
+        (self.path / (place if self._put % 3 else f"new/{self._put:06}.x")).write_bytes(octets)
+
+    def messages(self) -> Sequence[bytes]:
+        return [path.read_bytes() for path in self.path.glob("[nc]*/*")]
+
+    def lose(self, octets: bytes) -> None:
+        for path in self.path.glob("[nc]*/*"):
+            if path.read_bytes() == octets:
+                path.unlink()
+
+
+class TestMaildirSource(FetcherContract):
+    component = MaildirFetcher
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Inbox:
+        return Inbox(tmp_path / "Maildir")

@@ -8,9 +8,12 @@ import pytest
 
 from mailflow.mail import Envelope, Mail, Octets
 from mailflow.testing.contracts import ProcessorContract
+from mailflow_filter.command import CommandFilter
 from mailflow_filter.discard import DiscardFilter
 from mailflow_filter.hold import HoldFilter
+from mailflow_filter.recipients import RecipientsFilter
 from mailflow_filter.reject import RejectFilter
+from mailflow_filter.rewrite import RewriteFilter
 from mailflow_filter.tag import TagFilter
 from mailflow_list.post import Post
 
@@ -36,6 +39,47 @@ class TestTag(ProcessorContract):
             "note": {"folder": "{header:Subject|none}", "from": "{sender|nobody}"},
             "header": {"X-Subject": "{header:Subject|none}", "To": "red@example.org"},
         }
+
+
+class TestRewrite(ProcessorContract):
+    component = RewriteFilter
+
+    @pytest.fixture
+    def table(self) -> dict[str, object]:
+        return {
+            "remove": ["X-*", "Received"],
+            "rename": {"Cc": "X-Cc"},
+            "prefix": {"Subject": "[x]"},
+            "set": {"To": "red@example.org"},
+            "add": {"X-From": "{header:From|nobody}"},
+        }
+
+
+class TestRecipients(ProcessorContract):
+    component = RecipientsFilter
+
+    @pytest.fixture
+    def table(self) -> dict[str, object]:
+        return {"set": ["{header:To|ann@example.org}"], "remove": ["*@example.net"],
+                "add": ["Cleo <cleo@example.org>", "{header:Cc|dan@example.org}"]}  # fmt: skip
+
+
+class TestCommand(ProcessorContract):
+    """A program that changes some mail, discards some, and fails with some."""
+
+    component = CommandFilter
+    every = 6
+
+    @pytest.fixture
+    def table(self) -> dict[str, object]:
+        script = "sed 's/^Subject: /&[x] /' | tee /dev/stderr | grep -q '^X-' 2>&1; exit 99"
+        return {"command": ["/bin/sh", "-c", script], "output": "ignore"}
+
+
+class TestCommandThatChanges(TestCommand):
+    @pytest.fixture
+    def table(self) -> dict[str, object]:
+        return {"command": ["/bin/sed", "s/^Subject: /&[x] /"]}
 
 
 class TestListPost(ProcessorContract):

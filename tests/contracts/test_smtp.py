@@ -22,7 +22,7 @@ from mailflow.testing.contracts import (
 )
 from mailflow.testing.proxy import Proxy
 from mailflow.testing.smtp import SmtpSink
-from mailflow_smtp.distributor import SmtpDistributor
+from mailflow_smtp.distributor import LmtpDistributor, SmtpDistributor
 
 SECRET = "canary-2c7f-secret"
 
@@ -125,3 +125,20 @@ class TestWithAiosmtpd(DistributorContract):
     def destination(self) -> Iterator[Aiosmtpd]:
         with TemporaryDirectory() as directory, Aiosmtpd(Path(directory)) as server:
             yield server
+
+
+class TestLmtp(RefusingDistributorContract, RemoteDistributorContract):
+    """Each recipient has an answer of its own to the end of the content (RFC 2033)."""
+
+    component = LmtpDistributor
+    secrets = (SECRET,)
+
+    @pytest.fixture
+    def destination(self, tmp_path: Path) -> Iterator[Sink]:
+        users = {"red": SECRET}
+        with (
+            SmtpSink(users=users, lmtp=True) as sink,
+            Proxy((sink.host, sink.port)) as proxy,
+        ):
+            yield Sink(sink, proxy, tmp_path)
+            assert sink.violations == []

@@ -36,6 +36,9 @@ class ProcessorContract(ComponentContract):
     component: ClassVar[type[Processor]]
     kind = "processor"
 
+    every: ClassVar[int] = 1
+    """It is asked about each so many-th mail: more than 1 where each one is a process."""
+
     @pytest.fixture
     def table(self) -> Mapping[str, object]:
         return {}
@@ -58,7 +61,7 @@ class ProcessorContract(ComponentContract):
         odd.append(awkward[0]._replace(id="8-unknown", envelope=unknown))
         odd.append(awkward[0]._replace(id="8-large", content=Large(2 << 20)))
         odd += [Mail(f"8-twin-{n}", envelope, Octets(_TWIN)) for n in range(2)]
-        return [*awkward, *odd, *more]
+        return [*awkward, *odd][:: self.every] + more
 
     def test_every_mail_gets_a_verdict(self, stage: Stage, asked: list[Mail]) -> None:
         """A mail of its own, or a reason; nothing would be a loss without a word. Only
