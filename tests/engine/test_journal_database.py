@@ -361,6 +361,28 @@ class TestRefusal:
         journal.close()
         assert told(path) == ["two"]
 
+    def test_a_lock_of_others_is_looked_at_often_and_had_when_it_is_free(
+        self, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = Database(path)
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        slept: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 3:
+                other.execute("ROLLBACK")
+
+        monkeypatch.setattr(database.time, "sleep", sleep)
+        journal.commit(tell("one"))
+        patience = journal.read(lambda tx: tx.execute("PRAGMA busy_timeout").fetchone()[0])
+        other.close()
+        journal.close()
+        assert slept == [database.LOOK_SECONDS] * 3
+        assert patience == 1000 * database.BUSY_SECONDS, "readers have SQLite wait for them"
+        assert told(path) == ["one"]
+
     def test_d01_a_full_disk_is_one_line_and_loses_nothing_that_was_committed(
         self, path: str
     ) -> None:

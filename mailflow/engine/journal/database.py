@@ -23,6 +23,10 @@ Transaction = sqlite3.Connection
 
 BUSY_SECONDS = 60.0
 
+LOOK_SECONDS = 0.005
+"""Between two looks whether the journal is free to be written. SQLite's own waits grow to
+0.1 s, for which it stands idle while fifty wait for it."""
+
 CHECKPOINT_PAGES = 1000
 """Pages of the write-ahead log that are carried over at once."""
 
@@ -123,7 +127,7 @@ class Database:
 
     def _write(self, queue: list[_Commit]) -> None:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             try:
                 for commit in queue:
                     self._step(commit, alone=len(queue) == 1)
@@ -141,6 +145,23 @@ class Database:
         finally:
             for commit in queue:
                 commit.done = True
+
+    def _begin(self) -> None:
+        """Have the journal for this connection alone to write, as soon as others let it."""
+        until = time.monotonic() + BUSY_SECONDS
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if not _is_busy(error) or time.monotonic() > until:
+                        raise
+                    time.sleep(LOOK_SECONDS)
+                else:
+                    return
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
     def _step(self, commit: _Commit, *, alone: bool) -> None:
         if alone:
@@ -233,9 +254,13 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            if not _is_busy(error) or time.monotonic() > until:
                 raise
             time.sleep(0.01)
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _make_directories(path: str) -> None:
