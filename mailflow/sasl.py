@@ -96,18 +96,61 @@ class Login:
         return (self._credentials.user if first else self._credentials.secret).encode()
 
 
+class OAuthBearer:
+    """OAUTHBEARER (RFC 7628): the secret is an access token."""
+
+    name = "OAUTHBEARER"
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._told = False
+
+    def initial(self) -> bytes:
+        user = self._credentials.user.replace("=", "=3D").replace(",", "=2C")
+        return f"n,a={user},\1auth=Bearer {self._credentials.secret}\1\1".encode()
+
+    def answer(self, challenge: bytes) -> bytes:
+        """A refusal comes as a challenge, which asks for a last word (RFC 7628, 3.2.3)."""
+        if self._told or not challenge:
+            raise SurpriseError(f"{self.name} has no such challenge")
+        self._told = True
+        return b"\1"
+
+
+class XOAuth2(OAuthBearer):
+    """XOAUTH2: what Google and Microsoft had before there was a standard."""
+
+    name = "XOAUTH2"
+
+    def initial(self) -> bytes:
+        user, token = self._credentials
+        return f"user={user}\1auth=Bearer {token}\1\1".encode()
+
+    def answer(self, challenge: bytes) -> bytes:
+        super().answer(challenge)
+        return b""
+
+
 MECHANISMS: Mapping[str, Callable[[Credentials], Mechanism]] = {"PLAIN": Plain, "LOGIN": Login}
-"""What can be spoken, the preferred first. A mechanism with tokens adds itself here."""
+"""What can be spoken with a password, the preferred first."""
+
+TOKEN_MECHANISMS: Mapping[str, Callable[[Credentials], Mechanism]] = {
+    "OAUTHBEARER": OAuthBearer,
+    "XOAUTH2": XOAuth2,
+}
+"""What can be spoken with an access token of OAuth2, the preferred first."""
+
+_ALL = {**MECHANISMS, **TOKEN_MECHANISMS}
 
 
 def mechanism(name: str, credentials: Credentials) -> Mechanism:
     """A fresh exchange of the mechanism `name`. Raises KeyError for one not spoken."""
-    return MECHANISMS[name.upper()](credentials)
+    return _ALL[name.upper()](credentials)
 
 
 def choose(wanted: Sequence[str], offered: Collection[str]) -> list[str]:
     """The mechanisms to try, in the order of `wanted`: those that the server offers too."""
-    available = {name.upper() for name in offered} & MECHANISMS.keys()
+    available = {name.upper() for name in offered} & _ALL.keys()
     return [name.upper() for name in wanted if name.upper() in available]
 
 

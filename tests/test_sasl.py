@@ -132,3 +132,37 @@ def test_a_mechanism_with_tokens_fits(monkeypatch):
     asked = Exchange(mechanism("xoauth2", Credentials("ann", "token")))
     assert asked.command(255) == "XOAUTH2 " + encoded("user=ann\x01auth=Bearer token\x01\x01")
     assert asked.answer(encoded('{"status":"400"}')) == ""
+
+
+class TestTokens:
+    TOKEN = Credentials("ann,x=y@example.org", "ya29.token")
+
+    def test_oauthbearer_says_all_at_once_with_the_name_escaped(self):
+        bearer = Exchange(mechanism("OAUTHBEARER", self.TOKEN))
+        assert bearer.command(255) == "OAUTHBEARER " + encoded(
+            "n,a=ann=2Cx=3Dy@example.org,\1auth=Bearer ya29.token\1\1"
+        )
+
+    def test_xoauth2_does_too(self):
+        bearer = Exchange(mechanism("xoauth2", self.TOKEN))
+        assert bearer.command(255) == "XOAUTH2 " + encoded(
+            "user=ann,x=y@example.org\1auth=Bearer ya29.token\1\1"
+        )
+
+    @pytest.mark.parametrize(("name", "last"), [("OAUTHBEARER", "AQ=="), ("XOAUTH2", "")])
+    def test_a_refusal_gets_the_last_word_that_it_asks_for_once(self, name, last):
+        bearer = Exchange(mechanism(name, self.TOKEN))
+        bearer.command(255)
+        refusal = encoded('{"status":"invalid_token"}')
+        assert bearer.answer(refusal) == last
+        assert not bearer.cancelled
+        assert bearer.answer(refusal) == "*"
+        assert bearer.cancelled
+
+    def test_f24_an_empty_challenge_gets_no_token_again(self):
+        bearer = Exchange(mechanism("OAUTHBEARER", self.TOKEN))
+        bearer.command(255)
+        assert bearer.answer(b"") == "*"
+
+    def test_a_password_is_never_sent_as_a_token_by_itself(self):
+        assert not set(MECHANISMS) & {"OAUTHBEARER", "XOAUTH2"}

@@ -198,9 +198,9 @@ class Pop3Fetcher:
 
     def _who(self) -> Credentials:
         options = self._options
-        if options.user is None or options.password is None:
+        if options.user is None or options.secret is None:
             raise ConfigError(f"no `user` or no `password` for {options.host}")
-        credentials = Credentials(options.user, options.password.reveal())
+        credentials = Credentials(options.user, options.secret.reveal())
         if any(c in text for text in credentials for c in "\r\n\0"):
             raise LoginError(f"the user or password for {options.host} holds a line end")
         return credentials
@@ -237,7 +237,7 @@ class Pop3Fetcher:
         session, options, guess = self._session, self._options, self._guess
         follow = (Command("UIDL"), Command("LIST"))
         ahead = {guess.way: guess.commands()}
-        entry = log_in(session, self._who(), options.auth, options.pipelining, follow, ahead)
+        entry = log_in(session, self._who(), options.ways, options.pipelining, follow, ahead)
         self._way = entry.way
         self._ahead = {command.number: command for command in entry.ahead if command.number}
         self._log.debug("logged in", host=session.peer, streaming=session.streaming)

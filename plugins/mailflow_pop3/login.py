@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 WAYS = ("plain", "login", "user", "apop")
 """SASL PLAIN and LOGIN (RFC 5034), USER and PASS, APOP (RFC 1939)."""
 
+TOKEN_WAYS = ("oauthbearer", "xoauth2")
+"""With an access token instead of a password (RFC 7628)."""
+
 _LOCKED = re.compile(r"(mail ?(drop|box)|pop3?) .*(lock|in use|busy)|already (locked|in use)", re.I)
 
 
@@ -82,7 +85,7 @@ def _log_in(
             raise
         if reply.ok:
             return Entry(way, answers, sent)
-        error = _refused(session, credentials, reply)
+        error = _refused(session, credentials, reply, way)
         if reply.code or not isinstance(error, LoginError):
             raise error
         refused = refused or error
@@ -194,11 +197,11 @@ def _whole(session: Session) -> Reply:
     return event
 
 
-def _refused(session: Session, credentials: Credentials, reply: Reply) -> MailflowError:
+def _refused(session: Session, credentials: Credentials, reply: Reply, way: str) -> MailflowError:
     said = reply.text or "no reason given"
     if not reply.code and _LOCKED.search(said):
         return InUseError(f"{session.peer} has the mailbox of {credentials.user} in use: {said}")
     text = f"{session.peer} refuses the login of {credentials.user}: {said}"
     if reply.code in ("", "AUTH"):
-        text += "; check `user` and `password`"
+        text += f"; check `user` and `{'token' if way in TOKEN_WAYS else 'password'}`"
     return refusal(text, reply.code, LoginError)

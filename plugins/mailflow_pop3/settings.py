@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mailflow.net import is_loopback
-from mailflow.options import Choice, Flag, Integer, ListOf, ServerOptions, Size, Text
+from mailflow.options import (
+    Choice,
+    Flag,
+    Integer,
+    ListOf,
+    Secret,
+    SecretValue,
+    ServerOptions,
+    Size,
+    Text,
+)  # fmt: skip
 from mailflow.program import Command
-from mailflow_pop3.login import WAYS
+from mailflow_pop3.login import TOKEN_WAYS, WAYS
 
 
 class Pop3Options(ServerOptions):
@@ -29,11 +39,16 @@ class Pop3Options(ServerOptions):
     tls_name = Text.optional(
         "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
     )
+    token = Secret.optional(
+        "An access token of OAuth2, instead of a password, such as what"
+        ' { command = ["oauth-token", "work"] } prints.'
+    )
     auth = ListOf(
-        "The ways to log in, in the order they are tried: SASL PLAIN and LOGIN where the server"
-        " offers them, USER and PASS, APOP where it greets with a timestamp.",
-        Choice("A way to log in.", *WAYS),
-        default=("plain", "user"),
+        "The ways to log in, in the order they are tried. With a password: SASL PLAIN and LOGIN"
+        " where the server offers them, USER and PASS, APOP where it greets with a timestamp; by"
+        " default plain and user. With a token: OAUTHBEARER and XOAUTH2, by default both.",
+        Choice("A way to log in.", *WAYS, *TOKEN_WAYS),
+        default=(),
     )
     on_done = Choice(
         "What becomes of a message at the server once it is safe here and the time in `keep`,"
@@ -59,13 +74,26 @@ class Pop3Options(ServerOptions):
         """`tls`, with its default worked out."""
         return self.tls or ("none" if is_loopback(self.host) else "implicit")
 
+    @property
+    def ways(self) -> Sequence[str]:
+        """`auth`, with its default worked out."""
+        return self.auth or (("plain", "user") if self.token is None else TOKEN_WAYS)
+
+    @property
+    def secret(self) -> SecretValue | None:
+        """The password or the token."""
+        return self.password if self.token is None else self.token
+
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.user is None:
             yield "user", "expected the login name"
-        if self.password is None:
-            yield "password", "expected the password"
-        if not self.auth:
-            yield "auth", "expected at least one way to log in"
+        if self.password is None and self.token is None:
+            yield "password", "expected the password, or a `token`"
+        elif self.password is not None and self.token is not None:
+            yield "token", "a `password` is given too; expected one of them"
+        elif wrong := [way for way in self.auth if (way in TOKEN_WAYS) is (self.token is None)]:
+            given = "password" if self.token is None else "token"
+            yield "auth", f"{', '.join(wrong)} does not go with a `{given}`"
 
     def look(self) -> Iterator[tuple[str, str]]:
         yield from super().look()

@@ -409,5 +409,5 @@ class TestOptions:
         assert (options.on_done, options.tls_name) == ("delete", None)
 
     def test_user_and_password_are_needed(self):
-        faults = [name for name, _ in Pop3Options({"host": "localhost", "auth": ()}).faults()]
-        assert faults == ["user", "password", "auth"]
+        faults = [name for name, _ in Pop3Options({"host": "localhost"}).faults()]
+        assert faults == ["user", "password"]

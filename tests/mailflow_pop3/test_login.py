@@ -360,6 +360,65 @@ class TestTls:
         assert secrets_sent(server) == []
 
 
+class TestTokens:
+    TOKEN = SecretValue(lambda: "ya29." + "t" * 2000, "the test")
+
+    @staticmethod
+    def response(form):
+        """A long token does not fit into the command, and answers an empty challenge."""
+        return b64encode(form.format("ya29." + "t" * 2000).encode()) + b"\r\n"
+
+    @pytest.mark.parametrize(
+        ("way", "form"),
+        [
+            ("oauthbearer", "n,a=red,\1auth=Bearer {}\1\1"),
+            ("xoauth2", "user=red\1auth=Bearer {}\1\1"),
+        ],
+    )
+    def test_csp22_a_token_logs_in(self, script, session, way, form):
+        """CSP-22: OAuth, where cs.pop3 has passwords only."""
+        steps = [
+            (b"CAPA\r\n", b"+OK\r\n+OK\r\nPIPELINING\r\nSASL OAUTHBEARER XOAUTH2\r\n.\r\n"),
+            (f"AUTH {way.upper()}\r\n".encode(), b"+ \r\n"),
+            (self.response(form), b"+OK\r\n"),
+            (b"UIDL\r\nLIST\r\n", b"+OK\r\n1 a\r\n.\r\n+OK\r\n1 3\r\n.\r\n"),
+            (b"RETR 1\r\n", b"+OK\r\na\r\n.\r\n"),
+            (b"DELE 1\r\nQUIT\r\n", b"+OK\r\n+OK\r\n"),
+        ]
+        with script(*steps) as server:
+            assert session(server, password=None, token=self.TOKEN, auth=(way,))
+
+    def test_a_refused_token_is_told_as_one(self, script, session):
+        form = "n,a=red,\1auth=Bearer {}\1\1"
+        refusal = b64encode(b'{"status":"invalid_token"}')
+        steps = [
+            (b"CAPA\r\n", b"+OK\r\n+OK\r\nSASL OAUTHBEARER\r\n.\r\n"),
+            (b"AUTH OAUTHBEARER\r\n", b"+ \r\n"),
+            (self.response(form), b"+ " + refusal + b"\r\n"),
+            (b"AQ==\r\n", b"-ERR [AUTH] no\r\n"),
+        ]
+        with script(*steps) as server, pytest.raises(LoginError, match="check `user` and `token`"):
+            session(server, password=None, token=self.TOKEN)
+
+    def test_without_such_a_mechanism_the_token_is_not_sent(self, server, session):
+        with pytest.raises(LoginError, match="offers no way to log in"):
+            session(server, password=None, token=self.TOKEN)
+        assert secrets_sent(server) == []
+
+    @pytest.mark.parametrize(
+        ("given", "fault"),
+        [
+            ({}, "password: expected the password, or a `token`"),
+            ({"password": "p", "token": "t"}, "token: a `password` is given too"),
+            ({"password": "p", "auth": "xoauth2"}, "xoauth2 does not go with a `password`"),
+            ({"token": "t", "auth": ["user", "xoauth2"]}, "auth: user does not go with a `token`"),
+        ],
+    )
+    def test_what_does_not_go_together_is_a_fault(self, given, fault):
+        with pytest.raises(ConfigError, match=fault):
+            Pop3Options.read({"host": "h", "user": "u", **given})
+
+
 class TestCommand:
     """The connection is a program's stdin and stdout, as with ssh -W."""
 
