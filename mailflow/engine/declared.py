@@ -22,6 +22,7 @@ from mailflow.options import (
     Path,
     Query,
     Secret,
+    Size,
     TableOf,
     Template,
     convert,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 EXAMPLES: Mapping[str, object] = {
     "address": "Red <red@example.org>",
     "command": ["/usr/local/bin/program", "--option"],
+    "mbox.path": "~/archive.mbox",
     "from": "Mail delivery <mailer-daemon@example.org>",
     "host": "mail.example.org",
     "members": "~/lists/red.members",
@@ -46,7 +48,8 @@ EXAMPLES: Mapping[str, object] = {
     "to": "owner@example.org",
     "user": "ann",
 }
-"""What stands in an example for words that mean one thing wherever they stand."""
+"""What stands in an example for words that mean one thing wherever they stand, or for the
+option of one component."""
 
 SHOWN = ("user", "password", "address", "members")
 """What an example has although it could be left out."""
@@ -113,6 +116,8 @@ def written(option: Option[Any], value: Any) -> Any:
         return {key: written(option.element, each) for key, each in value.items()}
     if isinstance(option, Duration):
         return span(value)
+    if isinstance(option, Size):
+        return octets(value)
     if isinstance(option, Template):
         return value.text
     if isinstance(option, Address):
@@ -130,6 +135,15 @@ def span(seconds: float) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds // size:g}{unit}"
     return f"{seconds:g}s"
+
+
+def octets(size: int) -> str | int:
+    """Octets as a file says them, in the largest unit that divides them: "1GiB"."""
+    units = (("GiB", 1 << 30), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6), ("KiB", 1 << 10))
+    for unit, each in units:
+        if size and size % each == 0:
+            return f"{size // each}{unit}"
+    return size
 
 
 def toml(value: Any) -> str:
@@ -151,12 +165,12 @@ def example(table: str, use: str, options: type[Options]) -> str:
     """A step that can be copied: what it needs, then, as comments, what it may also say."""
     declared = options.declared()
     live = {
-        name: _sample(name, option)
+        name: _sample(use, name, option)
         for name, option in declared.items()
         if option.required or name in SHOWN
     }
     while missing := _asked_for(options, live):
-        live[missing] = _sample(missing, declared[missing])
+        live[missing] = _sample(use, missing, declared[missing])
     lines = [f"[[{table}]]", f"use = {toml(use)}"]
     lines += [f"{name} = {toml(value)}" for name, value in live.items()]
     for name, option in declared.items():
@@ -174,10 +188,11 @@ def _asked_for(options: type[Options], table: Mapping[str, object]) -> str:
     return next((name for name in names if name not in table), "")
 
 
-def _sample(name: str, option: Option[Any]) -> object:
+def _sample(use: str, name: str, option: Option[Any]) -> object:
     """A value that the option takes."""
-    if name in EXAMPLES and _fits(option, EXAMPLES[name]):
-        return EXAMPLES[name]
+    for word in (f"{use}.{name}", name):
+        if word in EXAMPLES and _fits(option, EXAMPLES[word]):
+            return EXAMPLES[word]
     if isinstance(option, Choice):
         return option.words[0]
     paths: tuple[object, ...] = (f"~/{name}",) if isinstance(option, Path) else ()

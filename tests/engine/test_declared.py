@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from mailflow.engine.config import load_dict
-from mailflow.engine.declared import Told, default, example, span, told, toml, written
+from mailflow.engine.declared import Told, default, example, octets, span, told, toml, written
 from mailflow.engine.registry import KINDS, Entry, Registry
 from mailflow.engine.schema import pipeline_schema
 from mailflow.errors import ConfigError
@@ -89,6 +89,17 @@ def test_every_default_can_be_written_into_a_file_and_is_the_same_then(entry: En
 @given(st.floats(0, 1e9).map(lambda each: round(each, 1)))
 def test_a_span_is_read_back_as_it_was(seconds: float) -> None:
     assert duration(span(seconds)) == pytest.approx(seconds, rel=1e-5)
+
+
+@given(st.integers(0, 1 << 40) | st.integers(0, 99).map(lambda each: each << 20))
+def test_a_size_is_read_back_as_it_was(number: int) -> None:
+    assert size(octets(number)) == number
+
+
+def test_a_size_is_told_in_the_largest_unit() -> None:
+    assert [octets(n) for n in (0, 4096, 1 << 30, 2 * 10**6, 1001)] == [
+        0, "4KiB", "1GiB", "2MB", 1001,
+    ]  # fmt: skip
 
 
 def test_for_good_is_a_span() -> None:
