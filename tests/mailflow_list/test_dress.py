@@ -47,6 +47,7 @@ def test_pml_24_the_prefix_is_not_added_to_what_has_it(step: Make, given: str) -
 
 @pytest.mark.parametrize("field", ["", "Subject:\n", "Subject: \n \n", "Subject: =?utf-8?q?_?=\n"])
 def test_pml_24_a_missing_subject_becomes_one(step: Make, field: str) -> None:
+    """PML-30: and does not crash."""
     text = POST.replace("Subject: hello\n", field)
     assert header(step(RED), text).get_all("Subject") == ["(No subject)"]
     assert header(step(PREFIX), text).get_all("Subject") == ["[Red] (No subject)"]
@@ -92,7 +93,7 @@ def test_answers_may_go_to_the_author(step: Make, word: str, left: list[str]) ->
     assert made.get_all("Reply-To") == left
 
 
-def test_a_post_says_which_list_it_is_from_and_how_to_leave(step: Make) -> None:
+def test_pml_30_a_post_says_which_list_it_is_from_and_how_to_leave(step: Make) -> None:
     made = header(step(RED + 'owner = "olga@example.org"'))
     assert made.get("List-Id") == "Red <red.example.org>"
     assert made.get("List-Post") == "<mailto:red@example.org>"

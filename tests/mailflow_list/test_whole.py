@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -112,6 +113,7 @@ def club(tmp_path: Path, sink: SmtpSink, home: Path) -> Club:
 
 
 def test_pml_27_a_post_to_two_lists_is_sent_and_archived_for_each(club: Club) -> None:
+    """PML-19: every distributor in order; the same post in the archive as to the members."""
     text = POST.replace("Subject", "Cc: green@example.org\nSubject")
     assert club.hook(text, "red@example.org") == 0
     assert club.hook(text, "green@example.org") == 0  # the mail server's second copy
@@ -125,15 +127,18 @@ def test_pml_27_a_post_to_two_lists_is_sent_and_archived_for_each(club: Club) ->
 
 
 def test_a_held_post_is_told_of_and_goes_out_once_when_it_is_released(club: Club) -> None:
+    """PML-29: it waits in the queue, and lies in the archive once it went out."""
     assert club.hook(POST.replace("ann@", "eve@"), "red@example.org") == 0
     ((sender, to, notice),) = club.sent()
     assert (sender, to) == ("olga@example.org", ("olga@example.org",))
     assert "eve@example.org is not a member of red@example.org" in notice.get_content()
     (held,) = club.queue()
     assert held["state"] == "held"
+    assert club.archived(".red") == 0
     assert club.call("queue", "release", held["mail"], "-f", str(club.file)).returncode == 0
     assert club.call("run", str(club.file)).returncode == 0
     assert [each[0] for each in club.sent()] == ["olga@example.org", "red@example.org"]
+    assert club.archived(".red") == 1
     assert club.queue() == []
 
 
@@ -150,7 +155,37 @@ def test_pml_09_a_refused_author_is_told_and_the_answer_to_that_goes_nowhere(clu
     assert len(club.sent()) == 2
 
 
+@pytest.mark.parametrize(("most", "transactions"), [(1, 2), (100, 1)])
+def test_pml_18_members_get_a_post_one_by_one_or_together_each_with_a_result(
+    club: Club, most: int, transactions: int
+) -> None:
+    club.file.write_text(f"{club.file.read_text()}recipients_max = {most}\n")
+    (club.directory / "red.members").write_text("ann@example.org\nbob@example.net\ndead@x.org\n")
+    club.sink.on("RCPT", "550 5.1.1 no such user", match="dead@*")
+    assert club.hook(POST, "red@example.org") == 0
+    assert len(club.sink.messages) == transactions
+    reached = sorted(to for message in club.sink.messages for to in message.recipients)
+    assert reached == ["ann@example.org", "bob@example.net"]
+    story = json.loads(club.call("trace", "--json", _first(club)).stdout)[0]["chapters"]
+    ends = {each["text"].split()[0]: each["what"] for each in story if each["step"] == "smtp"}
+    assert ends == {
+        "ann@example.org": "sent", "bob@example.net": "sent", "dead@x.org": "failed",
+    }  # fmt: skip
+
+
+def _first(club: Club) -> str:
+    """The id of the first mail, of which notices are about."""
+    (path,) = (club.directory / "home" / ".local" / "state" / "mailflow").glob("club-*.db")
+    connection = sqlite3.connect(path)
+    try:
+        mail: str = connection.execute("SELECT min(id) FROM mail").fetchone()[0]
+    finally:
+        connection.close()
+    return mail
+
+
 def test_l10_a_dead_member_does_not_keep_the_post_from_the_others(club: Club) -> None:
+    """PML-30: the first refused recipient drops no other."""
     club.sink.on("RCPT", "550 5.1.1 no such user", match="bob@*")
     assert club.hook(POST, "red@example.org") == 0
     assert [each[:2] for each in club.sent()] == [("red@example.org", ("ann@example.org",))]

@@ -32,6 +32,7 @@ def notices(desk: Desk, reactor: Any, *troubles: Trouble) -> list[Any]:
 
 
 def test_a_notice_says_what_where_and_how_to_go_on() -> None:
+    """PML-30: a reactor sees the mail."""
     desk = Desk("notify", pipeline="red-list")
     one = mail("From: Eve <eve@x.org>\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\n\nbody\n")
     error = RefusedError("eve@x.org is not a member")
