@@ -52,10 +52,17 @@ class Hands:
             return False
         error = self._hand_over()
         crowded = isinstance(error, CrowdedError) and self.outgoing.shrink()
+        if error is not None and self._out_of_reach(error) and not crowded:
+            self.outgoing.failed(error)
         struck = self._progress or not all(delivery.quiet for delivery in self._open)
         self._settle(error, unharmed=crowded or struck)
         self._close_taken()
         return crowded
+
+    def _out_of_reach(self, error: MailflowError) -> bool:
+        """Whether it is the distributor's error and no mail's: nothing was done to any."""
+        quiet = not self._progress and all(delivery.quiet for delivery in self._open)
+        return quiet and not isinstance(error, _OF_ONE_MAIL)
 
     def _settle(self, error: MailflowError | None, *, unharmed: bool) -> None:
         """See to what was drawn and not answered. `unharmed`: the error says nothing about
@@ -77,7 +84,10 @@ class Hands:
             self.outgoing.put_back(again)
 
     def _do_alone(self, delivery: Delivery) -> None:
+        self._progress = False
         error = self.outgoing.down() or self._hand_over([delivery])
+        if error is not None and self._out_of_reach(error):
+            self.outgoing.failed(error)
         if delivery in self._open:
             self._open.remove(delivery)
             delivery.close(error)
@@ -127,9 +137,6 @@ class Hands:
                 for _ in self._draw():
                     pass
             self._end(error)
-            quiet = not self._progress and all(delivery.quiet for delivery in self._open)
-            if quiet and not isinstance(failure, _OF_ONE_MAIL):
-                self.outgoing.failed(failure)
             return failure
         self.outgoing.succeeded()
         return None

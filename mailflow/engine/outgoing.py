@@ -55,6 +55,7 @@ class Outgoing:
         self._down: tuple[float, MailflowError] | None = None
         self._crowded: tuple[float, int] = (0.0, 0)
         self._serving: set[int] = set()
+        self._leaving = 0
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Take jobs; their mails belong to this process."""
@@ -137,6 +138,7 @@ class Outgoing:
                 finally:
                     with self._change:
                         self._busy -= 1
+                        self._leaving -= crowded
                     self.ended()
         except Exception as error:  # noqa: BLE001  # the journal failed: what is due stays due
             failure = as_error(error, f"step {self.step.name}")
@@ -196,11 +198,14 @@ class Outgoing:
 
     def shrink(self) -> bool:
         """The other side takes no more sessions: do with those that there are, for a while.
-        False where there is none."""
+        False where there is none, and nobody else who may still get one."""
         with self._change:
-            if not self._serving - {threading.get_ident()}:
+            serving = len(self._serving - {threading.get_ident()})
+            others = self._busy - self._leaving - 1
+            if not (serving or others > 0):
                 return False
-            self._crowded = (time.monotonic() + CROWDED_SECONDS, len(self._serving))
+            self._leaving += 1
+            self._crowded = (time.monotonic() + CROWDED_SECONDS, max(serving, others))
             return True
 
     def down(self) -> MailflowError | None:
