@@ -53,9 +53,14 @@ class Shop:
 
     def environment(self, more: Mapping[str, str] = {}) -> dict[str, str]:
         return {
-            "HOME": str(self.home), "PATH": os.defpath, "PYTHONPATH": str(self.site),
+            "HOME": str(self.home), "PATH": os.defpath, "PYTHONPATH": self._modules,
             "XDG_STATE_HOME": str(self.home / "state"), **more,
         }  # fmt: skip
+
+    @property
+    def _modules(self) -> str:
+        """Where plugins are, and the code under test where that is not what is installed."""
+        return os.pathsep.join(filter(None, (str(self.site), os.environ.get("PYTHONPATH"))))
 
     def write(self, text: str, **words: object) -> str:
         """Write the pipeline; {home} and {words} are put in. Gives its path."""
