@@ -31,6 +31,7 @@ from mailflow.testing import kill
 
 if TYPE_CHECKING:
     from mailflow.testing.kill import Outcome, Step
+    from mailflow.testing.power import Disk
 
 PATIENCE = 8
 """So often the program is started again before its mail is called lost."""
@@ -230,36 +231,64 @@ def kill_points(steps: Sequence[Step], *, thorough: bool = False) -> list[int]:
 
 
 def killed_before_each_step(
-    make: Open[S], directory: Path, *, thorough: bool = False, share: tuple[int, int] = (0, 1)
+    make: Open[S],
+    directory: Path,
+    *,
+    thorough: bool = False,
+    share: tuple[int, int] = (0, 1),
+    disk: Disk | None = None,
 ) -> list[str]:
     """What is wrong after a kill before each step that a session takes; [] is what you want.
 
     `share` (i, n) tries every n-th step from the i-th on, so that tests can be run side by
-    side. Raises AssertionError where a session is wrong without a kill.
+    side. With `disk`, the power of that disk is cut with each kill, and once more when all is
+    done: what is on it and was not flushed is gone. Put the destination there and nothing
+    else, since any later flush of the same file system saves what was forgotten before it.
+    Raises AssertionError where a session is wrong without a kill.
     """
     steps = undisturbed(make, directory / "undisturbed").first_steps
     points = kill_points(steps, thorough=thorough)[share[0] :: share[1]]
-    strikes = [Strike(number) for number in points]
-    found = _struck(make, directory, strikes)
+    strikes = [_strike(disk, number) for number in points]
+    found = _struck(make, directory, strikes, disk)
     hits = sum(bool(strike.where) for strike in strikes)
     if hits < 0.8 * (len(points) - MORE):
         raise AssertionError(f"of {len(points)} kills {hits} hit: {make} is not twice the same")
     return found
 
 
-def killed_at_random(make: Open[S], directory: Path, *, times: int, seed: object) -> list[str]:
-    """What is wrong after kills at `times` moments that `seed` draws; [] is what you want."""
+def killed_at_random(
+    make: Open[S], directory: Path, *, times: int, seed: object, disk: Disk | None = None
+) -> list[str]:
+    """What is wrong after kills at `times` moments that `seed` draws; [] is what you want.
+
+    With `disk` as in `killed_before_each_step`.
+    """
     rng = random.Random(f"{seed}")  # to be drawn again
     (seconds, *_) = undisturbed(make, directory / "undisturbed").runs
-    strikes = [Strike(run=0, seconds=rng.uniform(0, seconds * 1.1)) for _ in range(times)]
-    return _struck(make, directory, strikes)
+    moments = [rng.uniform(0, seconds * 1.1) for _ in range(times)]
+    strikes = [_strike(disk, run=0, seconds=moment) for moment in moments]
+    return _struck(make, directory, strikes, disk)
 
 
-def _struck(make: Open[S], directory: Path, strikes: Iterable[Strike]) -> list[str]:
+def _strike(
+    disk: Disk | None, number: int | None = None, *, run: int = -1, seconds: float | None = None
+) -> Strike:
+    if disk is None:
+        return Strike(number, run=run, seconds=seconds)
+    return Strike(number, run=run, seconds=seconds, blow=disk.off, mend=disk.on)
+
+
+def _struck(
+    make: Open[S], directory: Path, strikes: Iterable[Strike], disk: Disk | None
+) -> list[str]:
     found = []
     for number, strike in enumerate(strikes):
         with closing(make(directory / f"struck-{number}")) as session:
+            if disk:
+                os.sync()  # what the session begins with has long been there
             session.session(strike)
+            if disk:
+                disk.cut()
             found += [f"killed in {strike.where}: {text}" for text in session.complaints()]
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -62,13 +63,14 @@ def test_it_keeps_the_contracts_of_all_four_kinds(pigeon: Environment) -> None:
 @pytest.mark.crash
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(bool(kill.obstacle()), reason=kill.obstacle())
-@pytest.mark.parametrize("which", ["step and not Once", "step and Once", "time"])
-def test_d04_killed_at_any_step_it_loses_and_doubles_nothing(
+@pytest.mark.interop("xfsprogs", "e2fsprogs")
+@pytest.mark.parametrize("which", ["step and not Once", "step and Once", "time", "power"])
+def test_d04_d05_killed_at_any_step_or_cut_off_it_loses_and_doubles_nothing(
     pigeon: Environment, which: str
 ) -> None:
     said = pigeon("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", which,
                   PIGEON / "tests" / "test_kills.py")  # fmt: skip
-    assert "1 passed" in said
+    assert "1 passed" in said or (which == "power" and os.geteuid() and "1 skipped" in said)
 
 
 def test_plugins_shows_its_components_and_their_options(pigeon: Environment) -> None:

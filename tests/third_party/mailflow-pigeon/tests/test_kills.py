@@ -2,7 +2,8 @@
 
 import pytest
 
-from mailflow.testing import Trip, killed_at_random, killed_before_each_step
+from mailflow.testing import Disk, Trip, killed_at_random, killed_before_each_step
+from mailflow.testing.power import obstacle
 
 MESSAGES = [
     b"Subject: %d\r\nMessage-ID: <%d@example.org>\r\n\r\nhello\r\n" % (number, number)
@@ -16,7 +17,7 @@ class Flight(Trip):
     steps = ""
 
     def prepare(self):
-        self.near, self.far = self.home / "near", self.home / "far"
+        self.near, self.far = self.home / "near", self.destination()
         self.near.mkdir()
         self.far.mkdir()
         for number, octets in enumerate(MESSAGES):
@@ -25,6 +26,9 @@ class Flight(Trip):
             f'[[fetch]]\nuse = "pigeon"\nloft = "{self.near}"\nkeep = "0d"\n{self.steps}'
             f'[[distribute]]\nuse = "pigeon"\nloft = "{self.far}"\n'
         )
+
+    def destination(self):
+        return self.home / "far"
 
     def expected(self):
         return MESSAGES
@@ -47,3 +51,16 @@ def test_killed_before_each_step_it_loses_and_doubles_nothing(flight, tmp_path):
 
 def test_killed_at_any_time_it_loses_and_doubles_nothing(tmp_path):
     assert killed_at_random(Flight, tmp_path, times=10, seed="pigeon") == []
+
+
+@pytest.mark.skipif(bool(obstacle()), reason=obstacle())
+def test_when_the_power_is_cut_it_loses_and_doubles_nothing(tmp_path):
+    """The far loft is on that disk alone: a flush of the journal would save it by accident."""
+    with Disk(tmp_path) as disk:
+
+        class FlightToDisk(Flight):
+            def destination(self):
+                return disk.path / self.home.name
+
+        found = killed_before_each_step(FlightToDisk, tmp_path, share=(0, 5), disk=disk)
+    assert found == []
