@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mailflow.opening import open
     from mailflow.options import Options
     from mailflow.query import Query
-    from mailflow.running import journal_between, run
+    from mailflow.running import describe, journal_between, run
     from mailflow.verdicts import (
         FAILED,
         LATER,
@@ -71,7 +71,7 @@ _HOMES = {
     "opening": "open",
     "options": "Options",
     "query": "Query",
-    "running": "journal_between run",
+    "running": "describe journal_between run",
     "verdicts": "FAILED LATER SENT Bounce Discard Fate Hold Reject Report Retry Stop",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -83,7 +83,8 @@ __all__ = [
     "Hold", "InUseError", "Item", "JournalError", "LoginError", "Mail", "MailflowError",
     "Missed", "OctetFile", "Octets", "Options", "PeerError", "PluginError", "Processor",
     "Query", "Reactor", "RefusedError", "Reject", "Report", "Retry", "Runtime", "Stop",
-    "Ticket", "Trouble", "UnavailableError", "hookimpl", "journal_between", "open", "run",
+    "Ticket", "Trouble", "UnavailableError", "describe", "hookimpl", "journal_between", "open",
+    "run",
 ]  # fmt: skip
 
 
