@@ -77,20 +77,21 @@ def backup(file: str, target: str, dry: bool) -> None:
 @command.command()
 @click.argument("file", metavar="FILE")
 @click.argument("copy", metavar="BACKUP", type=click.Path())
+@click.option("--resume", is_flag=True, help="Let what waits in it go on, instead of holding it.")
 @dry_run_option
-def restore(file: str, copy: str, dry: bool) -> None:
+def restore(file: str, copy: str, resume: bool, dry: bool) -> None:
     """Put BACKUP in the place of the journal of FILE; the one that is there is kept.
 
     Never while a process works on that journal. What happened since the backup is not in
-    it: what was sent since then is sent again, and what was fetched and is still at its
-    source is fetched again. `queue list` shows what would be sent; `queue drop` keeps a
-    mail from it.
+    it: what waits in it may have been sent, and is held until you decide (`mailflow queue
+    list --held`, then `release` or `drop`). What was fetched since, and is still at its
+    source, is fetched again.
     """
     from mailflow.engine.journal import copies
 
     journal = _journal(file)
-    restored = copies.restore(os.path.abspath(copy), journal, dry=dry)
-    for line in _warned(journal, restored, dry):
+    restored = copies.restore(os.path.abspath(copy), journal, resume=resume, dry=dry)
+    for line in _warned(journal, restored, resume, dry):
         say(line)
 
 
@@ -123,7 +124,7 @@ def _counted(found: Checkup) -> str:
     return ", ".join(f"{number} {what}" for what, number in found.counts.items())
 
 
-def _warned(journal: str, restored: Restored, dry: bool) -> list[str]:
+def _warned(journal: str, restored: Restored, resume: bool, dry: bool) -> list[str]:
     """What was done, and what may come twice by it."""
     would = "would be " if dry else ""
     lines = [f"{journal}: {would}restored"]
@@ -131,14 +132,18 @@ def _warned(journal: str, restored: Restored, dry: bool) -> list[str]:
         lines.append(f"the journal that was there {would or 'is '}kept: {restored.replaced}")
     if restored.latest is None:
         return lines
-    since = moment(restored.latest)
     lines.append(
-        f"its last entry is of {since}; what was fetched since then and is still at its source"
-        " is fetched again"
+        f"its last entry is of {moment(restored.latest)}; what was fetched since then and is"
+        " still at its source is fetched again"
     )
-    if restored.due:
+    if restored.waiting and resume:
         lines.append(
-            f"{restored.due} deliveries wait in it; those that were sent since then are sent"
-            " again: see `mailflow queue list` before the next run"
+            f"{restored.waiting} mails wait in it and go on at the next run: what was sent of"
+            " them since then is sent again"
+        )
+    elif restored.waiting:
+        lines.append(
+            f"{restored.waiting} mails wait in it and {would or 'are '}held: `mailflow queue"
+            " list --held` shows them; release what was not sent since then, drop the rest"
         )
     return lines

@@ -302,19 +302,43 @@ class TestRestore:
                 assert (done.status, "a process works on the journal" in done.err) == (75, True)
         assert shop.journal.stat().st_ino == before
 
-    def test_it_says_what_may_come_twice(self, shop: Shop) -> None:
-        self.backed_up(shop)
-        shop.change("DELETE FROM copy")
+    @pytest.mark.parametrize("state", ["due", "sending", "doubt"])
+    def test_what_waits_in_it_is_held_since_it_may_have_been_sent(
+        self, shop: Shop, state: str
+    ) -> None:
+        held(shop)
+        shop.change("UPDATE copy SET state = 'planned'")
         shop.change(
             "INSERT INTO delivery (mail, copy, step, recipient, state, due, at)"
-            " SELECT id, 0, 'maildir', '', 'due', 0, 0 FROM mail"
+            f" SELECT id, 0, 'maildir', '', '{state}', 0, 0 FROM mail"
         )
-        shop.change("UPDATE mail SET state = 'done'")
-        (shop.home / "copy").unlink()
         assert shop("journal", "backup", shop.file, "copy").status == 0
         out = self.restore(shop).out
-        assert "is fetched again" in out
-        assert "1 deliveries wait in it; those that were sent since then are sent again" in out
+        assert "is fetched again\n" in out
+        assert "1 mails wait in it and are held: `mailflow queue list --held`" in out
+        assert shop("run", shop.file).status in (0, 75)
+        assert shop.maildir == []
+        assert "restored from a backup of" in shop("queue", "list", "--held").out
+        assert shop("queue", "release", "--all").status == 0
+        assert shop("run", shop.file).status == 0
+        assert len(shop.maildir) == 1
+
+    def test_a_mail_that_has_met_no_step_yet_is_held_too(self, shop: Shop) -> None:
+        held(shop)
+        shop.change("DELETE FROM copy")
+        shop.change("UPDATE mail SET state = 'accepted'")
+        assert shop("journal", "backup", shop.file, "copy").status == 0
+        self.restore(shop)
+        assert shop.rows("SELECT state FROM copy") == [("held",)]
+
+    def test_with_resume_it_goes_on(self, shop: Shop) -> None:
+        held(shop)
+        shop.change("DELETE FROM copy")
+        shop.change("UPDATE mail SET state = 'accepted'")
+        assert shop("journal", "backup", shop.file, "copy").status == 0
+        out = self.restore(shop, "--resume").out
+        assert "1 mails wait in it and go on at the next run: what was sent of them" in out
+        assert shop.rows("SELECT state FROM mail") == [("accepted",)]
 
     def test_dry_run_says_the_same_and_changes_nothing(self, shop: Shop) -> None:
         self.backed_up(shop)

@@ -16,25 +16,24 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from mailflow.engine.journal import checkup, owners
+from mailflow.engine.journal import checkup, owners, plans
 from mailflow.engine.journal.database import BUSY_SECONDS, flush_directory
 from mailflow.errors import InUseError, JournalError, from_os
 from mailflow.record import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 PIECE = 1 << 20
 
 
 class Restored(NamedTuple):
     """What was put back, or would be. `latest`: of when its last entry is, seconds since
-    the epoch, None of an empty one. `replaced`: where the journal that was there is now,
-    None where none was. `due`: deliveries that wait in it."""
+    the epoch, None of an empty one. `waiting`: mails in it that are not done. `replaced`:
+    where the journal that was there is now, None where none was."""
 
     latest: float | None
-    counts: Mapping[str, int]
-    due: int
+    waiting: int
     replaced: str | None
 
 
@@ -47,24 +46,22 @@ def backup(journal: str, target: str) -> int:
     """
     _must_be_sound(journal)
     must_not_exist(target)
-    part = f"{target}.part-{os.urandom(4).hex()}"
     try:
-        with _kept(journal) as (source, place):
+        with _kept(journal) as (source, place), _part(target) as part:
             _write(source, place, part)
-        os.link(part, target)  # says so where there is one by now
+            os.link(part, target)  # says so where there is one by now
         flush_directory(os.path.dirname(target))
         return os.stat(target).st_size
     except OSError as error:
         raise from_os(error, f"write {target}") from None
     except sqlite3.Error as error:
         raise JournalError(f"{journal} cannot be copied to {target}: {error}") from None
-    finally:
-        _remove(part)
 
 
-def restore(copy: str, journal: str, *, dry: bool = False) -> Restored:
+def restore(copy: str, journal: str, *, resume: bool = False, dry: bool = False) -> Restored:
     """Put a backup in the place of a journal, or, `dry`, say what that would do.
 
+    What waits in it is held: it may have been sent since. With `resume` it goes on.
     Raises InUseError where a process works on that journal, JournalError where the backup
     is none or not sound, UnavailableError where a file cannot be written.
     """
@@ -74,13 +71,38 @@ def restore(copy: str, journal: str, *, dry: bool = False) -> Restored:
         with closing(checkup.reader(copy)) as source, _nobody_at_work(journal):
             if os.path.lexists(journal):
                 aside = _free_name(f"{journal}.replaced")
+            said = _said(source)._replace(replaced=aside)
             if not dry:
-                _replace(source, lambda file: os.path.join(copy + ".d", file), journal, aside)
-            return _said(source)._replace(replaced=aside)
+                os.makedirs(os.path.dirname(journal), 0o700, exist_ok=True)
+                held = None if resume else _reason(said)
+                with _part(journal) as part:
+                    _write(source, lambda file: os.path.join(copy + ".d", file), part, held)
+                    _replace(part, journal, aside)
+            return said
     except OSError as error:
         raise from_os(error, f"write {journal}") from None
     except sqlite3.Error as error:
         raise JournalError(f"{copy} cannot be copied to {journal}: {error}") from None
+
+
+def _reason(said: Restored) -> str:
+    """Why what waits in it is held."""
+    if said.latest is None:
+        return "restored from a backup"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(said.latest))
+    return f"restored from a backup of {since}; release it unless it was sent since then"
+
+
+@contextmanager
+def _part(path: str) -> Iterator[str]:
+    """A name beside `path`, gone in the end with all that SQLite makes beside it."""
+    part = f"{path}.part-{os.urandom(4).hex()}"
+    try:
+        yield part
+    finally:
+        for name in (part, *(part + suffix for suffix in ("-journal", "-wal", "-shm"))):
+            with suppress(FileNotFoundError):
+                os.unlink(name)
 
 
 def _must_be_sound(path: str) -> None:
@@ -130,8 +152,11 @@ def _link(path: str, new: str) -> None:
         shutil.copyfile(path, new)
 
 
-def _write(source: sqlite3.Connection, place: Callable[[str], str], part: str) -> None:
-    """The database at `part`, for this user alone, with every body in its row, flushed."""
+def _write(
+    source: sqlite3.Connection, place: Callable[[str], str], part: str, held: str | None = None
+) -> None:
+    """The database at `part`, for this user alone, with every body in its row, flushed.
+    With `held`, all that waits in it is held for that reason."""
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with closing(sqlite3.connect(part, isolation_level=None)) as made:
         source.backup(made)
@@ -143,6 +168,8 @@ def _write(source: sqlite3.Connection, place: Callable[[str], str], part: str) -
                 "UPDATE body SET data = zeroblob(?), file = NULL WHERE rowid = ?", (size, row)
             )
             _fill(made, row, place(file))
+        if held is not None:
+            _hold(made, held)
         made.execute("COMMIT")
     descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -162,10 +189,8 @@ def _said(tx: sqlite3.Connection) -> Restored:
         "SELECT max(at) FROM (SELECT max(at) AS at FROM story UNION ALL SELECT max(at) FROM seen"
         " UNION ALL SELECT max(at) FROM delivery UNION ALL SELECT max(arrived) FROM mail)"
     ).fetchone()[0]
-    due = tx.execute(
-        "SELECT count(*) FROM delivery WHERE state NOT IN ('sent', 'failed', 'dropped')"
-    ).fetchone()[0]
-    return Restored(latest, checkup.count(tx), due, None)
+    waiting = tx.execute("SELECT count(*) FROM mail WHERE state != 'done'").fetchone()[0]
+    return Restored(latest, waiting, None)
 
 
 @contextmanager
@@ -202,23 +227,28 @@ def _free_name(name: str) -> str:
     return found
 
 
-def _replace(
-    source: sqlite3.Connection, place: Callable[[str], str], journal: str, aside: str | None
-) -> None:
+def _hold(made: sqlite3.Connection, why: str) -> None:
+    """All that waits is held; what the source still has (an intent) is left to it."""
+    now = time.time()
+    made.execute("UPDATE delivery SET state = 'due' WHERE state IN ('sending', 'doubt')")
+    waiting = made.execute(
+        "SELECT id FROM mail m WHERE state = 'accepted' OR state = 'planned' AND ("
+        " EXISTS (SELECT 1 FROM delivery d WHERE d.mail = m.id AND d.state = 'due')"
+        " OR EXISTS (SELECT 1 FROM copy c WHERE c.mail = m.id AND c.state = 'waiting'))"
+    )
+    for (mail,) in waiting.fetchall():
+        plans.hold(made, mail, why)
+        plans.tell(made, [plans.Told(mail, now, "", "held", why)])
+
+
+def _replace(part: str, journal: str, aside: str | None) -> None:
     """At every instant there is a journal under its name, the old one or the new one."""
-    directory = os.path.dirname(journal)
-    os.makedirs(directory, 0o700, exist_ok=True)
-    part = f"{journal}.part-{os.urandom(4).hex()}"
-    try:
-        _write(source, place, part)
-        if aside is None:
-            os.link(part, journal)
-        else:
-            _keep(journal, aside)
-            os.rename(part, journal)
-        flush_directory(directory)
-    finally:
-        _remove(part)
+    if aside is None:
+        os.link(part, journal)
+    else:
+        _keep(journal, aside)
+        os.rename(part, journal)
+    flush_directory(os.path.dirname(journal))
 
 
 def _keep(journal: str, aside: str) -> None:
@@ -252,9 +282,3 @@ def _keep_bodies(root: str, aside: str) -> None:
             flush_directory(kept)
     if os.path.isdir(aside):
         flush_directory(aside)
-
-
-def _remove(path: str) -> None:
-    for name in (path, *(path + suffix for suffix in ("-journal", "-wal", "-shm"))):
-        with suppress(FileNotFoundError):
-            os.unlink(name)
