@@ -13,10 +13,11 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mailflow.errors import ConfigError, LoginError, PeerError, UnavailableError
 from mailflow.halt import Halt
+from mailflow.record import NamedTuple
 
 if TYPE_CHECKING:
     import ssl

@@ -67,6 +67,10 @@ def path(value: object, base: str) -> str:
     return os.path.normpath(os.path.join(base, expanded))
 
 
+_QUOTED = frozenset('[]\\()<>@,:;".')
+"""What a display name may hold within quotes only (RFC 5322, 3.2.3)."""
+
+
 class Mailbox(NamedTuple):
     """A display name and an addr-spec (RFC 5322, 3.4)."""
 
@@ -80,6 +84,8 @@ class Mailbox(NamedTuple):
     def __str__(self) -> str:
         if not self.name:
             return self.address
+        if not _QUOTED & set(self.name) and f"{self.name}{self.address}".isascii():
+            return f"{self.name} <{self.address}>"
         from email.utils import formataddr
 
         return formataddr((self.name, self.address))

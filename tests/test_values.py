@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formataddr
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,10 @@ def test_a_mailbox_is_written_with_its_name_quoted_where_needed() -> None:
 def test_the_nearest_word_is_named_if_there_is_one() -> None:
     assert nearest("hots", ("host", "port")) == "; did you mean `host`?"
     assert nearest("qqqq", ("host", "port")) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Red", "Ann B. Lee", "Red, the list", 'the "red" one', "a\\b", "J\u00fcrgen"]
+)
+def test_a_mailbox_is_written_as_the_standard_library_writes_it(name: str) -> None:
+    assert str(Mailbox(name, "red@example.org")) == formataddr((name, "red@example.org"))

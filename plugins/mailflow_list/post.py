@@ -7,13 +7,15 @@ addressed to none of the step's lists is no post, and goes to nobody unseen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.addresses import addresses, same
 from mailflow.automatic import answer
+from mailflow.digests import blake2b
 from mailflow.errors import UnavailableError
 from mailflow.log import clean
 from mailflow.mail import Envelope
+from mailflow.record import NamedTuple
 from mailflow.verdicts import Discard, Hold, Reject
 from mailflow_list import guards
 from mailflow_list.dress import Dress
@@ -196,8 +198,6 @@ class List:
         return people
 
     def _key(self, draft: Draft) -> str:
-        from hashlib import blake2b
-
         octets = draft.message_id.encode("utf-8", "surrogateescape")
         return f"{self.address} {blake2b(octets, digest_size=16).hexdigest()}"
 

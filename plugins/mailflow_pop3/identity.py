@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from mailflow.digests import sha256
+from mailflow.record import NamedTuple
 from mailflow_pop3.wire import numbered
 
 UIDL_LIMIT = 70

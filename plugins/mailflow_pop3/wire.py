@@ -26,10 +26,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from enum import Enum
-from typing import NamedTuple
 
 from mailflow import lines
 from mailflow.errors import PeerError, UnavailableError
+from mailflow.record import NamedTuple
 
 PIECE = 1 << 18
 """A body with more octets on the wire than this comes in pieces of this many."""
