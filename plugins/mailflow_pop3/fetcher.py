@@ -29,9 +29,8 @@ from mailflow_pop3.arrival import DRAIN, Arrival, Sender
 from mailflow_pop3.guess import Guess, may_delete
 from mailflow_pop3.identity import Catalogue, catalogue
 from mailflow_pop3.login import log_in
-from mailflow_pop3.place import PORTS
 from mailflow_pop3.session import Session, refusal
-from mailflow_pop3.settings import Pop3Options
+from mailflow_pop3.settings import PORTS, Pop3Options
 from mailflow_pop3.wire import Command, Piece, Reply
 
 if TYPE_CHECKING:

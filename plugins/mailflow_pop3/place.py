@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 
 from mailflow.errors import ConfigError
 from mailflow.record import NamedTuple
+from mailflow_pop3.settings import PORTS
 
 TLS = {"ssl": "implicit", "tcp": "none", "stls": "starttls"}
 """The word before the colon -> `tls`. cs.pop3 knows ssl, its default, and tcp."""
 
 FORM = "[{ssl,tcp,stls}:][user@]host[!name][:port]"
-
-PORTS = {"implicit": 995, "starttls": 110, "none": 110}
 
 _WAY = re.compile(f"({'|'.join(TLS)}):(.*)", re.S)
 _SERVER = re.compile(

@@ -42,7 +42,8 @@ class Home:
     def begin(self, *words, **more):
         environment = {
             "HOME": str(self.path), "PATH": os.defpath, "LOGNAME": "red",
-            "XDG_STATE_HOME": str(self.path / "state"), **more,
+            "XDG_STATE_HOME": str(self.path / "state"),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **more,
         }  # fmt: skip
         return subprocess.Popen(
             [COMMAND, "pop3", "dl", *words, *([] if "--help" in words else ["Mail"])],
