@@ -121,7 +121,7 @@ def _tell(found: Checkup) -> None:
 
 
 def _counted(found: Checkup) -> str:
-    return ", ".join(f"{number} {what}" for what, number in found.counts.items())
+    return ", ".join(f"{what}: {number}" for what, number in found.counts.items())
 
 
 def _warned(journal: str, restored: Restored, resume: bool, dry: bool) -> list[str]:
@@ -138,12 +138,12 @@ def _warned(journal: str, restored: Restored, resume: bool, dry: bool) -> list[s
     )
     if restored.waiting and resume:
         lines.append(
-            f"{restored.waiting} mails wait in it and go on at the next run: what was sent of"
-            " them since then is sent again"
+            f"what waits in it (mails: {restored.waiting}) goes on at the next run; what was sent"
+            " of it since then is sent again"
         )
     elif restored.waiting:
         lines.append(
-            f"{restored.waiting} mails wait in it and {would or 'are '}held: `mailflow queue"
-            " list --held` shows them; release what was not sent since then, drop the rest"
+            f"what waits in it (mails: {restored.waiting}) {would or 'is '}held: see `mailflow queue"
+            " list --held`; release what was not sent since then, drop the rest"
         )
     return lines

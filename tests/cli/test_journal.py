@@ -65,7 +65,9 @@ class TestCheck:
         held(shop, MAIL, LARGE)
         done = check(shop)
         assert (done.status, done.err) == (0, "")
-        assert done.out.startswith(f"{shop.journal}: sound: 2 mails planned, 2 copies waiting")
+        assert done.out.startswith(
+            f"{shop.journal}: sound: mails planned: 2, copies waiting or held: 2, "
+        )
 
     def test_every_journal_that_was_used_here_without_a_file(self, shop: Shop) -> None:
         held(shop)
@@ -149,7 +151,7 @@ class TestCheck:
         ("change", "said"),
         [
             ("DELETE FROM body", "waits or is held, and its body is gone"),
-            ("DELETE FROM mail", "1 rows of `copy` are of no mail that is there"),
+            ("DELETE FROM mail", "has rows of no mail that is there in `copy`: 1"),
             ("UPDATE mail SET state = 'accepted'; DELETE FROM body", "accepted and has no body"),
             ("UPDATE body SET data = x'00'", "a body of another length than it was stored with"),
             ("DROP TABLE memory", "has no table `memory`"),
@@ -187,7 +189,7 @@ class TestCheck:
         shop.journal.chmod(0o644)
         done = check(shop)
         assert done.status == 0
-        assert "1 files in" in done.out
+        assert "which the next run removes: 1\n" in done.out
         assert "can be read by other users" in done.out
 
     def test_json(self, shop: Shop) -> None:
@@ -224,7 +226,7 @@ class TestBackup:
     def test_dry_run_writes_nothing(self, shop: Shop) -> None:
         held(shop)
         done = shop("journal", "backup", "--dry-run", shop.file, "copy")
-        assert done.out.startswith(f"would write {shop.home / 'copy'}: 1 mails planned")
+        assert done.out.startswith(f"would write {shop.home / 'copy'}: mails planned: 1")
         assert not (shop.home / "copy").exists()
         (shop.home / "copy").write_text("mine")
         assert shop("journal", "backup", "--dry-run", shop.file, "copy").status == 74
@@ -315,7 +317,7 @@ class TestRestore:
         assert shop("journal", "backup", shop.file, "copy").status == 0
         out = self.restore(shop).out
         assert "is fetched again\n" in out
-        assert "1 mails wait in it and are held: `mailflow queue list --held`" in out
+        assert "what waits in it (mails: 1) is held: see `mailflow queue list --held`" in out
         assert shop("run", shop.file).status in (0, 75)
         assert shop.maildir == []
         assert "restored from a backup of" in shop("queue", "list", "--held").out
@@ -337,7 +339,7 @@ class TestRestore:
         shop.change("UPDATE mail SET state = 'accepted'")
         assert shop("journal", "backup", shop.file, "copy").status == 0
         out = self.restore(shop, "--resume").out
-        assert "1 mails wait in it and go on at the next run: what was sent of them" in out
+        assert "what waits in it (mails: 1) goes on at the next run; what was sent of it" in out
         assert shop.rows("SELECT state FROM mail") == [("accepted",)]
 
     def test_dry_run_says_the_same_and_changes_nothing(self, shop: Shop) -> None:

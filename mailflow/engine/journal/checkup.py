@@ -147,7 +147,7 @@ def _strangers(tx: sqlite3.Connection) -> Iterator[Finding]:
             " AND NOT EXISTS (SELECT 1 FROM mail m WHERE m.id = t.mail)",
         )
         if orphans:
-            yield Finding(f"{orphans} rows of `{table}` are of no mail that is there")
+            yield Finding(f"has rows of no mail that is there in `{table}`: {orphans}")
 
 
 _LACKING = (
@@ -228,7 +228,7 @@ def _beside(path: str, tx: sqlite3.Connection) -> Iterator[Finding]:
             if name != owners.LOCK and f"{owner}/{name}" not in named
         )
     if left:
-        yield Finding(f"{left} files in {root} are of no mail; the next run removes them", False)
+        yield Finding(f"has files of no mail in {root}, which the next run removes: {left}", False)
     if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
         yield Finding("can be read by other users; chmod 600 it", False)
 
