@@ -143,7 +143,7 @@ def _warned(journal: str, restored: Restored, resume: bool, dry: bool) -> list[s
         )
     elif restored.waiting:
         lines.append(
-            f"what waits in it (mails: {restored.waiting}) {would or 'is '}held: see `mailflow queue"
-            " list --held`; release what was not sent since then, drop the rest"
+            f"what waits in it (mails: {restored.waiting}) {would or 'is '}held: see"
+            " `mailflow queue list --held`; release what was not sent since then, drop the rest"
         )
     return lines
