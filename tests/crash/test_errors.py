@@ -62,7 +62,8 @@ def kind_of(step: Step, home: Path) -> Kind:
 
 def attempts(steps: list[Step], home: Path) -> Iterator[tuple[Kind, int, int]]:
     """(kind, which of that kind, errno) to try: the first or the last of each kind, with one
-    errno after the other; `make crash` tries the first, a middle one and the last with each."""
+    errno after the other, and each kind of flush with EIO in any case (D3); `make crash`
+    tries the first, a middle one and the last with each errno."""
     counts = Counter(kind_of(step, home) for step in steps if on_disk(step))
     for turn, (kind, count) in enumerate(counts.items()):
         names = ERRORS[family(kind[0])]
@@ -70,7 +71,10 @@ def attempts(steps: list[Step], home: Path) -> Iterator[tuple[Kind, int, int]]:
             for which in {0, count // 2, count - 1}:
                 yield from ((kind, which, getattr(errno, name)) for name in names)
         else:
-            yield kind, (count - 1) * (turn % 2), getattr(errno, names[turn % len(names)])
+            last = (count - 1) * (turn % 2)
+            if names is ERRORS["sync"]:
+                yield kind, count - 1 - last, errno.EIO
+            yield kind, last, getattr(errno, names[turn % len(names)])
 
 
 class Once:
