@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -19,7 +20,7 @@ from mailflow.mail import chunks
 from mailflow.mbox import from_line, quote
 from mailflow.options import Duration, Flag, Options, Path
 from mailflow.verdicts import LATER, SENT, Report
-from mailflow_mbox.redo import APPEND, log_path, opened, padding
+from mailflow_mbox.redo import APPEND, flush_directory, log_path, opened, padding
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -42,7 +43,7 @@ class MboxOptions(Options):
     """The file, and how long its lock is waited for."""
 
     path = Path("The mbox file. In its directory a log is kept while something is delivered.")
-    create = Flag("Make the file where it is missing.", default=True)
+    create = Flag("Make the file and its directory where they are missing.", default=True)
     timeout = Duration("How long to wait for another program's lock.", default=60.0)
 
 
@@ -109,6 +110,8 @@ class MboxDistributor:
         """Append a group; what fails as a whole is LATER for each that has no report."""
         failed: dict[str, Report] = {}
         try:
+            if self._options.create:
+                _make_directory(os.path.dirname(self._path))
             with self._open() as (mbox, log):
                 self._append(mbox, log, group, failed)
         except FileNotFoundError:
@@ -158,3 +161,14 @@ class MboxDistributor:
             code = _CODES.get(error.errno or 0, "4.3.0")
             return Report("", LATER, code, from_os(error, f"deliver into {self._path}").text)
         return Report("", LATER, "4.3.0", str(error) or "out of memory")
+
+
+def _make_directory(path: str) -> None:
+    """Durably, and readable by its owner only. Raises OSError."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    _make_directory(above)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        flush_directory(above)

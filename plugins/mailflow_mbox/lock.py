@@ -31,6 +31,7 @@ PAUSE = 0.1
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _here: dict[str, threading.Lock] = {}
 """fcntl locks do not keep threads of one process apart, and end at any close(2)."""
 
@@ -122,8 +123,7 @@ def _lock_file(path: str) -> bool:
     """Make it; False where somebody living has it. True, too, where none may be made."""
     for _ in range(2):
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(path, flags, 0o644)
+            _make(path)
         except FileExistsError:
             if not _is_forgotten(path):
                 return False
@@ -134,15 +134,44 @@ def _lock_file(path: str) -> bool:
             if error.errno in _NOT_OURS:
                 return True
             raise
-        try:
-            write_whole(descriptor, _mark().encode())
-        except OSError:
-            os.unlink(path)
-            raise
-        finally:
-            os.close(descriptor)
         return True
     return False
+
+
+def _make(path: str) -> None:
+    """A lock file that is never there without its mark, where the file system can: a
+    process that dies between would be waited for until its lock is old."""
+    directory = os.path.dirname(path)
+    try:
+        descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    except (OSError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_TMPFILE:
+            raise
+        _make_openly(path)
+        return
+    try:
+        write_whole(descriptor, _mark().encode())
+        above = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:  # with a directory's descriptor it is linkat(2), which follows this link
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=above, follow_symlinks=True)
+        finally:
+            os.close(above)
+    except FileNotFoundError:  # no /proc
+        _make_openly(path)
+    finally:
+        os.close(descriptor)
+
+
+def _make_openly(path: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        write_whole(descriptor, _mark().encode())
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def _is_forgotten(path: str) -> bool:

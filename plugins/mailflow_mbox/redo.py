@@ -182,7 +182,7 @@ class Log:
             if there < change.length and self._is_torn(change.base + there, size, end):
                 _copy(log, _LENGTH + there, self._mbox, change.base + there, change.length - there)
             elif there < change.length:
-                self._append_missing(log, change)
+                self._append_missing(log, change, there)
         os.fsync(self._mbox)
         with open(self.path, "r+b", buffering=0) as again:
             os.pwrite(again.fileno(), DONE.encode(), _STATE_AT)
@@ -202,15 +202,17 @@ class Log:
         os.fsync(self._mbox)
         os.ftruncate(self._mbox, end + len(tail))
 
-    def _append_missing(self, log: int, change: Change) -> None:
-        """Other programs have changed the mbox since: append what is not found there."""
+    def _append_missing(self, log: int, change: Change, there: int) -> None:
+        """Other programs have changed the mbox since: append what is not found in it, nor
+        among the first `there` octets, which are as they were written."""
         present = {each.digest for each in catalogue(self._mbox).values()}
         end = os.fstat(self._mbox).st_size
         gap = padding(self._mbox)
         _pwrite(self._mbox, gap, end)
         end += len(gap)
         for place in places(log, _LENGTH, _LENGTH + change.length):
-            if message(log, place).digest not in present:
+            whole = place.stop <= _LENGTH + there
+            if not whole and message(log, place).digest not in present:
                 _copy(log, place.start, self._mbox, end, place.stop - place.start)
                 end += place.stop - place.start
 
@@ -258,7 +260,7 @@ class Draft:
             raise
         descriptor, self._file = self._file, -1
         os.close(descriptor)
-        _flush_directory(os.path.dirname(self._path))
+        flush_directory(os.path.dirname(self._path))
         return change
 
     def close(self) -> None:
@@ -312,7 +314,7 @@ def _alike(one: int, offset: int, other: int, at: int, length: int) -> int:
     return same
 
 
-def _flush_directory(path: str) -> None:
+def flush_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

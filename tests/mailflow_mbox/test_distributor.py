@@ -120,12 +120,27 @@ def test_no_file_is_made_where_none_may_be(box: Box) -> None:
     assert not box.path.exists()
 
 
-def test_d07_a_directory_that_is_missing_may_come_back(box: Box) -> None:
+def test_a_directory_that_is_missing_is_made_durably(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (flushed.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1]
+    )
+    deep = Box(box.path.parent / "a" / "b" / "box")
+    assert deep.deliver(make(1)) == [Report("", SENT)]
+    assert flushed[:2] == [str(box.path.parent), str(box.path.parent / "a")]
+    assert stat.S_IMODE(deep.path.parent.stat().st_mode) == 0o700
+    deep.halt.close()
+
+
+def test_d07_a_directory_that_may_not_be_made_may_come_back(box: Box) -> None:
     box.path.parent.rmdir()
+    box.path.parent.touch()
     [report] = box.deliver(make(1))
-    assert (report.outcome, report.text) == (
-        LATER, f"no directory {box.path.parent} for {box.path}",
-    )  # fmt: skip
+    assert report.outcome is LATER
+    assert report.text.startswith(f"cannot open {box.path}: Not a directory")
 
 
 def test_g06_what_is_no_regular_file_is_not_written(box: Box) -> None:
@@ -220,13 +235,30 @@ def test_where_no_lock_file_may_be_made_fcntl_must_do(
 ) -> None:
     real = os.open
 
-    def refuse(path: Any, *more: Any, **named: Any) -> int:
-        if str(path).endswith(".lock"):
+    def refuse(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return real(path, *more, **named)
+        return real(path, flags, *more, **named)
 
     monkeypatch.setattr(os, "open", refuse)
     assert box.deliver(make(1)) == [Report("", SENT)]
+
+
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EISDIR])
+def test_a_lock_file_is_made_where_none_can_be_made_unseen(
+    box: Box, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    real = os.open
+
+    def refuse(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(error, os.strerror(error), path)
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert box.deliver(make(1)) == [Report("", SENT)]
+    with Held(box, "dot"):
+        assert box.deliver(make(2))[0].outcome is LATER
 
 
 def failing(
