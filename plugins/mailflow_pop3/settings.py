@@ -19,7 +19,6 @@ from mailflow.options import (
 from mailflow.program import Command
 from mailflow_pop3.login import TOKEN_WAYS, WAYS
 
-
 PORTS = {"implicit": 995, "starttls": 110, "none": 110}
 """`tls` -> the port where nothing else is said."""
 
