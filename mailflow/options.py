@@ -228,7 +228,7 @@ class Text(Option[str]):
     def convert(self, value: object, base: str) -> str:
         if not isinstance(value, str) or len(value) < self.least:
             raise self.reject()
-        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        if not value.isprintable() and any(ord(each) < 32 or ord(each) == 127 for each in value):
             raise ValueError("expected a string on one line, without control characters")
         return value
 
