@@ -89,12 +89,14 @@ def mailflow_run(script: Path, *, chunking: bool = True) -> Contender:
 
 def mailflow_list(script: Path) -> Contender:
     def prepare(directory: Path, job: Job) -> Command:
-        (directory / "members").write_text("\n".join(job.recipients) + "\n")
+        members = directory / "members"
+        members.write_text("\n".join(job.recipients) + "\n")
+        os.utime(members, (1_700_000_000, 1_700_000_000))  # a list has had them for a while
         pipeline = directory / "bench.toml"
         pipeline.write_text(
             f'[pipeline]\njournal = "{directory}/journal"\n\n[[fetch]]\nuse = "stdin"\n\n'
             f'[[process]]\nuse = "list.post"\naddress = "Red <{LIST}>"\nprefix = "[Red]"\n'
-            f'members = "{directory}/members"\n'
+            f'members = "{members}"\n'
             f'posting = {{ members = "accept", others = "reject" }}\n\n'
             f'[[distribute]]\nuse = "smtp"\nhost = "127.0.0.1"\nport = {job.port}\n'
         )
