@@ -12,6 +12,8 @@ import pytest
 import mailflow
 from mailflow.testing.pop3 import CAPABILITIES, Faults, Pop3Server
 from mailflow.testing.tls import Authority
+from mailflow_maildir.distributor import MaildirDistributor
+from mailflow_pop3.fetcher import Pop3Fetcher
 
 from .conftest import SECRET
 
@@ -195,6 +197,30 @@ class TestKeys:
         for _ in range(3):
             assert visit(server) == 0
         assert mail() == POSTS
+
+
+def test_csp21_a_slow_disk_does_not_stall_the_reader(visit, mail, monkeypatch):
+    """CSP-21: the last message is here before the first one is saved."""
+    posts = [post(n) for n in range(1, 151)]
+    here = threading.Semaphore(0)
+    all_here = []
+    arrived, deliver = Pop3Fetcher._arrived, MaildirDistributor.distribute_many
+
+    def reading(*words):
+        here.release()
+        return arrived(*words)
+
+    def saving(*words):
+        if not all_here:
+            all_here.append(all(here.acquire(timeout=10) for _ in posts))
+        return deliver(*words)
+
+    monkeypatch.setattr(Pop3Fetcher, "_arrived", reading)
+    monkeypatch.setattr(MaildirDistributor, "distribute_many", saving)
+    with Pop3Server({"red": SECRET}, {"red": posts}) as server:
+        assert visit(server) == 0
+    assert all_here == [True]
+    assert len(mail()) == 150
 
 
 class TestFailures:
