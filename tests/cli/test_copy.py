@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -101,6 +104,25 @@ class TestCopy:
         assert done.status == 64
         assert done.err.count("\n") == 1
         assert "?password_file=PATH" in done.err
+
+    def test_a_password_is_asked_of_a_human_and_not_echoed(
+        self, shop: Shop, server: Pop3Server
+    ) -> None:
+        ours, theirs = pty.openpty()
+        source = f"pop3://red@127.0.0.1:{server.port}?tls=none"
+        child = shop.start("copy", source, DESTINATION, stdin=theirs, start_new_session=True)
+        asked = b""
+        while not asked.endswith(b": "):  # from here on it is not echoed
+            asked += os.read(child.stderr.fileno(), 4096)
+        os.write(ours, CANARY.encode() + b"\n")
+        done = shop.end(child)
+        os.set_blocking(ours, False)
+        with suppress(BlockingIOError):
+            assert CANARY.encode() not in os.read(ours, 4096)
+        os.close(ours)
+        os.close(theirs)
+        assert (done.status, done.out) == (0, "2 messages copied\n")
+        assert asked.decode() == f"Password of red@127.0.0.1:{server.port}: "
 
     def test_nothing_is_asked_where_no_human_sits(self, shop: Shop) -> None:
         done = shop("copy", "pop3s://ann@h", DESTINATION)
