@@ -23,6 +23,12 @@ PORTS = {"implicit": 995, "starttls": 110, "none": 110}
 """`tls` -> the port where nothing else is said."""
 
 
+class Connector(Command):
+    """A program that is a connection."""
+
+    expected = 'a command such as ["ssh", "-W", "pop.example.org:995", "gateway"]'
+
+
 class Pop3Options(ServerOptions):
     """A mailbox on a POP3 server."""
 
@@ -34,10 +40,10 @@ class Pop3Options(ServerOptions):
         " not at all, which is the default on loopback only.",
         "implicit", "starttls", "none", default="",
     )  # fmt: skip
-    command = Command.optional(
+    command = Connector.optional(
         "A program whose stdin and stdout are the connection, instead of one to `host` and"
-        ' `port`, such as ["ssh", "-W", "pop.example.org:995", "gateway"]; `host` still names'
-        ' the account and the certificate. With tls = "none" its way is taken for protected.'
+        ' `port`; `host` still names the account and the certificate. With tls = "none" its'
+        " way is taken for protected."
     )
     tls_name = Text.optional(
         "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
