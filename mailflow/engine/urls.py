@@ -89,7 +89,7 @@ def read(
     way = getattr(component, "url_path", None)
     if way is not None:
         where = f"{scheme}:{getattr(options, way)}"
-    if table == "distribute":
+    if table == "distribute" or way is not None:  # of a server, the account is the place
         where += said.place
     return Named(use, component, {"use": use, **said.table}, options, where)
 

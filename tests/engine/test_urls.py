@@ -109,9 +109,15 @@ class TestWhereItIs:
         assert plain == self.where("pop3s://ann@pop.example.org/?timeout=9s", "fetch")
         assert plain == "pop3s://ann@pop.example.org"
 
-    def test_a_folder_of_the_destination_is(self, home: Path) -> None:
+    def test_a_folder_is(self, home: Path) -> None:
         one, other = (f"maildir:~/M?folder={name}" for name in ("a", "b"))
         assert self.where(one, "distribute") != self.where(other, "distribute")
+        one, other = (f"maildir:~/M?folders={name}" for name in ("a", "b"))
+        assert self.where(one, "fetch") != self.where(other, "fetch")
+
+    def test_a_server_s_names_are_not(self, home: Path) -> None:
+        url = "pop3s://ann@pop.example.org"
+        assert self.where(url, "fetch") == self.where(f"{url}?tls_name=other", "fetch")
 
 
 class TestFaults:
