@@ -26,6 +26,13 @@ COMMAND = os.path.join(os.path.dirname(sys.executable), "mailflow")
 SOURCE = '[[fetch]]\nuse = "stdin"\n\n'
 DESTINATION = '\n[[distribute]]\nuse = "maildir"\npath = "~/Maildir"\n'
 
+SCRIPTS = {
+    "process": "#!/bin/sh\necho 'X-Class: good'; exec cat\n",
+    "distribute": '#!/bin/sh\nexec cat > "$HOME/delivered.$$"\n',
+    "react": "#!/bin/sh\nexec cat > /dev/null\n",
+}
+"""What a program in the user's home does, by the table of the step that names it."""
+
 
 def whole(text: str) -> str:
     """A pipeline of a fragment: what it lacks is stdin as source, a Maildir as destination."""
@@ -54,9 +61,14 @@ class Trial:
         """What it does not do as it says; one line or more for each."""
         self.org.furnish(self.home, self.text)
         for step in self._steps("fetch"):
+            if step["use"] == "mbox":
+                self._path(step).parent.mkdir(parents=True, exist_ok=True)
             if step["use"] == "maildir":
                 for folder in ("tmp", "new", "cur"):
                     (self._path(step) / folder).mkdir(parents=True)
+        for kind, script in SCRIPTS.items():
+            for step in self._steps(kind):
+                self._furnish_program(step.get("command"), script)
         self.file.write_text(self.text)
         found = self._complaints("check", self.file)
         self.file.write_text(self.org.rewrite(self.text))
@@ -66,10 +78,20 @@ class Trial:
             found += self._arrived(step)
         return found
 
+    def _furnish_program(self, command: object, script: str) -> None:
+        """The program that a step names in the user's home."""
+        name = command[0] if isinstance(command, list) and command else ""
+        if name.startswith("~/"):
+            path = Path(name.replace("~", str(self.home), 1))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(script)
+            path.chmod(0o700)
+
     def _steps(self, kind: str) -> list[dict[str, Any]]:
         """The steps of a kind, each with what its account says."""
         accounts = self.data.get("account", {})
-        return [{**accounts.get(step.get("account"), {}), **step} for step in self.data[kind]]
+        steps = self.data.get(kind, [])
+        return [{**accounts.get(step.get("account"), {}), **step} for step in steps]
 
     @property
     def _addresses(self) -> list[str]:
@@ -101,6 +123,11 @@ class Trial:
         if step["use"] == "maildir":
             name = f"{len(self.posts)}.{hash(message)}"
             (self._path(step) / "new" / name).write_bytes(message.replace(b"\r\n", b"\n"))
+        elif step["use"] == "mbox":
+            self._path(step).parent.mkdir(parents=True, exist_ok=True)
+            line = b"From ann@example.org Thu Jan  1 12:00:00 2026\n"
+            with self._path(step).open("ab") as file:
+                file.write(line + message.replace(b"\r\n", b"\n") + b"\n\n")
         else:
             self.org.pop3.deliver(step["user"], message)
 
@@ -108,6 +135,8 @@ class Trial:
         """How many messages are in the mailbox."""
         if step["use"] == "maildir":
             return len([*self._path(step).glob("new/*"), *self._path(step).glob("cur/*")])
+        if step["use"] == "mbox":
+            return len(_in_mbox(self._path(step).read_bytes()))
         return len(self.org.pop3.messages(step["user"]))
 
     def _path(self, step: Mapping[str, Any]) -> Path:
@@ -121,6 +150,8 @@ class Trial:
         name, wanted = step.get("name", step["use"]), len(self.posts)
         if step["use"] == "mbox":
             found = _in_mbox(self._path(step).read_bytes())
+        elif step["use"] == "command":
+            found = [path.read_bytes() for path in self.home.glob("delivered.*")]
         else:
             found = [path.read_bytes() for path in self._path(step).rglob("new/*")]
         bodies = [_body(octets.replace(b"\n", b"\r\n")) for octets in found]
