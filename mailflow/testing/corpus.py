@@ -10,10 +10,9 @@ what is odd about it; what is large is a `Large`, which makes its octets as they
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
-
-from mailflow.lines import to_crlf
 
 HEAD = b"From: Ann <ann@example.org>\r\nTo: bob@example.org\r\nSubject: %b\r\n"
 
@@ -29,8 +28,16 @@ class Sample(NamedTuple):
 
     @property
     def stored(self) -> bytes:
-        """As mailflow holds it: a bare LF has become CRLF, all else stays."""
-        return to_crlf(self.octets)
+        """As mailflow holds it."""
+        return stored(self.octets)
+
+
+def stored(octets: bytes) -> bytes:
+    """A message as mailflow holds it: a bare LF has become CRLF, all else stays.
+
+    Not by mailflow.lines, which is what the suites put to the test.
+    """
+    return re.sub(rb"(?<!\r)\n", b"\r\n", octets)
 
 
 def _message(subject: bytes, body: bytes, *fields: bytes) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.lines import to_crlf, to_lf
+from mailflow.lines import to_lf
 from mailflow.testing.contracts import (
     Destination,
     DistributorContract,
@@ -16,6 +16,7 @@ from mailflow.testing.contracts import (
     Source,
     Taken,
 )
+from mailflow.testing.corpus import stored
 from mailflow_mbox.distributor import MboxDistributor
 from mailflow_mbox.fetcher import MboxFetcher
 
@@ -51,7 +52,7 @@ class Mbox(Source, Destination):
 
 class In(Mbox):
     def expected(self, octets: bytes) -> bytes:
-        return to_crlf(ended(octets))
+        return stored(ended(octets))
 
 
 class Out(Mbox):
@@ -61,7 +62,7 @@ class Out(Mbox):
 
 def ended(octets: bytes) -> bytes:
     """With LF lines, the last one too."""
-    lines = to_lf(to_crlf(octets))
+    lines = to_lf(stored(octets))
     return lines if lines.endswith(b"\n") else lines + b"\n"
 
 

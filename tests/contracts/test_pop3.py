@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.lines import to_crlf
 from mailflow.testing.contracts import RemoteFetcherContract, RemoteSource
+from mailflow.testing.corpus import stored
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.pop3 import Pop3Server
 from mailflow.testing.proxy import Proxy
@@ -38,8 +38,8 @@ class Mailbox(RemoteSource):
 
     def expected(self, octets: bytes) -> bytes:
         """A last line without its end gets one on the wire (RFC 1939, 3)."""
-        stored = to_crlf(octets)
-        return stored if stored.endswith(b"\r\n") else stored + b"\r\n"
+        lines = stored(octets)
+        return lines if lines.endswith(b"\r\n") else lines + b"\r\n"
 
 
 class OfDovecot(Mailbox):

@@ -21,7 +21,7 @@ from mailflow.testing.contracts import (
     Taken,
 )
 from mailflow.testing.proxy import Proxy
-from mailflow.testing.smtp import SmtpSink
+from mailflow.testing.smtp import EXTENSIONS, SmtpSink
 from mailflow_smtp.distributor import LmtpDistributor, SmtpDistributor
 
 SECRET = "canary-2c7f-secret"
@@ -65,6 +65,23 @@ class TestWithOurSink(RefusingDistributorContract, RemoteDistributorContract):
     def destination(self, tmp_path: Path) -> Iterator[Sink]:
         with SmtpSink(users={"red": SECRET}) as sink, Proxy((sink.host, sink.port)) as proxy:
             yield Sink(sink, proxy, tmp_path)
+            assert sink.violations == []
+
+
+class TestWithChunking(TestWithOurSink):
+    """Envelope and content in one flight (RFC 3030): the commit stands before both."""
+
+    @pytest.fixture
+    def destination(self, tmp_path: Path) -> Iterator[Sink]:
+        extensions = (*EXTENSIONS, "CHUNKING")
+        with (
+            SmtpSink(users={"red": SECRET}, extensions=extensions) as sink,
+            Proxy((sink.host, sink.port)) as proxy,
+        ):
+            destination = Sink(sink, proxy, tmp_path)
+            destination.asks_first = False
+            yield destination
+            assert any("BDAT" in command for command in sink.commands) or not sink.messages
             assert sink.violations == []
 
 

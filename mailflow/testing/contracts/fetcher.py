@@ -24,7 +24,6 @@ import pytest
 
 from mailflow.errors import MailflowError
 from mailflow.kinds import Fetched, Fetcher, Item, Missed
-from mailflow.lines import to_crlf
 from mailflow.mail import Content, Envelope, Mail, Octets, head, read
 from mailflow.query import ItemFacts, Query
 from mailflow.testing.contracts.component import (
@@ -34,7 +33,7 @@ from mailflow.testing.contracts.component import (
     nothing_left,
     one_line,
 )
-from mailflow.testing.corpus import AWKWARD, Large
+from mailflow.testing.corpus import AWKWARD, Large, stored
 from mailflow.testing.proxy import Fault, Proxy
 from mailflow.verdicts import Fate
 
@@ -65,7 +64,7 @@ class Source(ABC):
 
     def expected(self, octets: bytes) -> bytes:
         """As a message that was put arrives. Override it where the wire adds something."""
-        return to_crlf(octets)
+        return stored(octets)
 
     def holds(self, octets: bytes) -> bool:
         """Whether such a message can be there at all."""
@@ -212,7 +211,7 @@ class FetcherContract(ComponentContract):
             keys = [item.key for item in fetcher.listing(Query.always)]
             for got in fetcher.retrieve(keys):
                 octets = read(got.content)
-                assert to_crlf(octets) == octets, f"a bare LF in {got.key}"
+                assert stored(octets) == octets, f"a bare LF in {got.key}"
                 assert len(octets) == got.content.size
 
     def test_a_large_message_arrives_whole(self, stage: Stage, source: Source) -> None:

@@ -19,10 +19,9 @@ import pytest
 
 from mailflow.errors import MailflowError
 from mailflow.kinds import Processor
-from mailflow.lines import to_crlf
 from mailflow.mail import Envelope, Mail, Octets, read
 from mailflow.testing.contracts.component import ComponentContract, Stage, nothing_left, one_line
-from mailflow.testing.corpus import AWKWARD, Large
+from mailflow.testing.corpus import AWKWARD, Large, stored
 from mailflow.testing.engine import Desk
 from mailflow.verdicts import Discard, Hold, Reject
 
@@ -86,7 +85,7 @@ class ProcessorContract(ComponentContract):
                 if not isinstance(verdict, Mail):
                     continue
                 octets = read(verdict.content)
-                assert to_crlf(octets) == octets, mail.id
+                assert stored(octets) == octets, mail.id
                 assert len(octets) == verdict.content.size, mail.id
                 assert all(isinstance(t, str) for pair in verdict.notes.items() for t in pair)
                 recipients = verdict.envelope.recipients
