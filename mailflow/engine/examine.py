@@ -161,6 +161,7 @@ class _Examination:
             failure = as_error(error, f"step {name}")
             self._show(step, mail, failure)
             self._trouble(failure, "process", name, mail, attempt)
+            del failure  # its traceback holds this frame, and that the mail
             return []
         onward = []
         for verdict in verdicts:
