@@ -298,18 +298,24 @@ class RefusingDistributorContract(DistributorContract):
         assert self.copies(destination) == wanted
 
     @pytest.mark.parametrize("for_good", [False, True])
+    @pytest.mark.parametrize("refused", [PEOPLE[1:2], PEOPLE], ids=["one", "all"])
     def test_who_is_refused_is_not_committed(
-        self, stage: Stage, destination: RefusingDestination, for_good: bool
+        self,
+        stage: Stage,
+        destination: RefusingDestination,
+        refused: Sequence[str],
+        for_good: bool,
     ) -> None:
         """Else a refusal would be a doubt after a crash, and somebody be asked about it."""
         if not destination.asks_first:
             pytest.skip("who is refused is known by the act alone")
-        for each in PEOPLE:
+        for each in refused:
             destination.refuse(each, for_good=for_good)
         log = Commits(destination)
-        reports = deliver(stage, letter(), self.ticket()._replace(commit=log))
-        assert outcomes(reports) == dict.fromkeys(PEOPLE, FAILED if for_good else LATER)
-        assert log.recipients == []
+        told = outcomes(deliver(stage, letter(), self.ticket()._replace(commit=log)))
+        no = FAILED if for_good else LATER
+        assert told == {to: no if to in refused else SENT for to in PEOPLE}
+        assert Counter(log.recipients) == Counter(set(PEOPLE) - set(refused))
 
 
 class RemoteDistributorContract(DistributorContract):
