@@ -32,6 +32,7 @@ COMMANDS = {
     "completion": "Print the script that lets a shell complete command lines.",
     "man": "Write the manual pages.",
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
+    "help": "Explain a command.",
     "demo": "Run the main job on servers of its own.",
 }
 """Every command with its summary, so that `--help` imports none of them."""

@@ -13,8 +13,8 @@ ALL = list(every(root))
 LEAVES = [command for command in ALL if not command.group]
 
 ONLY_LOOKS = {
-    "check", "completion", "config show", "journal check", "list members", "list show", "plugins",
-    "queue list", "queue show", "schema", "simulate", "status", "trace",
+    "check", "completion", "config show", "help", "journal check", "list members", "list show",
+    "plugins", "queue list", "queue show", "schema", "simulate", "status", "trace",
 }  # fmt: skip
 """What changes nothing."""
 
@@ -25,7 +25,8 @@ NO_DRY_RUN = {
 }
 
 NO_JSON = {
-    "completion": "a script", "schema": "JSON anyway", "check": "lines, not a table",
+    "completion": "a script", "help": "text", "schema": "JSON anyway",
+    "check": "lines, not a table",
 }  # fmt: skip
 
 
