@@ -111,3 +111,4 @@ class LmtpDistributor(SmtpDistributor):
     options: ClassVar[type[Options]] = LmtpOptions
     schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {"lmtp": {}}
     url_path: ClassVar[str] = "path"
+    sends = False

@@ -42,7 +42,7 @@ class Rate(Option["tuple[int, float] | None"]):
     """So many messages in so much time: "10/1m"."""
 
     expected = 'a number of messages and a span, such as "10/1m"'
-    json_type = {"type": "string", "pattern": "^ *[1-9][0-9]* */ *[0-9]+ *[a-z]*$"}
+    json_type = {"type": "string", "pattern": "^ *[1-9][0-9]* */ *[0-9]* *[a-z]+$"}
 
     def convert(self, value: object, base: str) -> tuple[int, float]:
         found = _RATE.fullmatch(value) if isinstance(value, str) else None

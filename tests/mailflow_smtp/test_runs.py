@@ -176,7 +176,6 @@ def test_d12_a_kill_in_a_group_leaves_in_doubt_what_was_not_answered_and_nothing
         red.journal = journal / "journal.db"
         sink.messages.clear()
         sends = iter(range(1000))
-        to_sink = f":{sink.port}"
 
         def decide(step: kill.Step, number: int = number, sends: Any = sends) -> int | None:
             return kill.KILL if step.call == "sendto" and next(sends) == number else None
@@ -187,14 +186,12 @@ def test_d12_a_kill_in_a_group_leaves_in_doubt_what_was_not_answered_and_nothing
         sending = red.rows("SELECT count(*) FROM delivery WHERE state = 'sending'") if (
             red.journal.exists() and red.rows("SELECT 1 FROM sqlite_master WHERE name='delivery'")
         ) else [(0,)]  # fmt: skip
-        taken = len(sink.messages)
         assert sending[0][0] <= 1, f"killed at send {number}"
         assert red.run() == 0
         assert sorted(set(subjects(sink))) == ["m00", "m01", "m02", "m03"]
-        assert len(sink.messages) - 4 <= sending[0][0], f"send {number}: {taken} were taken"
+        assert len(sink.messages) - 4 <= sending[0][0], f"killed at send {number}"
         number += 1
     assert number > 6
-    assert to_sink
 
 
 # What pymalist did
