@@ -83,7 +83,7 @@ def mailflow_run(script: Path, *, chunking: bool = True) -> Contender:
         )
         return Command([str(script), "run", str(pipeline)], directory)
 
-    name, role = ("mailflow", "ours") if chunking else ("mailflow without CHUNKING", "context")
+    name, role = ("mailflow", "ours") if chunking else ("mailflow without CHUNKING", "gauge")
     return Contender(name, role, prepare, installed(script, "mailflow"))
 
 
