@@ -215,7 +215,8 @@ class Ticket(NamedTuple):
 
     `key` names it for good: [0-9a-z.-], the same at every attempt. `recipients` are
     those that are due. `resumed`: an earlier attempt may have been cut, so look for
-    `key` first. `commit(recipients)` stands right before each irrevocable act.
+    `key` first. `commit(recipients)` stands right before each irrevocable act; `commit(())`
+    before a long wait writes down what was reported so far.
     """
 
     key: str
@@ -255,7 +256,11 @@ class Distributor(Component, Protocol):
 
 
 class GroupDistributor(Distributor, Protocol):
-    """A distributor that is cheaper for several mails in one flight or one flush."""
+    """A distributor that is cheaper for several mails in one flight or one flush.
+
+    It draws from `jobs` when it can use another: what it has drawn, no other session does.
+    What it reports of a mail is durable before it goes on (at the end where `repeatable`).
+    """
 
     def distribute_many(
         self, jobs: Iterable[tuple[Mail, Ticket]]
