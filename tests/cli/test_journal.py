@@ -186,9 +186,11 @@ class TestCheck:
     def test_what_the_next_run_puts_right_is_no_fault(self, shop: Shop) -> None:
         held(shop, LARGE)
         (files(shop)[0].parent / "orphan").write_bytes(b"x")
+        (shop.home / "journal.db.part-0a1b2c3d").write_bytes(b"half")
         shop.journal.chmod(0o644)
         done = check(shop)
         assert done.status == 0
+        assert "has journal.db.part-0a1b2c3d beside it, of a restore that was cut" in done.out
         assert "which the next run removes: 1\n" in done.out
         assert "can be read by other users" in done.out
 

@@ -229,6 +229,10 @@ def _beside(path: str, tx: sqlite3.Connection) -> Iterator[Finding]:
         )
     if left:
         yield Finding(f"has files of no mail in {root}, which the next run removes: {left}", False)
+    directory, name = os.path.split(path)
+    for part in sorted(_listed(directory)):
+        if part.startswith(f"{name}.part-") and part.count("-") == name.count("-") + 1:
+            yield Finding(f"has {part} beside it, of a restore that was cut; remove it", False)
     if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
         yield Finding("can be read by other users; chmod 600 it", False)
 
