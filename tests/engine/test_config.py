@@ -635,8 +635,8 @@ class TestLooks:
         assert faults(self.TEXT, thorough=True) == [
             "9: distribute[2].host: the loft is on fire",
             (
-                f"10: distribute[2].ca_file: cannot use ca_file {tmp_path}/none.pem: No such file or"
-                " directory"
+                f"10: distribute[2].ca_file: cannot use ca_file {tmp_path}/none.pem:"
+                " No such file or directory"
             ),
         ]
 
