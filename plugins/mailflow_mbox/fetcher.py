@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from mailflow.query import Query
     from mailflow_mbox.redo import Log
 
+GROUP = 64
+GROUP_OCTETS = 8 << 20
+"""So many messages, of so many octets, are read under one lock."""
+
 NOTHING: tuple[str, ...] = ()
 
 
@@ -106,16 +110,33 @@ class MboxFetcher:
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """The messages in this order, unquoted and with CRLF line ends."""
-        for key in keys:
-            self._runtime.halt.check()
-            try:
-                yield self._read(key)
-            except FileNotFoundError:
-                yield Missed(key, GoneError(f"{self._path} is not there any more"))
-            except OSError as error:
-                yield Missed(key, from_os(error, f"read {self._path}"))
-            except MailflowError as error:
-                yield Missed(key, error)
+        left = list(keys)
+        while left:
+            yield from self._some(left)
+
+    def _some(self, left: list[str]) -> list[Fetched | Missed]:
+        """The first of them, as many as one lock is taken for; they are taken from `left`."""
+        got: list[Fetched | Missed] = []
+        size = 0
+        try:
+            with self._opened() as (mbox, _):
+                while left and len(got) < GROUP and size < GROUP_OCTETS:
+                    self._runtime.halt.check()
+                    got.append(self._read(mbox, left[0]))
+                    size += getattr(getattr(got[-1], "content", None), "size", 0)
+                    del left[0]
+        except FileNotFoundError:
+            got += [Missed(key, self._gone(key)) for key in left]
+            left.clear()
+        except OSError as error:
+            got.append(Missed(left.pop(0), from_os(error, f"read {self._path}")))
+        except MailflowError:
+            if not got:  # else it comes again after these
+                raise
+        return got
+
+    def _gone(self, key: str) -> GoneError:
+        return GoneError(f"{key} is not in {self._path} any more")
 
     def settle(self, key: str, fate: Fate) -> None:
         """It is deleted with all others at the end: the file is rewritten for it."""
@@ -149,17 +170,16 @@ class MboxFetcher:
             raise ConfigError(f"{self._path} is no mbox file: {error}") from None
         return {key: each for key, each in found.items() if not each.internal}
 
-    def _read(self, key: str) -> Fetched:
-        """Raises OSError, GoneError."""
+    def _read(self, mbox: int, key: str) -> Fetched | Missed:
+        """Raises OSError."""
         for _ in range(2):
-            with self._opened() as (mbox, _):
-                listed = self._messages.get(key)
-                if listed is None:
-                    break
-                if message(mbox, listed.place).digest == listed.digest:
-                    return Fetched(key, self._content(mbox, listed), Envelope(listed.sender))
-                self._messages = self._catalogue(mbox)
-        raise GoneError(f"{key} is not in {self._path} any more")
+            listed = self._messages.get(key)
+            if listed is None:
+                break
+            if message(mbox, listed.place).digest == listed.digest:
+                return Fetched(key, self._content(mbox, listed), Envelope(listed.sender))
+            self._messages = self._catalogue(mbox)
+        return Missed(key, self._gone(key))
 
     def _content(self, mbox: int, listed: Message) -> Content:
         pieces = unquote(octets(mbox, listed.place.body, listed.place.end))

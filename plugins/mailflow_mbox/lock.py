@@ -139,8 +139,8 @@ def _lock_file(path: str) -> bool:
 
 
 def _make(path: str) -> None:
-    """A lock file that is never there without its mark, where the file system can: a
-    process that dies between would be waited for until its lock is old."""
+    """A lock file that is never there without its mark, not even after a power cut, where the
+    file system can: whoever dies between would be waited for until his lock is old."""
     directory = os.path.dirname(path)
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
@@ -151,6 +151,7 @@ def _make(path: str) -> None:
         return
     try:
         write_whole(descriptor, _mark().encode())
+        os.fsync(descriptor)
         above = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:  # with a directory's descriptor it is linkat(2), which follows this link
             os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=above, follow_symlinks=True)

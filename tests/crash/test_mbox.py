@@ -158,3 +158,44 @@ def test_d05_cut_off_before_any_step_it_deletes_what_is_done_and_nothing_else(
         assert outcome.status == -9, step
         disks.on()
         assert again(DELETE, box) == LEFT, step
+
+
+PIPELINE = """
+[pipeline]
+journal = "journal.db"
+
+[[fetch]]
+use = "maildir"
+path = "Maildir"
+keep = "0d"
+
+[[distribute]]
+use = "mbox"
+path = "box"
+"""
+
+
+def test_d04_from_a_maildir_to_an_mbox_each_mail_goes_once_wherever_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    def furnished(name: str) -> Path:
+        place = tmp_path / name
+        for folder in ("tmp", "new", "cur"):
+            (place / "Maildir" / folder).mkdir(parents=True)
+        for number in range(COUNT):
+            (place / "Maildir" / "cur" / f"{number}:2,S").write_text(f"Subject: {number}\n\nx\n")
+        (place / "pipeline.toml").write_text(PIPELINE)
+        return place
+
+    def run(place: Path) -> list[str]:
+        return [sys.executable, "-B", "-m", "mailflow", "run", str(place / "pipeline.toml")]
+
+    place = furnished("undisturbed")
+    steps = kill.undisturbed(run(place))
+    assert found(place / "box") == ALL
+    for step in steps[::5]:
+        place = furnished(str(step.number))
+        kill.run_killed(run(place), step.number)
+        kill.undisturbed(run(place))
+        assert found(place / "box") == ALL, step
+        assert list((place / "Maildir" / "cur").iterdir()) == [], step
