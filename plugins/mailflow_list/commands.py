@@ -14,6 +14,7 @@ import click
 from mailflow.addresses import same
 from mailflow.errors import ConfigError, MailflowError
 from mailflow.log import clean
+from mailflow.options import FOREVER, Duration
 from mailflow.running import describe
 from mailflow.values import nearest
 from mailflow_list import edit
@@ -210,7 +211,8 @@ def show(file: str, name: str, as_json: bool) -> None:
     found = find(file, name)
     options = found.options
     values: dict[str, object] = {"pipeline": file, "step": found.step}
-    for key in ListOptions.declared():
+    declared = ListOptions.declared()
+    for key in declared:
         values[key] = _plain(getattr(options, key))
     values["list_id"] = options.list_id or options.mailbox.address.replace("@", ".")
     values["bounces"] = str(options.bounces or options.mailbox)
@@ -220,11 +222,21 @@ def show(file: str, name: str, as_json: bool) -> None:
         return
     width = max(len(key) for key in values)
     for key, value in values.items():
-        click.echo(clean(f"{key:<{width}}  {_words(value)}".rstrip()))
+        shown = _span(value) if isinstance(declared.get(key), Duration) else _words(value)
+        click.echo(clean(f"{key:<{width}}  {shown}".rstrip()))
+
+
+def _span(seconds: object) -> str:
+    """A duration as the file says it."""
+    from mailflow.query.tree import show_span
+
+    return show_span(seconds) if isinstance(seconds, float | int) else _words(seconds)
 
 
 def _plain(value: object) -> object:
-    """An option's value as JSON has it."""
+    """An option's value as JSON has it, which knows no infinity."""
+    if value == FOREVER:
+        return "forever"
     if isinstance(value, Roll):
         if not value.file:
             return {"count": len(_read(value))}

@@ -197,6 +197,16 @@ def test_show_says_how_the_list_is_set_up(club: Club) -> None:
     assert said["bounces"] == "Red Club <red@example.org>"
     assert said["list_id"] == "red.example.org"
     assert said["prefix"] == "[Red]"
+    assert said["remember"] == "1w"
+
+
+def test_show_says_spans_as_the_file_does(club: Club) -> None:
+    for span in ("forever", "90s", "36h"):
+        club.file.write_text(TOML.replace("owner =", f'remember = "{span}"\nowner ='))
+        assert f"remember        {span}\n" in club("show", "red").output
+    assert json.loads(club("show", "red", "--json").stdout)["remember"] == 36 * 3600
+    club.file.write_text(TOML.replace("owner =", 'remember = "forever"\nowner ='))
+    assert '"remember": "forever"' in club("show", "red", "--json").stdout
 
 
 def test_show_as_json_has_every_option(club: Club) -> None:
