@@ -23,6 +23,9 @@ DIALECT = "http://json-schema.org/draft-07/schema#"
 
 NEEDED = ("fetch", "distribute")
 
+ALONE = ("use", "name", "account")
+"""What a step says of itself alone."""
+
 
 def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
     """Of a file whose steps may be these components. Broken ones are left out."""
@@ -43,17 +46,41 @@ def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
         "properties": {
             "pipeline": _table(PipelineOptions, "About the whole."),
             **steps,
-            "account": {
-                "type": "object",
-                "description": "What several steps say of one server; `account` names it.",
-                "additionalProperties": {
-                    "type": "object", "properties": _properties(ServerOptions),
-                },
-            },
+            "account": ACCOUNTS,
         },
         "required": list(NEEDED),
         "additionalProperties": False,
-    }  # fmt: skip
+    }
+
+
+def defaults_schema(entries: Iterable[Entry]) -> dict[str, object]:
+    """Of defaults.toml: what pipelines have in common, such as [fetch.pop3]."""
+    tables: dict[str, Any] = {table: _empty(MEANING[table]) for table in KINDS}
+    for entry in entries:
+        if entry.component is None:
+            continue
+        table = next(name for name, kind in KINDS.items() if kind == entry.kind)
+        inside = tables[table]
+        for word in entry.use.split("."):
+            inside = inside["properties"].setdefault(word, _empty(f"Every step {entry.use}."))
+        step: Any = _step(table, entry)["properties"]
+        kept = {key: value for key, value in step.items() if key not in ALONE}
+        inside["properties"] |= kept
+        inside["description"] = f"What is so for every step with use = {entry.use!r}."
+    about = _table(PipelineOptions, "What is so for every pipeline.")
+    properties: Any = about["properties"]
+    del properties["name"]
+    return {
+        "$schema": DIALECT,
+        "title": "What pipelines of mailflow have in common",
+        "type": "object",
+        "properties": {"pipeline": about, **tables, "account": ACCOUNTS},
+        "additionalProperties": False,
+    }
+
+
+def _empty(doc: str) -> dict[str, Any]:
+    return {"type": "object", "description": doc, "properties": {}, "additionalProperties": False}
 
 
 def _step(table: str, entry: Entry) -> dict[str, object]:
@@ -82,3 +109,10 @@ def _properties(options: type[Options]) -> dict[str, object]:
 def _property(option: Option[Any]) -> Mapping[str, object]:
     value = None if option.required else written(option, option.default)
     return option.schema() | ({} if value in (None, "", [], {}) else {"default": value})
+
+
+ACCOUNTS: Mapping[str, object] = {
+    "type": "object",
+    "description": "What several steps say of one server; `account` names it.",
+    "additionalProperties": {"type": "object", "properties": _properties(ServerOptions)},
+}

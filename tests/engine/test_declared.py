@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from mailflow.engine.config import load_dict
+from mailflow.engine.config import load, load_dict
 from mailflow.engine.declared import Told, default, example, octets, span, told, toml, written
 from mailflow.engine.registry import KINDS, Entry, Registry
-from mailflow.engine.schema import pipeline_schema
+from mailflow.engine.schema import defaults_schema, pipeline_schema
 from mailflow.errors import ConfigError
 from mailflow.options import (
     Address,
@@ -184,6 +184,42 @@ def test_what_a_step_needs_may_stand_in_an_account_or_in_another_file() -> None:
     step = '[[distribute]]\nname = "b"\nuse = "smtp"\naccount = "club"\n'
     assert valid(SMALL + step + '[account.club]\nhost = "smtp.example.org"\n')
     assert valid(SMALL + '[[distribute]]\nname = "b"\nuse = "smtp"\n')
+
+
+DEFAULTS = Draft7Validator(defaults_schema(ENTRIES))
+
+
+@pytest.mark.parametrize(
+    ("text", "takes"),
+    [
+        ('[fetch.pop3]\ntimeout = "30s"\nkeep = "14d"\n', True),
+        ('[process.list.post]\nmax_size = "2MB"\n[process.filter.tag]\nnote = { a = "b" }\n', True),
+        ("[distribute.smtp]\nparallel = 2\n[distribute.smtp.lmtp]\nparallel = 3\n", True),
+        ('[pipeline]\nhistory = "90d"\n[account.club]\nhost = "pop.example.org"\n', True),
+        ('[fetch.pop3]\nname = "x"\n', False),
+        ('[fetch.pop]\ntimeout = "30s"\n', False),
+        ('[fetch]\nkeep = "14d"\n', False),
+        ('[[fetch]]\nuse = "pop3"\n', False),
+        ('[pipeline]\nname = "x"\n', False),
+        ('[distribute.smtp]\nhelp = "x"\n', False),
+    ],
+)
+def test_the_schema_of_defaults_takes_what_pipelines_have_in_common(
+    text: str, takes: bool, tmp_path: Path
+) -> None:
+    assert DEFAULTS.is_valid(tomli.loads(text)) == takes
+    (tmp_path / "defaults.toml").write_text(text)
+    file = tmp_path / "red.toml"
+    file.write_text(
+        '[[fetch]]\nuse = "pop3"\naccount = "club"\n[[distribute]]\nuse = "smtp"\n'
+        'host = "localhost"\n[account.club]\nhost = "localhost"\nuser = "ann"\npassword = "x"\n'
+    )
+    try:
+        warned = load([str(file)], thorough=True)[0].warnings
+    except ConfigError:
+        assert not takes
+    else:
+        assert takes or any("defaults.toml" in str(each) for each in warned)
 
 
 NUMBERS = st.integers(0, 10**6).map(str) | st.floats(0, 1e6).map(lambda each: f"{each:.3f}")
