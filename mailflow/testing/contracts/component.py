@@ -59,7 +59,8 @@ class Stage:
 
     @contextmanager
     def halting(self, after: float) -> Iterator[None]:
-        """Set `halt` after so many seconds, as a signal would."""
+        """Set `halt` after so many seconds, as a signal would; no time-out comes first."""
+        self.table = {**self.table, "timeout": "60s"}
         timer = threading.Timer(after, self.halt.set)
         timer.start()
         try:
@@ -84,9 +85,10 @@ def _open() -> set[str]:
     """What this process has open, in words."""
     found = {f"thread {each.name}" for each in threading.enumerate()}
     found |= {f"process {each.pid}" for each in multiprocessing.active_children()}
-    with suppress(FileNotFoundError):  # no /proc: descriptors are not counted
+    with suppress(FileNotFoundError):  # a kernel that does not tell
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
         found |= {f"process {each}" for each in children.split()}
+    with suppress(FileNotFoundError):  # no /proc: descriptors are not counted
         for number in os.listdir("/proc/self/fd"):
             with suppress(OSError):  # the descriptor of the listing itself
                 found.add(f"descriptor {number} of {os.readlink(f'/proc/self/fd/{number}')}")
