@@ -142,7 +142,7 @@ SECRET = 'expected a secret such as { file = "~/.config/mailflow/x.secret" }'
         (Query(""), 5, 'expected an expression such as "size < 2MB"'),
         (TableOf("", Text("")), [], "expected a table, each value a string"),
         (Template(""), 5, None),
-        (Secret(""), 5, f"{SECRET}, with one of file, env, command, netrc"),
+        (Secret(""), 5, f"{SECRET}, with one of file, env, command, netrc, keyring"),
     ],
 )
 def test_what_cannot_be_converted_is_told(
