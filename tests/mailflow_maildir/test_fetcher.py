@@ -285,7 +285,7 @@ def test_done_is_moved_as_it_is(source: Source) -> None:
     assert (source.path / ".Old.2026" / "maildirfolder").exists()
 
 
-def test_a_move_never_goes_over_another_file(source: Source) -> None:
+def test_d06_a_move_never_goes_over_another_file(source: Source) -> None:
     source.add("new/1", b"mine\n")
     source.add("new/1", b"other\n", folder=".Done")
     source.settle("1", on_done="move Done")
