@@ -62,7 +62,7 @@ class Turn:
         self.ticket = ticket
         self.recipients = list(recipients)
         self.session: Session | None = None
-        self.error: MailflowError | None = None
+        self.error: Exception | None = None
         self.behind = False
         self.committed = False
 
@@ -121,8 +121,8 @@ class Turns:
 
 
 class Transfer:
-    """One call of the distributor. `connect` gives the session, and whether it is in use
-    already; `drop` leaves it without a word."""
+    """One call of the distributor. `connect` gives the session that is open, or a new one;
+    `drop` leaves it without a word."""
 
     def __init__(
         self,
@@ -171,13 +171,9 @@ class Transfer:
                 yield from refused
                 return None
             if self._goes_at_once(turn, session):
-                turn.ticket.commit(tuple(turn.recipients))
-                turn.committed = True
-            session.ask(turn.transaction)
-            if turn.committed:
-                pieces = turn.letter.pieces(self._note_mended, dots=False)
-                session.chunk(b"".join(pieces), last=True)
-                upcoming = self._ask_behind(session)
+                upcoming = self._send_at_once(turn, session)
+            else:
+                session.ask(turn.transaction)
         fresh = not session.used
         try:
             session.hear(turn.transaction)
@@ -248,22 +244,40 @@ class Transfer:
             and turn.letter.mail.content.size <= AT_ONCE
         )
 
-    def _ask_behind(self, session: Session) -> Turn | None:
-        """Draw the next turn and ask for it behind the content that is being sent; where it
-        cannot be asked for yet it comes back as it is."""
+    def _send_at_once(self, turn: Turn, session: Session) -> Turn | None:
+        """Envelope and content in one flight, and the next envelope behind it."""
+        body = b"".join(turn.letter.pieces(self._note_mended, dots=False))
+        upcoming = self._draw(session)
+        turn.ticket.commit(tuple(turn.recipients))
+        turn.committed = True
+        session.ask(turn.transaction)
+        session.chunk(body, last=True)
+        self._ask_behind(upcoming, session)
+        return upcoming
+
+    def _draw(self, session: Session) -> Turn | None:
+        """The next turn, ready to be asked for behind the content that is about to be sent,
+        or as it is where it must wait. What is wrong with it is said in its own time."""
         turn = self._next()
         if turn is None or turn.error is not None or not session.pipelining:
             return turn
         pace = self._settings.standing.pace
         if pace is not None and not pace.take():
             return turn
-        refused = self._prepare(turn, session)
+        try:
+            refused = self._prepare(turn, session)
+        except (MailflowError, OSError) as error:
+            turn.error = error
+            return turn
         if refused is not None:
             self._turns.unspeakable += refused
             return None
-        session.ask(turn.transaction, behind=True)
-        turn.behind = True
         return turn
+
+    def _ask_behind(self, turn: Turn | None, session: Session) -> None:
+        if turn is not None and turn.session is session:
+            session.ask(turn.transaction, behind=True)
+            turn.behind = True
 
     def _cut_in_envelope(
         self, turn: Turn, session: Session, fresh: bool, error: UnavailableError | PeerError
@@ -273,7 +287,7 @@ class Transfer:
         transaction = turn.transaction
         yield from self._refusals(turn, session, fresh)
         if turn.committed:
-            raise self._in_doubt(error)
+            raise self._in_doubt(error) from None
         if transaction.denied:
             return
         if fresh or isinstance(error, PeerError):
@@ -337,12 +351,13 @@ class Transfer:
             self._drop()
             yield from self._reports(turn, transaction.accepted, early)
             return None
+        upcoming = self._draw(session)
         turn.ticket.commit(tuple(transaction.accepted))
         if transaction.data:
             session.end()
         else:
             session.chunk(last, last=True)
-        upcoming = self._ask_behind(session)
+        self._ask_behind(upcoming, session)
         yield from self._finals(turn, session, due)
         return upcoming
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailflow import BadMailError, PeerError, UnavailableError
+from mailflow import BadMailError, Envelope, Mail, Octets, PeerError, Ticket, UnavailableError
 from mailflow.testing.smtp import CUT, RESET, STALL, SmtpSink
 
 ANN, BOB, CAT = "ann@example.org", "bob@example.org", "cat@example.org"
@@ -209,3 +209,30 @@ def test_an_answer_too_many_costs_the_connection_and_is_nobodys(sink, distributo
     assert group.reports["m1"] == dict.fromkeys((ANN, BOB), SENT)
     assert isinstance(group.error, PeerError)
     assert group.in_doubt == {}
+
+
+class Unreadable:
+    """Content whose disk is gone."""
+
+    size = 100
+
+    def open(self):
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("offered", [("PIPELINING",), ("PIPELINING", "CHUNKING")])
+def test_d01_a_next_mail_that_cannot_be_read_leaves_the_one_before_in_no_doubt(
+    distributor, offered
+):
+    with SmtpSink(extensions=offered) as sink:
+        happened = []
+        jobs = [
+            (Mail(name, Envelope("red@example.org"), content),
+             Ticket(name, (ANN,), commit=lambda some, name=name: happened.append(("C", name))))
+            for name, content in (("m1", Octets(b"Subject: m1\r\n\r\nx\r\n")), ("m2", Unreadable()))
+        ]  # fmt: skip
+        said = distributor(sink).distribute_many(iter(jobs))
+        with pytest.raises(OSError, match="Input/output"):
+            happened.extend(("D", ticket.key) for ticket, _ in said)
+        assert happened == [("C", "m1"), ("D", "m1")]
+        assert subjects(sink) == ["m1"]
