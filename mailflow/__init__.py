@@ -6,7 +6,7 @@ importing mailflow costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.errors import (

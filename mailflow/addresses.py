@@ -7,9 +7,9 @@ An element that can be read in two ways gives no address, and the field is not c
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.mail import Mail

@@ -7,9 +7,9 @@ words which of them told.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from mailflow.addresses import addresses, reverse_path
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.mail import Header, Mail

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from mailflow.errors import from_os
 from mailflow.mail import OctetFile, Octets
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.mail import Content

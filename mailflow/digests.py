@@ -5,7 +5,7 @@ Rule of the file: they are the standard library's own, and none of them guards a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hashlib import blake2b as blake2b

@@ -16,7 +16,8 @@ message does not pay for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from mailflow.typed import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import click

@@ -9,9 +9,9 @@ and left as a context manager, in the one thread that uses it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -13,7 +13,8 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from mailflow.typed import Any
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MASK = "********"

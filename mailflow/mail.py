@@ -10,9 +10,9 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO, Protocol
 
 from mailflow.record import NamedTuple
+from mailflow.typed import Any, BinaryIO, Protocol
 
 HEADER_LIMIT = 1 << 20
 """A header section is looked for in this many octets; what follows is body."""

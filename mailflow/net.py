@@ -13,11 +13,11 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from mailflow.errors import ConfigError, LoginError, PeerError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl

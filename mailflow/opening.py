@@ -11,7 +11,8 @@ hands it says with `settle`; until then the message stays where it is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Self
+
+from mailflow.typed import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -13,11 +13,11 @@ raises ValueError saying what was expected; it never looks at other options.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
 
 from mailflow.errors import ConfigError
 from mailflow.pattern import Pattern
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
 from mailflow.values import FOREVER, Mailbox, duration, mailbox, nearest, path, size
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ what it names, and then that mail is at fault.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mailflow.errors import BadMailError
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.mail import Mail

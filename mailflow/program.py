@@ -14,11 +14,11 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
 
 from mailflow.errors import BadMailError, MailflowError, RefusedError, UnavailableError
 from mailflow.options import Choice, Duration, Flag, Option, Options, Pattern, TableOf, Template
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, NoReturn
 from mailflow.values import path
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Self
 
 from mailflow.engine.flow import Meter
+from mailflow.typed import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,9 +15,9 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
 
 from mailflow.record import NamedTuple
+from mailflow.typed import Protocol
 
 CANCEL = "*"
 

@@ -10,10 +10,10 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from mailflow.errors import ConfigError, UnavailableError
 from mailflow.options import SecretValue
+from mailflow.typed import TYPE_CHECKING
 from mailflow.values import nearest, path
 
 if TYPE_CHECKING:

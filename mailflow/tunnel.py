@@ -14,13 +14,13 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
 
 from mailflow.errors import ConfigError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.log import clean
 from mailflow.net import READ_SIZE, Wire
 from mailflow.secrets import child_environment
+from mailflow.typed import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl

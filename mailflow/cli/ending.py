@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
 
 from mailflow.errors import MailflowError
+from mailflow.typed import TextIO
 
 INTERRUPTED = 130
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.errors import PluginError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.kinds import Runtime
 from mailflow.log import get_logger
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.engine.pipeline import DistributeStep, FetchStep, Pipeline

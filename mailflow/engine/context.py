@@ -10,13 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from mailflow.engine.journal import Effects, Notice, Remembered, Told, plans
 from mailflow.engine.journal.arrivals import plain
 from mailflow.errors import PluginError
 from mailflow.mail import Content, Envelope, Mail, Octets, read
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.flow import Flow

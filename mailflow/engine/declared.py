@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from mailflow.engine.pipeline import ENGINE, PipelineOptions, StepOptions
 from mailflow.options import (
@@ -28,6 +27,7 @@ from mailflow.options import (
     convert,
 )
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.engine.registry import Entry

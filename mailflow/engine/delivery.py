@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
 
 from mailflow.engine import reaction
 from mailflow.engine.context import Ledger
 from mailflow.engine.journal import Row, bodies, plans
 from mailflow.errors import MailflowError, PluginError, RefusedError, UnavailableError
 from mailflow.kinds import Ticket, Trouble
+from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import FAILED, LATER, SENT, Bounce, Discard, Hold, Outcome, Report, Stop
 
 if TYPE_CHECKING:

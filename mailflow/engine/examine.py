@@ -5,8 +5,6 @@ Rule of the file: nothing is written and nothing is sent; the result says it all
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 from mailflow.engine import reaction
 from mailflow.engine.context import Ledger, Overlay, StepContext, is_writable
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
@@ -15,6 +13,7 @@ from mailflow.errors import BadMailError, MailflowError, PluginError, RefusedErr
 from mailflow.kinds import Trouble
 from mailflow.mail import Mail
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Protocol
 from mailflow.verdicts import Bounce, Discard, Hold, Reject, Retry, Stop
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ expression that is silently never true.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from mailflow.options import nearest
 from mailflow.query import Query
 from mailflow.query.tree import FIELDS, LISTING_ONLY, Test, tests
+from mailflow.typed import Any
 
 
 def unknowable(

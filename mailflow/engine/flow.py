@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
 
 from mailflow.errors import ConfigError, MailflowError, PluginError
 from mailflow.kinds import Runtime
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.engine.config import DistributeStep, Pipeline, ReactStep

@@ -8,13 +8,13 @@ job to which nothing was done is nobody's failure.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from mailflow.engine import upkeep
 from mailflow.engine.delivery import Delivery, close_sent
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error, end, finish
 from mailflow.engine.journal import Job, plans
 from mailflow.errors import BadMailError, CrowdedError, MailflowError, PluginError
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.engine.outgoing import Outgoing

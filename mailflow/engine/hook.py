@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from mailflow.engine import upkeep
 from mailflow.engine.context import new_id
@@ -31,6 +30,7 @@ from mailflow.halt import Halt
 from mailflow.log import get_logger
 from mailflow.mail import Mail
 from mailflow.query import Query
+from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import Fate
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Condition, Lock
-from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.digests import sha256
 from mailflow.engine import places, reaction
@@ -34,6 +33,8 @@ from mailflow.errors import (
 from mailflow.kinds import Fetched, Item, Missed, Trouble
 from mailflow.mail import Mail, head
 from mailflow.query import Query
+from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import Fate, Retry, Stop
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from mailflow.engine.pipeline import ENGINE
 from mailflow.engine.source import ConfigFaults, FileFault, Source, directories
 from mailflow.options import Fault, nearest
 from mailflow.record import NamedTuple
+from mailflow.typed import Any
 
 NAME = "defaults.toml"
 

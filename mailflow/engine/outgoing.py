@@ -10,11 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from mailflow.engine.flow import as_error
 from mailflow.engine.hands import GROUP, Hands
 from mailflow.errors import LoginError, MailflowError
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.config import DistributeStep

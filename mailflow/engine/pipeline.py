@@ -7,13 +7,13 @@ component, so that one declaration gives their checks and their docs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from mailflow.options import FOREVER, Choice, Duration, Integer, ListOf, Options, Text
 from mailflow.options import Path as PathOption
 from mailflow.options import Query as QueryOption
 from mailflow.query import Query
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.engine.source import FileFault

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.engine.intake import Intake, Visit
 from mailflow.engine.journal import Lane, arrivals, queue
 from mailflow.engine.work import Arrived
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.config import FetchStep

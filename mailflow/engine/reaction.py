@@ -5,11 +5,10 @@ Rule of the file: an exception inside a reactor is logged and never breaks the r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mailflow.engine.context import Ledger, SharedMemory, StepContext
 from mailflow.engine.flow import PLUGIN_FAULTS, Flow, describe
 from mailflow.errors import ConfigError, LoginError
+from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import Bounce, Discard, Hold, Reaction, Retry, Stop
 
 if TYPE_CHECKING:

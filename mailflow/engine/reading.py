@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, cast
 
 from mailflow.engine import layers
 from mailflow.engine.layers import Given, Place, Said
@@ -32,6 +31,7 @@ from mailflow.errors import ConfigError, PluginError
 from mailflow.options import Fault, Option, Options, SecretValue, Via, convert, nearest
 from mailflow.query import Query
 from mailflow.record import NamedTuple
+from mailflow.typed import Any, cast
 
 
 class Setting(NamedTuple):

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 from mailflow.errors import ConfigError, PluginError
 from mailflow.log import Logger, clean, get_logger
 from mailflow.options import Options
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any
 from mailflow.values import nearest
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ know (whether a file is there, what an expression means) is left to `check`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from mailflow.engine.declared import MEANING, summary, written
 from mailflow.engine.pipeline import ENGINE, PipelineOptions
 from mailflow.engine.registry import KINDS
 from mailflow.options import ServerOptions
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.engine.registry import Entry

@@ -13,12 +13,12 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn, TypeVar
 
 from mailflow.engine.journal.database import BUSY_SECONDS, Database, Transaction
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import MIGRATIONS
 from mailflow.errors import JournalError
+from mailflow.typed import NoReturn, TypeVar
 
 T = TypeVar("T")
 

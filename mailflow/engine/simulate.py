@@ -7,7 +7,6 @@ remember or send is told, and forgotten. Reactors that start programs are left o
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from mailflow.engine.context import new_id
 from mailflow.engine.examine import Subject, examine
@@ -15,6 +14,7 @@ from mailflow.errors import BadMailError, ConfigError, MailflowError
 from mailflow.mail import Mail, Octets, head
 from mailflow.query import MailFacts, Query
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import Discard, Hold, Reject
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from mailflow.errors import ConfigError
 from mailflow.options import Fault, dotted
 from mailflow.record import NamedTuple
+from mailflow.typed import Any
 
 LIMIT = 1 << 20
 """A pipeline's file is at most this many octets."""

@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.halt import Halt

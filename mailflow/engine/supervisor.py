@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from mailflow.engine import places, upkeep
 from mailflow.engine.flow import Flow, Meter, as_error
@@ -24,6 +23,7 @@ from mailflow.engine.work import Arrived, Work
 from mailflow.errors import MailflowError
 from mailflow.halt import Halt
 from mailflow.log import get_logger
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.config import Pipeline

@@ -6,12 +6,12 @@ Rule of the file: nothing that a living process has in its hands is touched.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from mailflow.engine.context import Ledger
 from mailflow.engine.delivery import doubt_rows
 from mailflow.engine.journal import Row, arrivals, owners, plans
 from mailflow.errors import BadMailError, ConfigError
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.flow import Flow

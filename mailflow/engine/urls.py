@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from mailflow.errors import ConfigError
 from mailflow.options import (
@@ -30,6 +29,7 @@ from mailflow.options import (
     nearest,
 )
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult

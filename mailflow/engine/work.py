@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
 
 from mailflow.engine import upkeep
 from mailflow.engine.delivery import sound, ticket_key
@@ -27,6 +26,7 @@ from mailflow.engine.journal import (
 from mailflow.errors import BadMailError, MailflowError
 from mailflow.kinds import Ticket
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any, Protocol
 from mailflow.verdicts import SENT, Fate
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ alone may decide, and only what is still open has to be read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
 from mailflow.query.tree import ALWAYS, And, Node, Or, final, joined, negated, show, tests
 from mailflow.query.tree import reach as _reach
+from mailflow.typed import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from mailflow.query.facts import Facts, ItemFacts, MailFacts, TroubleFacts

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
 
 from mailflow.query.tree import FIELDS
+from mailflow.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from email.message import Message

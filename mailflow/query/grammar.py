@@ -18,7 +18,6 @@ right there.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, NoReturn, cast
 
 from mailflow.query.tree import (
     ALWAYS,
@@ -33,6 +32,8 @@ from mailflow.query.tree import (
     joined,
     negated,
 )
+from mailflow.record import NamedTuple
+from mailflow.typed import NoReturn, cast
 from mailflow.values import duration, nearest, size
 
 DEPTH = 100

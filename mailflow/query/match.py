@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from operator import ge, gt, le, lt
-from typing import TYPE_CHECKING, Any, cast
 
 from mailflow.query.facts import UNKNOWN, addresses
 from mailflow.query.tree import FIELDS, And, Node, Not, Test, moment
+from mailflow.typed import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from mailflow.query.facts import Facts

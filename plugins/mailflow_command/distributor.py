@@ -8,10 +8,10 @@ it was cut or a signal ended it, leaves that mail in doubt.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Self
 
 from mailflow.errors import BadMailError, UnavailableError, from_os
 from mailflow.program import NotStartedError, ProgramOptions, Statuses, failure, run
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import FAILED, LATER, SENT, Outcome, Report
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.errors import RefusedError, UnavailableError, from_os
 from mailflow.mail import chunks
 from mailflow.options import Choice, Size, Text
 from mailflow.program import ProgramOptions, Statuses, failure, run
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.verdicts import Discard, Hold, Reject
 from mailflow_filter.reason import REASON_LIMIT
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from mailflow.errors import BadMailError
 from mailflow.log import clean
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.mail import Mail

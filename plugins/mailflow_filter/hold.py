@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
 
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.verdicts import Hold
 from mailflow_filter.reason import ReasonOptions
 

@@ -5,10 +5,9 @@ Rule of the file: it is one line of plain text, whatever a header field holds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mailflow.log import clean
 from mailflow.options import Options, Template
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.mail import Mail

@@ -9,12 +9,12 @@ every hook with a filter would pay.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.errors import BadMailError
 from mailflow.log import clean
 from mailflow.mail import Envelope
 from mailflow.options import ListOf, Options, Template, Text
+from mailflow.typed import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from mailflow.kinds import Context, Runtime

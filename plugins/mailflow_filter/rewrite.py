@@ -8,9 +8,9 @@ control characters; else that mail is at fault, and not passed on.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.options import ListOf, Options, TableOf, Template, Text
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.words import encoded
 from mailflow_filter.fields import is_field_name, line
 

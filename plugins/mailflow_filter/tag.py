@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.options import Options, TableOf, Template
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.words import encoded
 from mailflow_filter.fields import is_field_name, line
 

@@ -7,7 +7,6 @@ the file of addresses that it names.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import click
 
@@ -15,6 +14,7 @@ from mailflow.addresses import same
 from mailflow.errors import ConfigError, MailflowError
 from mailflow.log import clean
 from mailflow.options import FOREVER, Duration
+from mailflow.record import NamedTuple
 from mailflow.running import describe
 from mailflow.values import nearest
 from mailflow_list import edit

@@ -8,10 +8,10 @@ Authentication-Results are the business of those who wrote them.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from mailflow.mail import decode_words
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.mail import Header

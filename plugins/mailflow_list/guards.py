@@ -7,11 +7,11 @@ drops is never answered (RFC 3834), and no approval lets it through.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from mailflow.addresses import addresses, same
 from mailflow.automatic import answer, generated, looks_like_answer
 from mailflow.mail import decode_words, is_cut
+from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import Discard, Hold, Reject
 
 if TYPE_CHECKING:

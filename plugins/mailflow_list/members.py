@@ -11,13 +11,13 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from mailflow.addresses import addresses, same
 from mailflow.errors import from_os
 from mailflow.log import clean
 from mailflow.options import Option, path
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.log import Logger

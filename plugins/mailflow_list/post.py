@@ -7,7 +7,6 @@ addressed to none of the step's lists is no post, and goes to nobody unseen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.addresses import addresses, same
 from mailflow.automatic import answer
@@ -16,6 +15,7 @@ from mailflow.errors import UnavailableError
 from mailflow.log import clean
 from mailflow.mail import Envelope
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.verdicts import Discard, Hold, Reject
 from mailflow_list import guards
 from mailflow_list.dress import Dress

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from mailflow.addresses import same
 from mailflow.options import (
@@ -39,6 +38,7 @@ from mailflow.options import (
     convert,
     nearest,
 )
+from mailflow.typed import TYPE_CHECKING
 from mailflow_list.members import Rolled
 
 if TYPE_CHECKING:

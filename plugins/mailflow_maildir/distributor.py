@@ -10,12 +10,12 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, Self
 
 from mailflow.errors import BadMailError, MailflowError, from_os
 from mailflow.lines import to_lf
 from mailflow.mail import chunks, read
 from mailflow.options import Flag, Options, Path, Pattern, Template
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import FAILED, LATER, SENT, Report
 from mailflow_maildir.folder import MARK, Folder, file_name, folder_directory, sweep
 

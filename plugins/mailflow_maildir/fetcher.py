@@ -10,7 +10,6 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from mailflow.collect import collect
 from mailflow.errors import BadMailError, GoneError, MailflowError, UnavailableError, from_os
@@ -18,6 +17,7 @@ from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import crlf_pieces, to_crlf
 from mailflow.mail import HEADER_LIMIT, Envelope, Octets
 from mailflow.options import ListOf, Option, Options, Path, Text
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
 from mailflow_maildir.folder import Folder, flush_path, folder_directory
 from mailflow_maildir.reading import (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, Self
 
 from mailflow.collect import collect
 from mailflow.errors import ConfigError, GoneError, MailflowError, UnavailableError, from_os
@@ -18,6 +17,7 @@ from mailflow.lines import crlf_pieces
 from mailflow.mail import Envelope, Octets, head
 from mailflow.mbox import unquote
 from mailflow.options import Choice, Duration, Options, Path
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
 from mailflow_mbox.reading import Message, catalogue, message, octets
 from mailflow_mbox.redo import CUT, opened

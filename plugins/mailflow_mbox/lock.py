@@ -16,10 +16,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from mailflow.collect import write_whole
 from mailflow.errors import InUseError, UnavailableError, from_os
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.halt import Halt

@@ -16,7 +16,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import TYPE_CHECKING
+
+from mailflow.typed import TYPE_CHECKING
 
 try:
     from _blake2 import blake2b

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import BinaryIO
 
 from mailflow.errors import PeerError, from_os
 from mailflow.lines import to_crlf
 from mailflow.mail import Content, Header, OctetFile, Octets, head
+from mailflow.typed import BinaryIO
 
 DRAIN = 1 << 24
 """Octets that are read and dropped for the sake of an orderly end."""

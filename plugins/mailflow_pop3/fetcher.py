@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Self
 
 from mailflow.errors import (
     BadMailError,
@@ -24,6 +23,7 @@ from mailflow.mail import HEADER_LIMIT, Envelope, Octets
 from mailflow.net import Wire, is_loopback, tls_context
 from mailflow.options import Options
 from mailflow.sasl import Credentials
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
 from mailflow_pop3.arrival import DRAIN, Arrival, Sender
 from mailflow_pop3.guess import Guess, may_delete

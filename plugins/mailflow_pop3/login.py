@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from mailflow.errors import InUseError, LoginError, MailflowError, PeerError, UnavailableError
 from mailflow.record import NamedTuple
 from mailflow.sasl import Credentials, Exchange, choose, mechanism
+from mailflow.typed import TYPE_CHECKING
 from mailflow_pop3.guess import may_delete
 from mailflow_pop3.session import refusal
 from mailflow_pop3.wire import COMMAND_LIMIT, Challenge, Command, Reply

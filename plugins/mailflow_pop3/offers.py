@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from mailflow.typed import TYPE_CHECKING
 from mailflow_pop3.guess import may_delete
 from mailflow_pop3.wire import Reply, numbered
 

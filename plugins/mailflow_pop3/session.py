@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from mailflow.errors import (
     InUseError,
@@ -20,6 +19,7 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.net import SLOWEST, Wire
+from mailflow.typed import TYPE_CHECKING
 from mailflow_pop3.wire import (
     Challenge,
     Client,

@@ -7,13 +7,13 @@ null sender, and never in answer to a program (RFC 3464; RFC 5321, 4.5.5; RFC 38
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.addresses import addresses, reverse_path, same
 from mailflow.automatic import answer, generated
 from mailflow.errors import RefusedError
 from mailflow.mail import Envelope
 from mailflow.options import Address, Duration, Options, Via
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.verdicts import Bounce, Reject
 from mailflow_react.compose import Failure, age, one_line, report
 

@@ -6,13 +6,12 @@ or answers in other words is logged, and the next reactor decides.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
 from mailflow.errors import UnavailableError
 from mailflow.log import clean
 from mailflow.mail import Envelope, Mail, Octets, read
 from mailflow.options import Duration, Options
 from mailflow.program import Command, Statuses, failure, run
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.values import duration
 from mailflow.verdicts import Bounce, Discard, Hold, Retry, Stop
 

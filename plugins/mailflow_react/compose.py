@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailflow.log import clean
 from mailflow.mail import Octets, head
+from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.mail import Content, Mail

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
 from mailflow.options import Options
+from mailflow.typed import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from mailflow.kinds import Context, Runtime, Trouble

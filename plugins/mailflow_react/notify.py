@@ -7,10 +7,10 @@ first, counts those that follow too soon, and never tells of a notice.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.mail import Envelope
 from mailflow.options import Address, Duration, ListOf, Options, Via
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.verdicts import Hold
 from mailflow_react.compose import age, notice, one_line
 

@@ -7,10 +7,10 @@ says nothing, and the next reactor decides.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
 
 from mailflow.errors import LoginError
 from mailflow.options import Duration, Flag, ListOf, Options
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.verdicts import Retry
 
 if TYPE_CHECKING:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
 from mailflow.options import Options, Text
+from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow.verdicts import Stop
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ send and kept for the mails that follow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Self
 
 from mailflow.net import tls_context
 from mailflow.sasl import Credentials
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow_smtp.session import Session
 from mailflow_smtp.settings import LmtpOptions, Settings, SmtpOptions
 from mailflow_smtp.transfer import Transfer, Turns

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from mailflow.errors import BadMailError, RefusedError
 from mailflow.mail import chunks
+from mailflow.typed import TYPE_CHECKING
 from mailflow_smtp.wire import Stuffer, Transaction, path
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ Rule of the file: no error holds a secret, whatever the server repeats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from mailflow.errors import LoginError, PeerError, UnavailableError
 from mailflow.sasl import Credentials, Exchange, choose, mechanism
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow_smtp.session import Session

@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
 
 from mailflow.errors import (
     CrowdedError,
@@ -20,6 +19,7 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.net import Wire
+from mailflow.typed import TYPE_CHECKING, Protocol
 from mailflow_smtp.login import log_in
 from mailflow_smtp.wire import Extensions, Reply, ReplyReader, Transaction
 

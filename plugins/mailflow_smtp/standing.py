@@ -11,9 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from mailflow.errors import LoginError
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl

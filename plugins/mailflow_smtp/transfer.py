@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from mailflow.errors import (
     CrowdedError,
@@ -20,6 +19,7 @@ from mailflow.errors import (
     RefusedError,
     UnavailableError,
 )
+from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import FAILED, LATER, SENT, Report
 from mailflow_smtp.letter import Letter
 from mailflow_smtp.settings import RECIPIENTS

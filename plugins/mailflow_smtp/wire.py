@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from mailflow.errors import PeerError
+from mailflow.record import NamedTuple
 
 LINE_KEPT = 1000
 """Octets of a reply's line that are kept; the rest is read and forgotten."""

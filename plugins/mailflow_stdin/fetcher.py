@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, Self
+
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 
 try:
     from _blake2 import blake2b  # hashlib would load OpenSSL, for 2 ms of every hook

@@ -14,12 +14,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from mailflow.engine.journal import checkup, owners, plans
 from mailflow.engine.journal.database import BUSY_SECONDS, flush_directory
 from mailflow.errors import InUseError, JournalError, from_os
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

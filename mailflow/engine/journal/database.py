@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar, cast
 
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS
 from mailflow.errors import InUseError, JournalError, from_os
+from mailflow.typed import Any, TypeVar, cast
 
 T = TypeVar("T")
 Transaction = sqlite3.Connection

@@ -7,9 +7,9 @@ room of its own since a hook, which starts for every message, does none of this.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from mailflow.engine.journal.plans import OPEN, Job, Row, report
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.journal.database import Transaction

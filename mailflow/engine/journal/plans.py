@@ -6,7 +6,6 @@ Rule of the file: each function is one part of one transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from mailflow.engine.journal import bodies
 from mailflow.engine.journal.arrivals import (
@@ -21,6 +20,7 @@ from mailflow.engine.journal.arrivals import (
 from mailflow.errors import JournalError, MailflowError
 from mailflow.mail import Mail, Spliced
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.journal.database import Database, Transaction

@@ -5,10 +5,9 @@ Rule of the file: each function is one part of one transaction, or one query.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mailflow.engine.journal.arrivals import unpack
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.journal.database import Transaction

@@ -6,9 +6,9 @@ Rule of the file: each function is one query.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mailflow.engine.journal.database import Transaction
