@@ -101,6 +101,13 @@ class Log:
                 self._cancel(base)
             raise
         self.keys = [*kept, *keys]
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """A log that knows no ticket holds mail for nothing."""
+        if not self.keys:
+            with suppress(OSError):
+                os.unlink(self.path)
 
     def forget(self, keys: Iterable[str]) -> None:
         """These tickets are final: nobody asks for them again."""
@@ -152,6 +159,7 @@ class Log:
         if change.state == CANCELLED:
             keys = [key for key in keys if not key.startswith("+")]
         self.keys = [key.removeprefix("+") for key in keys]
+        self._tidy()
 
     def _damaged(self) -> UnavailableError:
         return UnavailableError(f"{self.path} is damaged; look at the mbox, then remove it")

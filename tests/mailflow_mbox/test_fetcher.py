@@ -224,6 +224,7 @@ def test_done_is_deleted_and_the_others_stay_as_they_are(
     assert box.path.read_bytes() == b"".join(LINE + message + b"\n" for message in left)
     assert box.path.stat().st_ino == inode
     assert box.bodies() == left
+    assert box.others() == []
 
 
 def test_done_is_kept_where_the_file_says_so(box: Box) -> None:

@@ -134,6 +134,7 @@ def test_d04_a_deletion_that_was_cut_is_made_whole_and_loses_nothing(
     box.items()
     left = b"".join(LINE + message + b"\n" for message in (TWO, THREE)) + appended
     assert box.path.read_bytes() == left
+    assert box.others() == []
 
 
 def test_d04_a_deletion_that_was_done_is_not_done_again(
