@@ -489,3 +489,20 @@ class _tmpfs:  # noqa: N801
 
     def __exit__(self, *_: object) -> None:
         subprocess.run(["umount", "-l", self.path], check=True)
+
+
+def test_journals_opened_at_once_leave_the_umask_as_it_was(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for _ in range(5):
+            threads = [
+                threading.Thread(target=lambda n=n: Database(str(tmp_path / f"{n}.db")).close())
+                for n in range(8)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)

@@ -232,15 +232,20 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+_UMASK = threading.Lock()
+"""Held while the process has a umask of ours: two that change it at once would leave it so."""
+
+
 def _connect(path: str, checkpoint: int) -> sqlite3.Connection:
-    mask = os.umask(0o077)
-    try:
-        connection = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        _write_ahead(connection)
-    finally:
-        os.umask(mask)
+    with _UMASK:
+        mask = os.umask(0o077)
+        try:
+            connection = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            _write_ahead(connection)
+        finally:
+            os.umask(mask)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
