@@ -9,8 +9,7 @@ stands in __all__ is public; what else is in this package is for the tests of ma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mailflow.testing.contracts import (
         ComponentContract,
