@@ -6,7 +6,7 @@ importing mailflow costs nothing.
 
 from __future__ import annotations
 
-from mailflow.typed import TYPE_CHECKING
+TYPE_CHECKING = False  # it would have to be imported
 
 if TYPE_CHECKING:
     from mailflow.errors import (

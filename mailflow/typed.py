@@ -7,44 +7,20 @@ nothing, and nobody asks them.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import (
-        IO as IO,
-    )
-    from typing import (
-        Any as Any,
-    )
-    from typing import (
-        BinaryIO as BinaryIO,
-    )
-    from typing import (
-        ClassVar as ClassVar,
-    )
-    from typing import (
-        Generic as Generic,
-    )
-    from typing import (
-        Literal as Literal,
-    )
-    from typing import (
-        NoReturn as NoReturn,
-    )
-    from typing import (
-        Protocol as Protocol,
-    )
-    from typing import (
-        Self as Self,
-    )
-    from typing import (
-        TextIO as TextIO,
-    )
-    from typing import (
-        TypeVar as TypeVar,
-    )
-    from typing import (
-        cast as cast,
-    )
-    from typing import (
-        overload as overload,
-    )
+        IO,
+        Any,
+        BinaryIO,
+        ClassVar,
+        Generic,
+        Literal,
+        NoReturn,
+        Protocol,
+        Self,
+        TextIO,
+        TypeVar,
+        cast,
+        overload,
+    )  # fmt: skip
 else:
 
     class Generic:
@@ -64,3 +40,9 @@ else:
 
     def overload(function):
         return function
+
+
+__all__ = [
+    "IO", "TYPE_CHECKING", "Any", "BinaryIO", "ClassVar", "Generic", "Literal", "NoReturn",
+    "Protocol", "Self", "TextIO", "TypeVar", "cast", "overload",
+]  # fmt: skip

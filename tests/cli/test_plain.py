@@ -19,7 +19,10 @@ path = "{home}/source"
 use = "maildir"
 path = "{home}/Maildir"
 """
-HEAVY = "asyncio click email hashlib importlib.metadata inspect json platform ssl structlog typing urllib"
+HEAVY = (
+    "asyncio click email hashlib importlib.metadata inspect json platform ssl structlog typing"
+    " urllib"
+)
 
 
 @pytest.fixture
