@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,6 +22,9 @@ LINTERS = {
 }
 
 
+PACKAGES = {"mandoc": "mandoc", "groff": "groff-base", "man": "man-db"}
+
+
 def shown(page: str, tmp_path: Path) -> str:
     """A page as a terminal shows it, its lines joined."""
     (tmp_path / "page").write_text(page)
@@ -33,19 +35,15 @@ def shown(page: str, tmp_path: Path) -> str:
     return " ".join(done.stdout.split())
 
 
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"not installed: {program}")
-
-
 def test_there_is_a_page_for_the_program_each_command_and_the_file() -> None:
     names = {f"mailflow-{name}.1" for name in COMMANDS}
     assert {*names, "mailflow.1", "mailflow.toml.5"} <= PAGES.keys()
 
 
-@pytest.mark.parametrize("linter", LINTERS)
+@pytest.mark.parametrize(
+    "linter", [pytest.param(name, marks=pytest.mark.interop(PACKAGES[name])) for name in LINTERS]
+)
 def test_no_tool_warns_of_any_page(linter: str, tmp_path: Path) -> None:
-    needs(linter)
     for name, text in PAGES.items():
         (tmp_path / name).write_text(text)
         done = subprocess.run(
@@ -57,23 +55,23 @@ def test_no_tool_warns_of_any_page(linter: str, tmp_path: Path) -> None:
         assert (done.returncode, said) == (0, ""), name
 
 
+@pytest.mark.interop("groff-base")
 def test_a_page_says_what_the_help_says(tmp_path: Path) -> None:
-    needs("groff")
     page = shown(PAGES["mailflow-journal.1"], tmp_path)
     assert "mailflow journal backup [OPTIONS] FILE BACKUP" in page
     assert "--dry-run Say what would be done, and change nothing." in page
     assert "75 try again later" in page
 
 
+@pytest.mark.interop("groff-base")
 def test_the_hook_s_own_help_is_there(tmp_path: Path) -> None:
-    needs("groff")
     page = shown(PAGES["mailflow-hook.1"], tmp_path)
     assert "mailflow hook FILE [ADDRESS...]" in page
     assert "77 when it is rejected" in page
 
 
+@pytest.mark.interop("groff-base")
 def test_the_file_s_page_has_each_key_and_component(tmp_path: Path) -> None:
-    needs("groff")
     page = shown(PAGES["mailflow.toml.5"], tmp_path)
     assert "if_in_doubt After a crash" in page
     assert "list.post Makes what members write" in page
@@ -84,7 +82,6 @@ def test_the_file_s_page_has_each_key_and_component(tmp_path: Path) -> None:
     "text", [".TH x", "a\\b", "'quoted'", "~/x^2", "--dry-run", "`name` and `", "``"]
 )
 def test_any_text_is_shown_as_it_is(text: str, tmp_path: Path) -> None:
-    needs("groff")
     page = shown(f".TH x 1 2026-01-01\n.SH NAME\nx \\- y\n.SH Z\n{plain(text)}\n", tmp_path)
     assert re.sub(r"`(\w+)`", r"\1", text) in page.partition(" Z ")[2]
 
