@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,6 @@ from mailflow.testing.documents import Block, blocks
 PAGE = Path(__file__).parents[2] / "docs" / "migrating.rst"
 BLOCKS = {block.file: block for block in blocks(PAGE) if block.file}
 COMMAND = Path(sys.executable).parent / "mailflow"
-
-
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"not installed: {program}")
 
 
 def written(home: Path, name: str) -> Path:
@@ -45,15 +39,15 @@ def ask(home: Path, *command: str | Path, octets: bytes = b"") -> str:
     return done.stdout.decode()
 
 
+@pytest.mark.interop("fetchmail")
 def test_fetchmail_takes_its_file(home: Path) -> None:
-    needs("fetchmail")
     said = ask(home, "fetchmail", "-f", written(home, "~/.fetchmailrc"), "--configdump")
     for fact in ("poll_interval:600", "remote:ann", "keep:TRUE", "ssl:TRUE", "sslcertck:TRUE"):
         assert fact in said.replace("'", "").replace('"', ""), said
 
 
+@pytest.mark.interop("getmail6")
 def test_getmail_takes_its_file(home: Path) -> None:
-    needs("getmail")
     file = written(home, "~/.config/getmail/getmailrc")
     (home / "Maildir/new").mkdir(parents=True)
     (home / "Maildir/cur").mkdir()
@@ -63,8 +57,8 @@ def test_getmail_takes_its_file(home: Path) -> None:
         assert fact in said
 
 
+@pytest.mark.interop("mpop")
 def test_mpop_takes_its_file(home: Path) -> None:
-    needs("mpop")
     file = written(home, "~/.mpoprc")
     said = " ".join(ask(home, "mpop", "--pretend", "-C", file, "ann").split())
     for fact in ("host = pop.example.org", "keep = on", "skipsize = 2000000", "tls = on"):
@@ -86,11 +80,11 @@ def folders(home: Path) -> set[str]:
     }
 
 
+@pytest.mark.interop("procmail")
 @pytest.mark.parametrize("folder", MAILS)
 def test_procmail_and_the_pipeline_beside_it_sort_alike(
     home: Path, tmp_path: Path, folder: str
 ) -> None:
-    needs("procmail")
     octets = b"From: ann@example.org\n" + MAILS[folder]
     (home / "Maildir").mkdir()
     # It looks up the home in the system's table of users, unless it is told.
@@ -103,10 +97,11 @@ def test_procmail_and_the_pipeline_beside_it_sort_alike(
     assert folders(other) == {folder}
 
 
+@pytest.mark.interop("mlmmj")
 def test_mlmmj_s_control_files_are_those_it_knows() -> None:
     manual = Path("/usr/share/doc/mlmmj/TUNABLES.gz")
     if not manual.exists():
-        pytest.skip("not installed: mlmmj")
+        pytest.skip("Debian's documentation was not installed with mlmmj")
     import gzip
 
     known = gzip.decompress(manual.read_bytes()).decode(errors="replace")
