@@ -174,7 +174,9 @@ def test_what_is_no_post_goes_to_nobody(club: Club) -> None:
         post(4, more="Auto-Submitted: auto-replied\n"),
         post(5, sender="max@example.com"),
     )
-    assert club.run() == (0, "")
+    status, said = club.run()
+    assert (status, said.count("\n")) == (0, 1)
+    assert "held: max@example.com is not a member of red@example.org" in said
     for member in MEMBERS:
         club.received(member, 0)
     assert [entry["reason"] for entry in club.held()] == [
