@@ -26,7 +26,7 @@ def run(
 
     Each is a file's path, a pipeline's name, or a mapping of what a file would say (its
     relative paths start here; its journal is by default named after [pipeline] name).
-    `now` tries sources that rest after a failure, `progress` draws on a terminal, setting
+    `now` tries at once what rests or waits after a failure, `progress` draws on a terminal, setting
     `halt` ends the run in order. Gives the exit status as `mailflow run` does: 0, or that
     of what nobody resolved (sysexits(3)). Raises ConfigError with all that is wrong.
     """

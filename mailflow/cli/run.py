@@ -7,7 +7,9 @@ import click
 
 @click.command(name="run")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--now", is_flag=True, help="Do not rest after failures: try every source now.")
+@click.option(
+    "--now", is_flag=True, help="Try at once every source and delivery that waits after a failure."
+)
 @click.option(
     "--dry-run", is_flag=True, help="Ask the sources, say what would be done, and do nothing."
 )

@@ -51,8 +51,8 @@ def run(
     meter: Meter | None = None,
 ) -> int:
     """Run pipelines until their sources are empty and nothing is due. Gives the exit
-    status (sysexits(3)): 0, or that of what nobody resolved. `force` ignores that a
-    source rests after a failure; `meter` counts what arrives."""
+    status (sysexits(3)): 0, or that of what nobody resolved. `force` tries at once what
+    rests or waits after a failure; `meter` counts what arrives."""
     log = get_logger()
     statuses: list[int] = []
     with ExitStack() as stack:
@@ -194,6 +194,8 @@ class Line:
         """Until the sources are empty and nothing is due now."""
         self.flow.event("run.started")
         try:
+            if self._force:
+                self._wait_no_longer()
             upkeep.resolve_doubts(self.flow)
             upkeep.hold_orphans(self.flow)
             self._open_sources()
@@ -213,6 +215,12 @@ class Line:
                 outgoing.close()
             self.work.leave()
         self.flow.event("run.ended")
+
+    def _wait_no_longer(self) -> None:
+        from mailflow.engine.journal import queue
+
+        name, now = self.flow.pipeline.name, time.time()
+        self.flow.journal.commit(lambda tx: queue.retry_all(tx, name, now))
 
     def _open_sources(self) -> None:
         for step in interested(self.flow.pipeline.fetch):

@@ -170,6 +170,16 @@ def retry(tx: Transaction, mail: str, now: float) -> int:
     return deliveries + copies
 
 
+def retry_all(tx: Transaction, pipeline: str, now: float) -> None:
+    """Make all due now that waits for its time in a pipeline and is in nobody's hands."""
+    free = "mail IN (SELECT id FROM mail WHERE pipeline = ? AND state != 'done' AND owner IS NULL)"
+    for table, state in (("delivery", "due"), ("copy", "waiting")):
+        tx.execute(
+            f"UPDATE {table} SET due = ? WHERE state = ? AND due > ? AND {free}",
+            (now, state, now, pipeline),
+        )
+
+
 def release(tx: Transaction, mail: str, now: float, step: str | None = None) -> int:
     """Let what is held go on: deliveries are tried again, a copy meets the step that
     held it once more, approved. With a `step`, only what is held there."""
