@@ -15,6 +15,7 @@ from mailflow.engine.pipeline import (
     ENGINE,
     TABLES,
     DistributeStep,
+    FetchStep,
     Pipeline,
     PipelineOptions,
     Step,
@@ -28,7 +29,18 @@ from mailflow.engine.source import (
     state_directory,
 )
 from mailflow.errors import ConfigError, PluginError
-from mailflow.options import Fault, Option, Options, SecretValue, Via, convert, nearest
+from mailflow.options import (
+    Fault,
+    ListOf,
+    Option,
+    Options,
+    SecretValue,
+    Template,
+    Text,
+    Via,
+    convert,
+    nearest,
+)
 from mailflow.query import Query
 from mailflow.record import NamedTuple
 from mailflow.typed import Any, cast
@@ -84,6 +96,8 @@ class Reader:
         if self._thorough:
             self._check_layers()
         self._check_ways(steps["distribute"])
+        if not self._faults:
+            self._check_circles(steps["fetch"], steps["distribute"])
         for table in ("fetch", "distribute"):
             if data.get(table, []) == []:
                 self._fault((), f"there is no [[{table}]]; a pipeline needs one or more")
@@ -385,6 +399,18 @@ class Reader:
                 hint = nearest(via, names) or f"; there are {', '.join(names)}"
                 self._fault((*path, key), f"no [[distribute]] has the name `{via}`{hint}")
 
+    def _check_circles(
+        self, sources: Sequence[FetchStep], targets: Sequence[DistributeStep]
+    ) -> None:
+        """What is delivered into the place that it is fetched from comes again for ever, but
+        where a `where` may tell the two apart."""
+        for source in sources:
+            place = _whole_place(source) if source.where is Query.always else None
+            for number, target in enumerate(targets):
+                if place is not None and place == _whole_place(target):
+                    text = f"{source.name} fetches from here: what is delivered would come again"
+                    self._fault(("distribute", number, target.component.url_path), text)
+
     def _check_secrets(self, values: Mapping[str, object], given: Mapping[str, Given]) -> None:
         for key, value in values.items():
             if not isinstance(value, SecretValue):
@@ -422,6 +448,19 @@ def _merge(given: dict[str, Given], said: Said, known: Collection[str]) -> None:
     for key, there in _merged(said).items():
         if key in known:
             given.setdefault(key, there)
+
+
+def _whole_place(step: FetchStep | DistributeStep) -> tuple[frozenset[str], str] | None:
+    """(schemes, path) of a step that fetches from or delivers into a place on the disk as
+    such; None for a part of it, such as a folder."""
+    way = getattr(step.component, "url_path", None)
+    if way is None:
+        return None
+    for name, option in step.component.options.declared().items():
+        narrows = isinstance(option, Template | Text | ListOf)
+        if narrows and getattr(step.options, name) != option.default:
+            return None
+    return frozenset(step.component.schemes), os.path.realpath(getattr(step.options, way))
 
 
 def _stands(

@@ -651,6 +651,36 @@ class TestLooks:
         assert fault.startswith("12: account.a.ca_file: cannot use ca_file")
 
 
+class TestCircles:
+    TEXT = (
+        "[[fetch]]\nuse = 'maildir'\npath = 'box'\n{fetch}\n"
+        "[[distribute]]\nuse = '{kind}'\npath = './box'\n{to}\n"
+    )
+
+    def test_what_is_delivered_where_it_is_fetched_from_is_a_fault(
+        self, faults: Callable[..., list[str]], tmp_path: Path
+    ) -> None:
+        (tmp_path / "link").symlink_to(tmp_path / "box")
+        text = self.TEXT.format(kind="maildir", fetch="", to="")
+        assert faults(text.replace("./box", "link")) == [
+            "7: distribute[1].path: maildir fetches from here: what is delivered would come again"
+        ]
+
+    @pytest.mark.parametrize(
+        ("kind", "fetch", "to"),
+        [
+            ("maildir", "where = 'size < 9'", ""),
+            ("maildir", "folders = ['Old']", ""),
+            ("maildir", "", "folder = 'Old'"),
+            ("mbox", "", ""),
+        ],
+    )
+    def test_a_part_of_a_place_is_another(
+        self, read: Callable[[str], Pipeline], kind: str, fetch: str, to: str
+    ) -> None:
+        assert read(self.TEXT.format(kind=kind, fetch=fetch, to=to))
+
+
 def test_the_hook_s_path_imports_nothing_heavy(write: Write) -> None:
     path = write(SMALL)
     program = f"""
