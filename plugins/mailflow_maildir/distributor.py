@@ -52,6 +52,10 @@ class MaildirOptions(Options):
     )
     create = Flag("Make the Maildir and the folder where they are missing.", default=True)
 
+    def look(self) -> Iterator[tuple[str, str]]:
+        if not (self.create or os.path.isdir(os.path.join(self.path, "new"))):
+            yield "path", f"no Maildir at {self.path}: make it, or set create = true"
+
 
 class _Delivery:
     """One mail on its way into a folder, and what came of it."""

@@ -46,6 +46,15 @@ class MboxOptions(Options):
     create = Flag("Make the file and its directory where they are missing.", default=True)
     timeout = Duration("How long to wait for another program's lock.", default=60.0)
 
+    def look(self) -> Iterator[tuple[str, str]]:
+        if not (self.create or os.path.exists(self.path)):
+            yield "path", f"no mbox at {self.path}: make it, or set create = true"
+        above = os.path.dirname(os.path.abspath(self.path))
+        while not os.path.lexists(above):
+            above = os.path.dirname(above)
+        if not os.path.isdir(above):
+            yield "path", f"{above} is no directory"
+
 
 class MboxDistributor:
     """Appends each mail to an mbox file (mboxrd), once."""
@@ -115,7 +124,8 @@ class MboxDistributor:
             with self._open() as (mbox, log):
                 self._append(mbox, log, group, failed)
         except FileNotFoundError:
-            missing = UnavailableError(f"no mbox at {self._path}: make it, or set create = true")
+            hint = "it cannot be made" if self._options.create else "make it, or set create = true"
+            missing = UnavailableError(f"no mbox at {self._path}: {hint}")
             failed.update({ticket.key: self._later(missing) for _, ticket in group})
         except (OSError, MailflowError) as error:
             for _, ticket in group:

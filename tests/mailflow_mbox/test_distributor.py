@@ -17,6 +17,7 @@ import pytest
 
 from mailflow.mail import OctetFile
 from mailflow.verdicts import LATER, SENT, Report
+from mailflow_mbox.distributor import MboxOptions
 
 from .conftest import LINE, Box, make
 
@@ -27,6 +28,24 @@ def test_a_mail_is_a_from_line_its_octets_and_a_blank_line(box: Box) -> None:
     assert line.startswith(b"From ann@x.org ")
     assert rest == b"A: b\n\nx\n\n"
     assert box.others() == []
+
+
+def test_a_check_says_that_nothing_can_be_delivered(box: Box) -> None:
+    def look(**table: object) -> list[tuple[str, str]]:
+        return list(MboxOptions.read({"path": str(box.path / "deep" / "box"), **table}).look())
+
+    assert look() == []
+    [(key, text)] = look(create=False)
+    assert key == "path"
+    assert text.endswith("make it, or set create = true")
+    box.path.write_bytes(b"")
+    assert look() == [("path", f"{box.path} is no directory")]
+
+
+def test_a_directory_that_cannot_be_made_is_no_matter_of_create(tmp_path: Path) -> None:
+    box = Box(Path("/proc/none/box"))
+    [report] = box.deliver(make(1), finish=False)
+    assert report == Report("", LATER, "4.3.0", "no mbox at /proc/none/box: it cannot be made")
 
 
 def test_lines_that_look_like_a_from_line_are_quoted(box: Box) -> None:
