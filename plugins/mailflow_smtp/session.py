@@ -219,8 +219,9 @@ class Session:
         if self.pipelining:
             self.wire.write(b"".join(transaction.commands))
 
-    def hear(self, transaction: Transaction) -> None:
-        """The answers to an envelope."""
+    def hear(self, transaction: Transaction, *, worth: bool = False) -> None:
+        """The answers to an envelope; `worth` a wait where the content went with it."""
+        self.wire.grace = STOP_GRACE if worth else 0.0
         if self._reset_asked:
             self._reset_asked = False
             reply = self.reply()
@@ -232,6 +233,7 @@ class Session:
                     break
                 self.wire.write(command)
             transaction.take(self.reply())
+        self.wire.grace = 0.0
         self.used = True
 
     def content(self, pieces: Iterable[bytes]) -> Reply | None:

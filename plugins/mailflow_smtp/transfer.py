@@ -91,6 +91,11 @@ class Turns:
             again.letter = turn.letter
             self._waiting.appendleft(again)
 
+    def untake(self, turn: Turn) -> None:
+        """This one is next again: the session that was asked about it is gone."""
+        turn.session, turn.behind = None, False
+        self._waiting.appendleft(turn)
+
     def withdraw(self, ticket: Ticket) -> list[str]:
         """Take back whom nobody was asked about yet."""
         found: list[str] = []
@@ -176,7 +181,7 @@ class Transfer:
                 session.ask(turn.transaction)
         fresh = not session.used
         try:
-            session.hear(turn.transaction)
+            session.hear(turn.transaction, worth=turn.committed)
         except (UnavailableError, PeerError) as error:
             yield from self._cut_in_envelope(turn, session, fresh, error)
             return None
@@ -186,7 +191,7 @@ class Transfer:
             return None
         yield from self._refusals(turn, session, fresh)
         if turn.committed:
-            yield from self._finals(turn, session)
+            upcoming = yield from self._finish(turn, session, upcoming)
         elif turn.transaction.accepted:
             upcoming = yield from self._hand_over(turn, session)
         elif turn.transaction.opened:
@@ -287,8 +292,10 @@ class Transfer:
         transaction = turn.transaction
         yield from self._refusals(turn, session, fresh)
         if turn.committed:
-            raise self._in_doubt(error) from None
-        if transaction.denied:
+            if "code" not in error.fields or transaction.accepted:
+                raise self._in_doubt(error) from None
+            yield from self._unseen(turn, transaction.unanswered, error)  # it was a 421
+        elif transaction.denied:
             return
         if fresh or isinstance(error, PeerError):
             if not transaction.answered and error.fields.get("code") and fresh:
@@ -303,20 +310,34 @@ class Transfer:
         denied = transaction.denied
         replies = [denied] if denied else [reply for _, reply in transaction.refused]
         if not transaction.accepted and any(reply.code == 530 for reply in replies):
-            raise LoginError(
+            error = LoginError(
                 f"{session.peer} wants a login or TLS first: {replies[-1]}; set `user`,"
-                " `password` and `tls`"
+                " `password` and `tls`",
+                code=replies[-1].status,
             )
+            if turn.committed:
+                yield from self._unseen(turn, transaction.recipients, error)
+            raise error
         if denied and denied.code in _CROWDED and fresh and not turn.committed:
             raise CrowdedError(f"{session.peer} refuses service: {denied}", code=denied.status)
         if transaction.surplus:
             session.recipients_max = transaction.room
             self._turns.put_back(turn, transaction.surplus)
         if denied:  # and so everybody who is still to be asked about
-            waiting = [*transaction.recipients, *self._turns.withdraw(turn.ticket)]
+            waiting = list(transaction.recipients)
+            if denied.temporary or not turn.letter.alone(session):  # else it is about this path
+                waiting += self._turns.withdraw(turn.ticket)
             yield from self._reports(turn, waiting, denied)
         for recipient, reply in transaction.refused:
             yield from self._reports(turn, (recipient,), reply)
+
+    def _unseen(
+        self, turn: Turn, recipients: Iterable[str], error: MailflowError
+    ) -> Iterator[Said]:
+        """The content went with an envelope behind which the server takes none."""
+        code, remote = str(error.fields["code"]), self._settings.server
+        for to in recipients:
+            yield turn.ticket, Report(to, LATER, code, error.text, remote)
 
     def _cancel(self, turn: Turn, session: Session) -> None:
         """End the data that a server asked for though nobody is to get it (RFC 2920, 3.1)."""
@@ -345,7 +366,7 @@ class Transfer:
         else:
             early, last, due = session.first_chunks(pieces)
         if early and not transaction.data and early.code in _UNKNOWN:
-            self._do_without_chunking(turn, session, early)
+            self._do_without_chunking(turn, session, early, transaction.accepted)
             return None
         if early:
             self._drop()
@@ -358,12 +379,25 @@ class Transfer:
         else:
             session.chunk(last, last=True)
         self._ask_behind(upcoming, session)
-        yield from self._finals(turn, session, due)
-        return upcoming
+        return (yield from self._finish(turn, session, upcoming, due))
 
-    def _finals(self, turn: Turn, session: Session, due: int = 0) -> Iterator[Said]:
+    def _finish(self, turn: Turn, session: Session, upcoming: Turn | None, due: int = 0) -> Asking:
+        """What the server makes of the content. Returns `upcoming`, where it can go on."""
+        unknown: list[tuple[str, Reply]] = []
+        yield from self._finals(turn, session, due, unknown)
+        if not unknown:
+            return upcoming
+        if upcoming is not None:
+            self._turns.untake(upcoming)
+        self._do_without_chunking(turn, session, unknown[0][1], [to for to, _ in unknown])
+        return None
+
+    def _finals(
+        self, turn: Turn, session: Session, due: int, unknown: list[tuple[str, Reply]]
+    ) -> Iterator[Said]:
         """The answers to the end of the content: one, or one for each recipient (RFC 2033).
-        `due` answers to chunks come first; the first no among them is the reason."""
+        `due` answers to chunks come first; the first no among them is the reason. Those whose
+        answer is that BDAT is unknown are added to `unknown`, and not reported."""
         accepted = turn.transaction.accepted
         timeout = self._settings.message_timeout
         well = True
@@ -378,21 +412,23 @@ class Transfer:
                 if reply.positive and (told or not group):
                     raise PeerError(f"{session.peer} took a mail that it had refused: {reply}")
                 if group and not turn.transaction.data and reply.code in _UNKNOWN:
-                    self._do_without_chunking(turn, session, reply)
-                    return
+                    unknown += [(to, reply) for to in group]
+                    continue
                 well = well and reply.positive
                 yield from self._reports(turn, group, told or reply)
         except (UnavailableError, PeerError) as error:
             raise self._in_doubt(error) from None
         session.ended(well=well)
 
-    def _do_without_chunking(self, turn: Turn, session: Session, reply: Reply) -> None:
+    def _do_without_chunking(
+        self, turn: Turn, session: Session, reply: Reply, recipients: Sequence[str]
+    ) -> None:
         """It offers what it does not know: from now on it gets DATA, this mail first. What
         else it takes for commands is not waited for."""
         self._settings.standing.chunking = False
         self._runtime.log.info("no chunking", host=session.peer, reason=str(reply))
         self._drop()
-        self._turns.put_back(turn, turn.transaction.accepted)
+        self._turns.put_back(turn, recipients)
 
     def _in_doubt(self, error: UnavailableError | PeerError) -> MailflowError:
         text = f"{error.text} (the answer to a whole mail is missing)"

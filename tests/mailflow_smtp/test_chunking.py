@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailflow import UnavailableError
+from mailflow import LoginError, UnavailableError
 from mailflow.testing.smtp import CUT, RESET, STALL, SmtpSink
 
 ANN, BOB, CAT = "ann@example.org", "bob@example.org", "cat@example.org"
@@ -242,3 +242,50 @@ def test_d10_cut_at_every_octet_nobody_is_lost_or_sent_to_twice(distributor, sen
             break
         octets += 1
     assert {(0, 0), (0, 2), (1, 1), (2, 0)} <= outcomes
+
+
+@pytest.mark.parametrize(
+    "data", [b"Subject: x\r\n\r\nRSET\r\nNOOP\r\n", LARGE], ids=["short", "large"]
+)
+def test_d17_what_such_a_server_says_to_the_content_is_no_answer_to_the_next_mail(
+    chunky, distributor, send_many, data
+):
+    chunky.on("BDAT", "500 5.5.1 what")
+    group = send_many(distributor(chunky), THREE, data={"m1": data})
+    assert group.error is None
+    assert group.reports == {"m1": {ANN: SENT}, "m2": {BOB: SENT}, "m3": {CAT: SENT}}
+    assert [message.recipients for message in chunky.messages] == [(ANN,), (BOB,), (CAT,)]
+
+
+def test_d10_of_lmtp_only_who_was_told_500_is_asked_about_again(distributor, send):
+    with SmtpSink(lmtp=True, extensions=CHUNKING) as sink:
+        sink.on(".", "500 5.5.1 what", match="bob*", times=1)
+        lmtp = distributor(sink)
+        lmtp._options.lmtp = True
+        result = send(lmtp, ANN, BOB, CAT)
+        assert [result.outcome(to) for to in (ANN, BOB, CAT)] == [SENT] * 3
+        assert sorted(to for each in sink.messages for to in each.recipients) == [ANN, BOB, CAT]
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
+def test_d12_421_before_the_content_was_looked_at_leaves_no_doubt(chunky, distributor, send, verb):
+    chunky.on(verb, "421 4.7.0 too busy", CUT)
+    result = send(distributor(chunky), ANN, BOB)
+    assert result.in_doubt == set()
+    assert result.outcome(ANN) == result.outcome(BOB) == ("later", "4.7.0")
+    assert chunky.messages == []
+
+
+def test_a_stop_waits_for_the_answers_to_what_was_sent_at_once(chunky, distributor, send, runtime):
+    chunky.on("MAIL", 0.3, "250 2.1.0 ok")
+    result = send(distributor(chunky), ANN, commit=lambda recipients: runtime.halt.set())
+    assert (result.outcome(ANN), result.in_doubt) == (SENT, set())
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
+def test_d17_a_login_that_is_wanted_first_leaves_no_doubt(chunky, distributor, send, verb):
+    chunky.on(verb, "530 5.7.0 authentication required")
+    result = send(distributor(chunky), ANN, BOB)
+    assert isinstance(result.error, LoginError)
+    assert (result.in_doubt, chunky.messages) == (set(), [])
+    assert result.outcome(ANN) == result.outcome(BOB) == ("later", "5.7.0")

@@ -125,3 +125,19 @@ def test_pml_17_the_steps_sender_is_the_one_that_names_him(sink, distributor, se
     smtp = distributor(sink, sender="bounces@lists.example.org", verp=Verp(DEFAULT))
     send(smtp, ANN, sender="eve@example.com")
     assert sink.messages[0].sender == "bounces+ann=example.org@lists.example.org"
+
+
+def test_a_reverse_path_that_is_refused_for_good_hits_its_recipient_alone(distributor, send):
+    with SmtpSink() as sink:
+        sink.on("MAIL", "501 5.1.7 too long", match="*ann=*")
+        result = send(distributor(sink, verp=Verp(DEFAULT)), ANN, BOB)
+        assert result.outcome(ANN) == ("failed", "5.1.7")
+        assert result.outcome(BOB) == ("sent", "2.0.0")
+
+
+def test_a_sender_who_may_send_no_more_for_now_asks_no_further(distributor, send):
+    with SmtpSink() as sink:
+        sink.on("MAIL", "450 4.7.1 too fast")
+        result = send(distributor(sink, verp=Verp(DEFAULT)), ANN, BOB)
+        assert result.outcome(ANN) == result.outcome(BOB) == ("later", "4.7.1")
+        assert sum(command.startswith("MAIL") for command in sink.commands) == 1
