@@ -58,6 +58,7 @@ class Delivery:
         self.asked = frozenset(job.recipients)
         self._unrecorded: list[Report] = []
         self._committed: set[str] = set()
+        self._given_back = False
         self.ticket = Ticket(
             key=ticket_key(job.mail, job.copy, step.name),
             recipients=job.recipients,
@@ -141,7 +142,14 @@ class Delivery:
             plans.settle_effects(tx, self.flow.pipeline.name, self.mail.id, ledger.effects(), now)
         # Asked in here: whoever is last must see what the others have written.
         last = self.flow.give_back(self.mail.id)
+        self._given_back = True
         return plans.release(tx, self.mail.id, now) if last else (False, [])
+
+    def keep(self) -> None:
+        """The journal has failed: this is still in our hands, to be written once more."""
+        if self._given_back:
+            self.flow.take(self.mail.id, 1)
+            self._given_back = False
 
     def _sent_rows(self) -> list[Row]:
         """Those that were sent and are not written yet."""
@@ -220,7 +228,12 @@ def close_sent(flow: Flow, deliveries: Sequence[Delivery]) -> None:
             for delivery, mine in zip(deliveries, rows, strict=True)
         ]
 
-    results = flow.journal.commit(work)
+    try:
+        results = flow.journal.commit(work)
+    except MailflowError:
+        for delivery in deliveries:
+            delivery.keep()
+        raise
     for delivery, mine, (done, files) in zip(deliveries, rows, results, strict=True):
         bodies.remove(flow.journal, files)
         delivery._announce(mine, done)

@@ -13,7 +13,7 @@ from mailflow.engine import upkeep
 from mailflow.engine.delivery import Delivery, close_sent
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error, end, finish
 from mailflow.engine.journal import Job, plans
-from mailflow.errors import BadMailError, CrowdedError, MailflowError, PluginError
+from mailflow.errors import BadMailError, CrowdedError, LoginError, MailflowError, PluginError
 from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Hands:
             return False
         error = self._hand_over()
         crowded = isinstance(error, CrowdedError) and self.outgoing.shrink()
-        if error is not None and self._out_of_reach(error) and not crowded:
+        if error is not None and not crowded and self._out_of_reach(error):
             self.outgoing.failed(error)
         struck = self._progress or not all(delivery.quiet for delivery in self._open)
         self._settle(error, unharmed=crowded or struck)
@@ -60,7 +60,10 @@ class Hands:
         return crowded
 
     def _out_of_reach(self, error: MailflowError) -> bool:
-        """Whether it is the distributor's error and no mail's: nothing was done to any."""
+        """Whether it is the distributor's error and no mail's: nothing was done to any, or
+        it wants a login."""
+        if isinstance(error, LoginError):
+            return True
         quiet = not self._progress and all(delivery.quiet for delivery in self._open)
         return quiet and not isinstance(error, _OF_ONE_MAIL)
 
@@ -85,6 +88,7 @@ class Hands:
 
     def _do_alone(self, delivery: Delivery) -> None:
         self._progress = False
+        self._open.append(delivery)
         error = self.outgoing.down() or self._hand_over([delivery])
         if error is not None and self._out_of_reach(error):
             self.outgoing.failed(error)
@@ -121,7 +125,7 @@ class Hands:
             end(self.flow, self.step.name, distributor, error)
 
     def _hand_over(self, deliveries: list[Delivery] | None = None) -> MailflowError | None:
-        """Let the distributor work, on these alone or on what it asks for."""
+        """Let the distributor work, on these alone, which are open, or on what it asks for."""
         try:
             if self._distributor is None:
                 distributor = self.flow.make(self.step)
@@ -129,7 +133,6 @@ class Hands:
             if deliveries is None:
                 self._distribute(self._draw())
             else:
-                self._open += deliveries
                 self._distribute((each.mail, each.ticket) for each in deliveries)
         except PLUGIN_FAULTS as error:  # a distributor may raise anything
             failure = as_error(error, self.step.use)
@@ -179,8 +182,9 @@ class Hands:
         return next((each for each in mine if to in each.asked), mine[0])
 
     def _close_taken(self) -> None:
-        taken, self._taken = self._taken, []
+        taken = self._taken
         if taken:
             close_sent(self.flow, taken)
+            self._taken = []
             keys = [delivery.ticket.key for delivery in taken]
             finish(self.flow, self.step.name, self._distributor, keys)

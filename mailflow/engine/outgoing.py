@@ -210,9 +210,8 @@ class Outgoing:
 
     def down(self) -> MailflowError | None:
         """Why the distributor is left alone now, if it is."""
-        if self._down and time.monotonic() < self._down[0]:
-            return self._down[1]
-        return None
+        down = self._down  # which another thread may clear
+        return down[1] if down and time.monotonic() < down[0] else None
 
     def succeeded(self) -> None:
         self._failures, self._down = 0, None

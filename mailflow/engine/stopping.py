@@ -26,7 +26,7 @@ def stop_on(halt: Halt, *numbers: int) -> dict[int, Any]:
 
     def stop(number: int, _: object) -> None:
         if told and number != signal.SIGALRM:
-            with suppress(OSError, ValueError, AttributeError):
+            with suppress(OSError, ValueError, AttributeError, RuntimeError):  # it was writing
                 sys.stderr.write(f"mailflow: ended at once; at work was {at_work()}\n")
                 sys.stderr.flush()
             signal.signal(number, signal.SIG_DFL)

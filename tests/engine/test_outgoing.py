@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,15 @@ import pytest
 
 from mailflow.engine import hands, outgoing
 from mailflow.engine.flow import Flow
-from mailflow.engine.journal import plans
+from mailflow.engine.journal import Database, plans
 from mailflow.engine.pipeline import Pipeline
-from mailflow.errors import CrowdedError, LoginError, RefusedError, UnavailableError
+from mailflow.errors import (
+    CrowdedError,
+    LoginError,
+    PluginError,
+    RefusedError,
+    UnavailableError,
+)
 from mailflow.halt import Halt
 from mailflow.kinds import Ticket
 from mailflow.log import get_logger
@@ -547,3 +554,66 @@ def test_what_a_step_sent_is_known_to_the_next_run(works: Works) -> None:
 def make_flow(works: Works, pipeline: Pipeline) -> Flow:
     halt = Halt()
     return Flow(pipeline, works.journal(), works.registry, halt, get_logger())
+
+
+def test_a_mail_tried_alone_by_a_distributor_that_is_gone_is_due_again(works: Works) -> None:
+    """One of a group is at fault, and then the other side is: neither ends the run with 0."""
+    post = Post()
+
+    def bad(self: object, jobs: Iterator[tuple[Mail, Ticket]]) -> Iterator[tuple[Ticket, Report]]:
+        list(itertools.islice(jobs, 2))
+        post.on_open = gone
+        raise PluginError("one of them is bad")
+        yield
+
+    def gone() -> None:
+        raise UnavailableError("gone")
+
+    step = a_many(post)
+    step.component.distribute_many = bad
+    pipeline = all_at_hand(works, post, mailbox(4), step)
+    assert works.run(pipeline) == 75
+    assert works.rows("SELECT state, attempt, text, count(*) FROM delivery GROUP BY 3") == [
+        ("due", 2, "gone", 4)
+    ]
+
+
+def test_d12_what_was_sent_is_written_once_the_journal_can(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = Post()
+    commit = Database.commit
+    failed: list[str] = []
+
+    def full_once(self: Database, work: Any) -> Any:
+        def write(tx: Any) -> Any:
+            result = work(tx)
+            if work.__qualname__.startswith("close_sent") and not failed:
+                failed.append(work.__qualname__)
+                raise sqlite3.OperationalError("the disk is full")
+            return result
+
+        return commit(self, write)
+
+    monkeypatch.setattr(Database, "commit", full_once)
+    works.run(works.pipeline([fetch(mailbox(3))], [a_many(post)]))
+    works.run(works.pipeline([fetch(mailbox(3))], [a_many(post)]))
+    assert works.rows("SELECT DISTINCT state, doubt FROM delivery") == [("sent", 0)]
+    assert sorted(post.subjects) == ["m000", "m001", "m002"]
+    assert failed
+    assert works.rows("SELECT DISTINCT state, owner FROM mail") == [("done", None)]
+
+
+def test_a_login_that_is_wanted_in_the_middle_is_not_tried_for_each_mail(works: Works) -> None:
+    post = Post()
+
+    def act(mail: Mail, ticket: Ticket) -> Iterator[Report]:
+        ticket.commit(ticket.recipients)
+        yield Report(ticket.recipients[0], LATER, "5.7.0", "530 log in first")
+        raise LoginError("530 log in first")
+
+    post.act = act
+    pipeline = all_at_hand(works, post, mailbox(20), a_many(post))
+    assert works.run(pipeline) == LoginError.exit_code
+    assert post.opened == 1
+    assert works.rows("SELECT DISTINCT state, doubt FROM delivery") == [("due", 0)]
