@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -235,26 +236,49 @@ def _decide(
         click.echo("there is no such mail")
     busy: InUseError | None = None
     for each in found:
-        if dry_run:
-            click.echo(f"{_described(each)}: {said}, were this no dry run")
-            continue
         try:
-            count = _change(each, what, change)
+            count = _would(each, change) if dry_run else _change(each, what, change)
         except InUseError as error:
             busy = busy or error
             continue
-        click.echo(f"{each.mail}: {said}" if count else f"{each.mail}: there is nothing to do")
+        if not count:
+            click.echo(f"{each.mail}: there is nothing to do")
+        elif dry_run:
+            click.echo(f"{_described(each)}: {said}, were this no dry run")
+        else:
+            click.echo(f"{each.mail}: {said}")
     if busy:
         raise busy
+
+
+class _UndoneError(Exception):
+    """Takes a change back that was made to see what it does."""
+
+
+def _would(each: Chosen, change: Change) -> int:
+    """How much it would change."""
+    counts: list[int] = []
+
+    def work(tx: Transaction) -> None:
+        counts.append(_changed(tx, each, change, time.time()))
+        raise _UndoneError
+
+    with suppress(_UndoneError):
+        each.journal.commit(work)
+    return counts[-1]
+
+
+def _changed(tx: Transaction, each: Chosen, change: Change, now: float) -> int:
+    if queue.is_busy(tx, each.mail):
+        raise InUseError(f"{each.mail} is in work just now; try again")
+    return change(tx, each.mail, now, each.step)
 
 
 def _change(each: Chosen, what: str, change: Change) -> int:
     now, mail = time.time(), each.mail
 
     def work(tx: Transaction) -> tuple[int, list[str]]:
-        if queue.is_busy(tx, mail):
-            raise InUseError(f"{mail} is in work just now; try again")
-        count = change(tx, mail, now, each.step)
+        count = _changed(tx, each, change, now)
         if count:
             queue.tell(tx, mail, now, what)
         return count, plans.release(tx, mail, now)[1]

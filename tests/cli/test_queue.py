@@ -263,8 +263,17 @@ class TestFilters:
             done = shop("queue", command, "--dry-run", "--reason", "m0")
             assert done.status == 0
             assert done.out == f"{mail}  from ann@example.org: m0: {said}, were this no dry run\n"
-        assert shop("queue", "retry", "--dry-run", mail).out.count("tried") == 1
         assert (shop.rows("SELECT * FROM copy"), shop.rows("SELECT * FROM story")) == before
+
+    def test_a_dry_run_promises_nothing_that_would_not_be_done(self, shop: Shop) -> None:
+        shop("hook", shop.write(SMTP, port=1), stdin=MAIL)
+        (entry,) = entries(shop)
+        mail = str(entry["mail"])
+        for more in (["--dry-run"], []):
+            done = shop("queue", "release", *more, mail)
+            assert (done.status, done.out) == (0, f"{mail}: there is nothing to do\n")
+        assert shop("queue", "retry", "--dry-run", mail).out.count("tried") == 1
+        assert entries(shop) == [entry]
 
     def test_of_a_mail_only_what_is_held_at_that_step_is_meant(self, shop: Shop) -> None:
         """Two servers refuse one recipient each; one is mended, the other's mail dropped."""
