@@ -32,6 +32,8 @@ def command(name: str | None, as_json: bool) -> None:
                 f"there is no plugin or component `{name}`{nearest(name, [e.use for e in entries])}"
             )
         entries = chosen
+        if not as_json and (faults := [entry.fault for entry in entries if not entry.kind]):
+            raise PluginError(faults[0])
     if as_json:
         show_json([_as_json(entry) for entry in entries])
     elif name:

@@ -101,6 +101,16 @@ class TestPlugins:
                 assert " object at 0x" not in str(option["default"]), (entry["use"], name)
         assert " object at 0x" not in shop("plugins", "pop3").out
 
+    def test_a_plugin_that_cannot_be_loaded_is_an_error_where_it_is_asked_for(
+        self, shop: Shop
+    ) -> None:
+        shop.plugin("toy", "import a_module_that_is_not_there")
+        done = shop("plugins", "toy")
+        assert (done.status, done.out) == (78, "")
+        assert done.err.startswith("mailflow: plugin `toy` (mailflow-toy) cannot be loaded: ")
+        assert done.err.count("\n") == 1
+        assert shop("plugins").status == 0
+
     def test_a_default_is_told_as_the_file_would_say_it(self, shop: Shop) -> None:
         out = shop("plugins", "react.retry").out
         assert 'default ["1m", "5m", "30m", "2h"]' in out
