@@ -72,6 +72,10 @@ def _pipeline(
         for table, url in (("fetch", source), ("distribute", destination))
     }
     origin, target = ends["fetch"], ends["distribute"]
+    if origin.where == target.where and hasattr(origin.component, "url_path"):
+        raise click.UsageError(
+            f"{origin.where} is both source and destination; each run would double what is there"
+        )
     fetch = {**origin.table, **{key: word for key, word in words.items() if word is not None}}
     if words["keep"] is not None and "on_done" in origin.component.options.declared():
         fetch.setdefault("on_done", "delete")

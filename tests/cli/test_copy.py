@@ -39,6 +39,23 @@ class TestCopy:
         assert sorted(shop.maildir) == sorted([MAIL, TWO])
         assert len(server.messages("red")) == 2
 
+    @pytest.mark.parametrize("place", ["maildir:~/Maildir", "mbox:~/mbox"])
+    def test_a_place_is_not_copied_into_itself(
+        self, shop: Shop, server: Pop3Server, place: str
+    ) -> None:
+        assert shop("copy", url(shop, server), place).status == 0
+        for more in ([], ["--dry-run"], ["--delete"]):
+            done = shop("copy", *more, place, place)
+            assert (done.status, done.out) == (64, "")
+            assert "is both source and destination" in done.err
+
+    def test_a_maildir_is_copied_into_a_folder_of_its_own(
+        self, shop: Shop, server: Pop3Server
+    ) -> None:
+        assert shop("copy", url(shop, server), DESTINATION).status == 0
+        done = shop("copy", DESTINATION, DESTINATION + "?folder=Old")
+        assert (done.status, done.out) == (0, "2 messages copied\n")
+
     def test_a_second_run_copies_only_what_is_new(self, shop: Shop, server: Pop3Server) -> None:
         shop("copy", url(shop, server), DESTINATION)
         server.deliver("red", TWO.replace(b"two", b"three").replace(b"<2@", b"<3@"))
