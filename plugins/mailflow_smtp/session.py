@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from mailflow.errors import (
     CrowdedError,
@@ -25,7 +25,7 @@ from mailflow_smtp.wire import Extensions, Reply, ReplyReader, Transaction
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mailflow.halt import Halt
     from mailflow.sasl import Credentials
@@ -219,9 +219,8 @@ class Session:
         if self.pipelining:
             self.wire.write(b"".join(transaction.commands))
 
-    def hear(self, transaction: Transaction, *, worth: bool = False) -> None:
-        """The answers to an envelope; `worth` a wait where the content went with it."""
-        self.wire.grace = STOP_GRACE if worth else 0.0
+    def hear(self, transaction: Transaction) -> None:
+        """The answers to an envelope."""
         if self._reset_asked:
             self._reset_asked = False
             reply = self.reply()
@@ -233,7 +232,14 @@ class Session:
                     break
                 self.wire.write(command)
             transaction.take(self.reply())
-        self.wire.grace = 0.0
+        self.used = True
+
+    def hear_at_once(self, transaction: Transaction, timeout: float) -> None:
+        """The answers to an envelope that the content went with: servers keep them until
+        they have seen to that."""
+        with self._patience():
+            for _ in transaction.commands:
+                transaction.take(self._willing(self._next_reply(timeout)))
         self.used = True
 
     def content(self, pieces: Iterable[bytes]) -> Reply | None:
@@ -301,14 +307,20 @@ class Session:
 
     def final(self, timeout: float) -> Reply:
         """An answer to the end of the content."""
-        wire, slowest = self.wire, self.wire.slowest
-        wire.grace, wire.slowest = STOP_GRACE, 0.0  # it is worth any wait, however short it is
-        reply = self._next_reply(timeout)
-        wire.grace, wire.slowest = 0.0, slowest
+        with self._patience():
+            reply = self._next_reply(timeout)
         if not (reply.positive or reply.temporary or reply.permanent):
             raise PeerError(f"{self.peer} answered {reply} to the end of the data")
         self._over = self._over or reply.code == 421
         return reply
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """What decides about a whole mail is worth any wait, however short it is."""
+        wire, slowest = self.wire, self.wire.slowest
+        wire.grace, wire.slowest = STOP_GRACE, 0.0
+        yield
+        wire.grace, wire.slowest = 0.0, slowest
 
     def ended(self, *, well: bool) -> None:
         """A transaction was answered for; one that was asked for behind it is still open."""

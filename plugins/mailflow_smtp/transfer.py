@@ -181,7 +181,10 @@ class Transfer:
                 session.ask(turn.transaction)
         fresh = not session.used
         try:
-            session.hear(turn.transaction, worth=turn.committed)
+            if turn.committed:
+                session.hear_at_once(turn.transaction, self._settings.message_timeout)
+            else:
+                session.hear(turn.transaction)
         except (UnavailableError, PeerError) as error:
             yield from self._cut_in_envelope(turn, session, fresh, error)
             return None

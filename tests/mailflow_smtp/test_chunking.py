@@ -282,6 +282,15 @@ def test_a_stop_waits_for_the_answers_to_what_was_sent_at_once(chunky, distribut
     assert (result.outcome(ANN), result.in_doubt) == (SENT, set())
 
 
+def test_answers_kept_until_the_content_is_seen_to_are_waited_for_as_its_own(
+    chunky, distributor, send
+):
+    """As by a server with a filter in front of its queue."""
+    chunky.on("MAIL", 0.5, "250 2.1.0 ok")
+    result = send(distributor(chunky, timeout=0.2), ANN)
+    assert (result.outcome(ANN), result.in_doubt) == (SENT, set())
+
+
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
 def test_d17_a_login_that_is_wanted_first_leaves_no_doubt(chunky, distributor, send, verb):
     chunky.on(verb, "530 5.7.0 authentication required")
