@@ -28,6 +28,8 @@ class Verp:
             raise ValueError(f'expected an address with {{local}} ... in it, such as "{DEFAULT}"')
         if "{to_local}" not in form or "{to_domain}" not in form:
             raise ValueError("expected {to_local} and {to_domain} in it, to tell whom it is about")
+        if not form.isascii():  # RFC 6531 is asked for where the mail's own addresses need it
+            raise ValueError("expected ASCII; a domain has a form that begins with xn--")
         self.form = form
         plain = _PLAIN.fullmatch(form)
         self.delimiters = plain[1] + plain[2] if plain else ""

@@ -115,6 +115,11 @@ def test_a_form_that_tells_nobody_apart_is_a_fault_of_the_file(form):
         SmtpOptions.read({"host": "x", "verp": form})
 
 
+def test_a_form_that_not_every_server_takes_is_a_fault_of_the_file():
+    with pytest.raises(ConfigError, match="xn--"):
+        SmtpOptions.read({"host": "x", "verp": "{local}+{to_local}={to_domain}@ex\xe4mple.org"})
+
+
 def test_true_and_false_are_the_usual_form_and_none():
     assert SmtpOptions.read({"host": "x", "verp": True}).verp.form == DEFAULT
     assert SmtpOptions.read({"host": "x", "verp": False}).verp is None
