@@ -180,6 +180,8 @@ class MaildirFetcher:
             try:
                 yield self._read(key)
             except MailflowError as error:
+                if self._runtime.halt.is_set():  # which says nothing about the message
+                    raise
                 yield Missed(key, error)
 
     def settle(self, key: str, fate: Fate) -> None:

@@ -433,3 +433,18 @@ def test_f28_what_is_kept_is_fetched_once_however_it_is_renamed(
         assert pipeline(source, tmp_path, keep="forever") == 0
         file = file.rename(source.path / name)
     assert len(list((tmp_path / "copy" / "new").iterdir())) == 1
+
+
+def test_a_stop_is_the_fault_of_no_message(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.add("new/1")
+
+    def stopped(descriptor: int) -> Iterator[bytes]:
+        yield TEXT
+        source.halt.set()
+        yield TEXT
+
+    monkeypatch.setattr("mailflow_maildir.fetcher.pieces", stopped)
+    with source.open() as fetcher:
+        [item] = fetcher.listing(Query.always)
+        with pytest.raises(UnavailableError, match="stopped on request"):
+            list(fetcher.retrieve([item.key]))
