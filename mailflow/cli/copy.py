@@ -118,11 +118,32 @@ def _run(pipeline: Pipeline, registry: Registry, *, as_json: bool) -> int:
     from mailflow.engine.supervisor import run
     from mailflow.progress import Progress
 
+    before = _waiting(pipeline.journal)
     with Progress() as progress:
         status = run([pipeline], registry, force=True, meter=progress.meter)
-    count = progress.meter.messages
+    waiting = _waiting(pipeline.journal)
+    count = max(0, progress.meter.messages + before - waiting)
     if as_json:
-        show_json({"messages": count, "status": status})
+        show_json({"messages": count, "waiting": waiting, "status": status})
     elif status == 0:
         click.echo(f"{count} message{'' if count == 1 else 's'} copied")
+    if waiting and not as_json:
+        click.echo(f"mailflow: {waiting} not copied; see `mailflow queue list`", err=True)
     return status
+
+
+def _waiting(journal: str) -> int:
+    """How many mails were taken at the source and are not at the destination."""
+    from mailflow.engine.journal import queue
+    from mailflow.engine.shadow import Shadow
+    from mailflow.errors import JournalError
+
+    try:
+        shadow = Shadow(journal)
+    except JournalError:  # the run says what is wrong with it, or renews it
+        return 0
+    try:
+        entries = shadow.read(queue.entries)
+    finally:
+        shadow.close()
+    return len({entry.mail for entry in entries if entry.state != "intent"})

@@ -99,8 +99,12 @@ class TestCopy:
         (shop.home / "Maildir").write_text("in the way")
         done = shop("copy", url(shop, server), DESTINATION)
         assert done.status == 75
+        assert done.err.endswith("mailflow: 2 not copied; see `mailflow queue list`\n")
+        found = json.loads(shop("copy", "--json", url(shop, server), DESTINATION).out)
+        assert found == {"messages": 0, "waiting": 2, "status": 75}
         (shop.home / "Maildir").unlink()
-        assert shop("copy", url(shop, server), DESTINATION).status == 0
+        done = shop("copy", url(shop, server), DESTINATION)
+        assert (done.status, done.out, done.err) == (0, "2 messages copied\n", "")
         assert len(shop.maildir) == 2
 
     @pytest.mark.parametrize(
