@@ -6,6 +6,7 @@ the file of addresses that it names.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 import click
@@ -150,6 +151,9 @@ def add(file: str, name: str, written: Sequence[str], role: str, dry_run: bool) 
     """
     texts = [_checked(text) for text in written]
     path = find(file, name).path(role)
+    if not os.path.exists(path):
+        made = "would be made" if dry_run else "is made now"
+        click.echo(f"mailflow: there was no {path}; it {made}", err=True)
     before = _change(path, lambda octets: edit.with_added(octets, texts), dry_run=dry_run)
     _say(texts, lambda address: address not in before, "added", "on it already", dry_run=dry_run)
 

@@ -181,7 +181,9 @@ def test_members_in_the_toml_are_not_changed_and_it_is_said_what_to_do(club: Clu
 def test_a_file_of_members_that_is_not_there_is_said_and_may_be_made(club: Club) -> None:
     club.members.unlink()
     assert f"cannot read the addresses in {club.members}" in club.fails("members", "red").text
-    assert club("add", "red", "ann@example.org").output == "ann@example.org: added\n"
+    added = club("add", "red", "ann@example.org")
+    assert added.stdout == "ann@example.org: added\n"
+    assert added.stderr == f"mailflow: there was no {club.members}; it is made now\n"
     assert club("members", "red").output == "ann@example.org\n"
 
 
