@@ -133,6 +133,22 @@ class TestStatus:
             assert shop("run", "--now", shop.file).status == 77
             assert server.connections == 2
 
+    def test_a_delivery_that_waits_is_tried_now_and_no_other_pipeline_s(self, shop: Shop) -> None:
+        shop.write(HOOK)
+        (shop.home / "Maildir").write_text("in the way")
+        assert shop("hook", shop.file, stdin=MAIL).status == 0
+        assert shop("run", "--now", shop.file).status == 75
+        due = shop.rows("SELECT due, attempt FROM delivery")
+        assert shop("run", shop.file).status == 0
+        assert shop.rows("SELECT due, attempt FROM delivery") == due
+        shop.change("UPDATE mail SET pipeline = 'other'")
+        assert shop("run", "--now", shop.file).status == 0
+        assert shop.rows("SELECT due, attempt FROM delivery") == due
+        shop.change("UPDATE mail SET pipeline = 'red'")
+        (shop.home / "Maildir").unlink()
+        assert shop("run", "--now", shop.file).status == 0
+        assert len(shop.maildir) == 1
+
     def test_76_for_a_server_that_speaks_another_protocol(self, shop: Shop) -> None:
         with pop3(POST) as server:
             server.faults = Faults(answers={"": b"220 mail.example.org ESMTP\r\n"})
