@@ -255,7 +255,7 @@ def test_reactors_share_one_memory_over_mails_and_sources(works: Works) -> None:
     pipeline = works.pipeline([fetch(box)], [distribute(Post())], [process(step)], [react(count)])
     works.run(pipeline)
     box.on_listing = fail
-    works.run(pipeline, force=True)
+    works.run(pipeline)
     assert seen == [
         ("process", None), ("process", "1"), ("process", "2"), ("process", "3"), ("fetch", "4"),
     ]  # fmt: skip
