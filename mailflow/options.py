@@ -17,7 +17,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from mailflow.errors import ConfigError
 from mailflow.pattern import Pattern
 from mailflow.record import NamedTuple
-from mailflow.typed import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
+from mailflow.typed import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    NoReturn,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 from mailflow.values import FOREVER, Mailbox, duration, mailbox, nearest, path, size
 
 if TYPE_CHECKING:
@@ -112,7 +122,13 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 class Options:
-    """The base of every component's options. Nothing may be set after it is made."""
+    """The base of every component's options. Nothing may be set after it is made.
+
+    `examples` are values, as a file has them, for a step to copy: of options whose name
+    alone does not say what stands there.
+    """
+
+    examples: ClassVar[Mapping[str, object]] = {}
 
     def __init__(self, values: Mapping[str, object] = {}) -> None:
         """`values` are converted already; those not given have their defaults."""

@@ -194,6 +194,8 @@ def _split(value: object) -> list[str]:
 class ProgramOptions(Options):
     """What every component that hands mail to a program has, under the same words."""
 
+    examples = {"command": ["/usr/local/bin/program", "--option"]}
+
     command = Command(
         "The program and its arguments, an array. No shell reads them; {sender}, {recipient},"
         ' {note:NAME} and others may stand in them, and "{recipients}" becomes one for each.'

@@ -35,21 +35,15 @@ if TYPE_CHECKING:
 
 EXAMPLES: Mapping[str, object] = {
     "address": "Red <red@example.org>",
-    "command": ["/usr/local/bin/program", "--option"],
-    "mbox.path": "~/archive.mbox",
     "from": "Mail delivery <mailer-daemon@example.org>",
     "host": "mail.example.org",
-    "members": "~/lists/red.members",
-    "note": {"folder": "Lists"},
     "password": {"file": "~/.config/mailflow/ann.secret"},
     "path": "~/Maildir",
-    "remove": ["X-Spam-*"],
-    "set": ["ann@example.org", "ben@example.org"],
     "to": "owner@example.org",
     "user": "ann",
 }
-"""What stands in an example for words that mean one thing wherever they stand, or for the
-option of one component."""
+"""What stands in an example for words that mean one thing wherever they stand; options
+have `examples` of their own for others."""
 
 SHOWN = ("user", "password", "address", "members")
 """What an example has although it could be left out."""
@@ -165,12 +159,12 @@ def example(table: str, use: str, options: type[Options]) -> str:
     """A step that can be copied: what it needs, then, as comments, what it may also say."""
     declared = options.declared()
     live = {
-        name: _sample(use, name, option)
+        name: _sample(options, name, option)
         for name, option in declared.items()
         if option.required or name in SHOWN
     }
     while missing := _asked_for(options, live):
-        live[missing] = _sample(use, missing, declared[missing])
+        live[missing] = _sample(options, missing, declared[missing])
     lines = [f"[[{table}]]", f"use = {toml(use)}"]
     lines += [f"{name} = {toml(value)}" for name, value in live.items()]
     for name, option in declared.items():
@@ -188,11 +182,11 @@ def _asked_for(options: type[Options], table: Mapping[str, object]) -> str:
     return next((name for name in names if name not in table), "")
 
 
-def _sample(use: str, name: str, option: Option[Any]) -> object:
+def _sample(options: type[Options], name: str, option: Option[Any]) -> object:
     """A value that the option takes."""
-    for word in (f"{use}.{name}", name):
-        if word in EXAMPLES and _fits(option, EXAMPLES[word]):
-            return EXAMPLES[word]
+    for examples in (options.examples, EXAMPLES):
+        if name in examples and _fits(option, examples[name]):
+            return examples[name]
     if isinstance(option, Choice):
         return option.words[0]
     paths: tuple[object, ...] = (f"~/{name}",) if isinstance(option, Path) else ()

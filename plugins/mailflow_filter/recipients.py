@@ -28,6 +28,8 @@ _MOST = 1000
 class RecipientsOptions(Options):
     """What becomes of the recipients, in this order."""
 
+    examples = {"set": ["ann@example.org", "ben@example.org"]}
+
     set_ = ListOf(
         'Who gets the mail instead of those it was for: addresses, such as "ann@example.org", or'
         ' what the mail says, such as "{header:To}".',

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class RewriteOptions(Options):
     """What is done, in this order."""
 
+    examples = {"remove": ["X-Spam-*"]}
+
     remove = ListOf(
         'Fields to remove, each as often as it is there; "X-Spam-*" is all that begin so.',
         Text(""), default=(),

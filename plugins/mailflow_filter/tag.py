@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class TagOptions(Options):
     """What is noted, and what is written."""
 
+    examples = {"note": {"folder": "Lists"}}
+
     note = TableOf(
         "Notes to make: `when` asks for them, and {note:NAME} puts them into other options.",
         Template(""),

@@ -53,6 +53,8 @@ POSTING = {"members": "accept", "moderators": "accept", "others": "hold"}
 class ListOptions(Options):
     """One list."""
 
+    examples = {"members": "~/lists/red.members"}
+
     address = Address.optional('The list\'s address, with its name: "Red <red@example.org>".')
     aliases = ListOf("Other addresses at which posts arrive.", Address(""), default=())
     members = Rolled.optional(

@@ -42,6 +42,8 @@ Jobs = list[tuple["Mail", "Ticket"]]
 class MboxOptions(Options):
     """The file, and how long its lock is waited for."""
 
+    examples = {"path": "~/archive.mbox"}
+
     path = Path("The mbox file. In its directory a log is kept while something is delivered.")
     create = Flag("Make the file and its directory where they are missing.", default=True)
     timeout = Duration("How long to wait for another program's lock.", default=60.0)

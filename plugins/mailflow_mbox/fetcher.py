@@ -40,6 +40,8 @@ NOTHING: tuple[str, ...] = ()
 class MboxSourceOptions(Options):
     """An mbox file whose messages are fetched."""
 
+    examples = {"path": "~/archive.mbox"}
+
     path = Path("The mbox file; a missing one is empty.")
     on_done = Choice(
         "What becomes of a message there once it is safe here and the time in `keep`, which is"

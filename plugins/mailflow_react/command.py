@@ -33,6 +33,8 @@ PRINTED = 1 << 16
 class CommandReactorOptions(Options):
     """The program, and what its exit status means."""
 
+    examples = {"command": ["/usr/local/bin/program", "--option"]}
+
     command = Command(
         "The program and its arguments, an array. No shell reads them; {sender}, {id} and others"
         " may stand in them. The trouble comes as JSON on its stdin."

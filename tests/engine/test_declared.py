@@ -134,6 +134,18 @@ def valid(text: str) -> bool:
     return not list(VALIDATOR.iter_errors(tomli.loads(text)))
 
 
+def test_options_may_bring_examples_of_their_own() -> None:
+    class Loft(Options):
+        examples = {"path": "~/loft", "birds": ["Ann", "Ben"]}
+
+        path = Text("Where it is.")
+        birds = ListOf("Who flies.", Text("A name."))
+
+    assert example("distribute", "pigeon", Loft) == (
+        '[[distribute]]\nuse = "pigeon"\npath = "~/loft"\nbirds = ["Ann", "Ben"]\n'
+    )
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "pipelines").glob("*.toml")), ids=lambda p: p.stem)
 def test_the_schema_takes_every_pipeline_that_we_ship(path: Path) -> None:
     assert list(VALIDATOR.iter_errors(tomli.loads(path.read_text()))) == []
