@@ -12,6 +12,7 @@ the components and from the commands themselves.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 from docutils import nodes
@@ -50,7 +51,7 @@ def options(found: Iterable[declared.Told]) -> Iterator[str]:
     )
 
 
-class Generated(SphinxDirective):
+class Generated(SphinxDirective, ABC):
     """Parses what `lines` gives, sections too."""
 
     optional_arguments = 1
@@ -59,8 +60,9 @@ class Generated(SphinxDirective):
         word = self.arguments[0] if self.arguments else ""
         return self.parse_text_to_nodes("\n".join(self.lines(word)), allow_section_headings=True)
 
+    @abstractmethod
     def lines(self, word: str) -> Iterator[str]:
-        raise NotImplementedError
+        """reStructuredText, for the directive's one argument."""
 
 
 class Keys(Generated):

@@ -96,18 +96,14 @@ def _open() -> set[str]:
 
 
 class ComponentContract:
-    """The promises of all four kinds. A suite names `component`, and gives `table`."""
+    """The promises of all four kinds. A suite names `component`, and has a fixture `table`:
+    the options, as a pipeline's file would have them."""
 
     component: ClassVar[type[Any]]
     kind: ClassVar[str]
 
     secrets: ClassVar[tuple[str, ...]] = ()
     """What `table` holds and nobody may see."""
-
-    @pytest.fixture
-    def table(self) -> Mapping[str, object]:
-        """The options, as a pipeline's file would have them. Override it."""
-        raise NotImplementedError("the suite does not say `table`")
 
     @pytest.fixture
     def stage(self, table: Mapping[str, object], tmp_path: Path) -> Iterator[Stage]:

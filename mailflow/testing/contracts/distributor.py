@@ -88,15 +88,10 @@ class RemoteDestination(Destination):
 
 
 class DistributorContract(ComponentContract):
-    """Give `component`, and a fixture `destination`."""
+    """Give `component`, and a fixture `destination`: a Destination without mail."""
 
     component: ClassVar[type[Distributor]]
     kind = "distributor"
-
-    @pytest.fixture
-    def destination(self) -> Destination:
-        """A destination without mail. Override it."""
-        raise NotImplementedError("the suite does not say `destination`")
 
     @pytest.fixture
     def table(self, destination: Destination) -> Mapping[str, object]:
@@ -277,11 +272,7 @@ class DistributorContract(ComponentContract):
 
 
 class RefusingDistributorContract(DistributorContract):
-    """For a destination that answers for each recipient."""
-
-    @pytest.fixture
-    def destination(self) -> RefusingDestination:
-        raise NotImplementedError("the suite does not say `destination`")
+    """For a destination that answers for each recipient: a RefusingDestination."""
 
     @pytest.mark.parametrize("for_good", [False, True])
     def test_a_refusal_reaches_whom_it_concerns_and_no_other(
@@ -319,11 +310,7 @@ class RefusingDistributorContract(DistributorContract):
 
 
 class RemoteDistributorContract(DistributorContract):
-    """For a destination on a server: what the link and the server may do, too."""
-
-    @pytest.fixture
-    def destination(self) -> RemoteDestination:
-        raise NotImplementedError("the suite does not say `destination`")
+    """For a RemoteDestination: what the link and the server may do, too."""
 
     @pytest.mark.parametrize("kind", ["cut", "reset"])
     @pytest.mark.parametrize("towards", ["client", "server"])

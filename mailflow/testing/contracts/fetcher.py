@@ -78,15 +78,10 @@ class RemoteSource(Source):
 
 
 class FetcherContract(ComponentContract):
-    """Give `component`, and a fixture `source`."""
+    """Give `component`, and a fixture `source`: a Source without mail."""
 
     component: ClassVar[type[Fetcher]]
     kind = "fetcher"
-
-    @pytest.fixture
-    def source(self) -> Source:
-        """A source without mail. Override it."""
-        raise NotImplementedError("the suite does not say `source`")
 
     @pytest.fixture
     def table(self, source: Source) -> Mapping[str, object]:
@@ -360,11 +355,7 @@ class FetcherContract(ComponentContract):
 
 
 class RemoteFetcherContract(FetcherContract):
-    """For a source on a server: what the link and the server may do, too."""
-
-    @pytest.fixture
-    def source(self) -> RemoteSource:
-        raise NotImplementedError("the suite does not say `source`")
+    """For a RemoteSource: what the link and the server may do, too."""
 
     @pytest.mark.parametrize("kind", ["cut", "reset"])
     def test_a_lost_link_gives_whole_messages_or_none(
