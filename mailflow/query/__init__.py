@@ -94,10 +94,8 @@ class Query:
     @property
     def hash(self) -> str:
         """16 hexadecimal digits that stand for its normal form, the same in every run."""
-        try:
-            from _blake2 import blake2b  # hashlib would load OpenSSL
-        except ImportError:
-            from hashlib import blake2b
+        from mailflow.digests import blake2b
+
         return blake2b(str(self).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     def __and__(self, other: Query) -> Query:

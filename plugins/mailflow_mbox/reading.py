@@ -10,11 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 
-try:
-    from _blake2 import blake2b  # hashlib would load OpenSSL
-except ImportError:
-    from hashlib import blake2b
-
+from mailflow.digests import blake2b
 from mailflow.mail import HEADER_LIMIT, Header, Octets, head
 from mailflow.mbox import sender_of
 from mailflow.record import NamedTuple

@@ -17,16 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 
-from mailflow.typed import TYPE_CHECKING
-
-try:
-    from _blake2 import blake2b
-except ImportError:
-    from hashlib import blake2b
-
 from mailflow.collect import write_whole
+from mailflow.digests import blake2b
 from mailflow.errors import UnavailableError
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
 from mailflow_mbox.lock import locked
 from mailflow_mbox.reading import catalogue, message, octets, places
 

@@ -12,18 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from mailflow.typed import TYPE_CHECKING, ClassVar, Self
-
-try:
-    from _blake2 import blake2b  # hashlib would load OpenSSL, for 2 ms of every hook
-except ImportError:
-    from hashlib import blake2b
-
+from mailflow.digests import blake2b
 from mailflow.errors import BadMailError, UnavailableError, from_os
 from mailflow.kinds import Fetched, Item
 from mailflow.lines import to_crlf
 from mailflow.mail import Content, OctetFile, Octets, head
 from mailflow.options import ListOf, Options, Text
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow_stdin.envelope import envelope, split_from_line
 
 if TYPE_CHECKING:
