@@ -26,16 +26,22 @@ if TYPE_CHECKING:
     from mailflow.hooks import hookimpl
     from mailflow.kinds import (
         Context,
+        Credentials,
         Distributor,
         Fetched,
         Fetcher,
+        Host,
         Item,
+        Maildrop,
         Missed,
+        OpenDrop,
         Processor,
         Reactor,
         Runtime,
+        Service,
         Ticket,
         Trouble,
+        WirePart,
     )
     from mailflow.mail import Content, Envelope, Header, Mail, OctetFile, Octets
     from mailflow.opening import open
@@ -65,7 +71,8 @@ _HOMES = {
     ),
     "hooks": "hookimpl",
     "kinds": (
-        "Context Distributor Fetched Fetcher Item Missed Processor Reactor Runtime Ticket Trouble"
+        "Context Credentials Distributor Fetched Fetcher Host Item Maildrop Missed OpenDrop"
+        " Processor Reactor Runtime Service Ticket Trouble WirePart"
     ),
     "mail": "Content Envelope Header Mail OctetFile Octets",
     "opening": "open",
@@ -78,12 +85,12 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 
 __all__ = [
     "FAILED", "LATER", "SENT", "BadMailError", "Bounce", "ConfigError", "Content", "Context",
-    "CrowdedError", "Discard", "Distributor", "Envelope", "Fate", "Fetched", "Fetcher", "GoneError",
-    "Header",
-    "Hold", "InUseError", "Item", "JournalError", "LoginError", "Mail", "MailflowError",
-    "Missed", "OctetFile", "Octets", "Options", "PeerError", "PluginError", "Processor",
-    "Query", "Reactor", "RefusedError", "Reject", "Report", "Retry", "Runtime", "Stop",
-    "Ticket", "Trouble", "UnavailableError", "describe", "hookimpl", "journal_between", "open",
+    "Credentials", "CrowdedError", "Discard", "Distributor", "Envelope", "Fate", "Fetched",
+    "Fetcher", "GoneError", "Header", "Hold", "Host", "InUseError", "Item", "JournalError",
+    "LoginError", "Mail", "Maildrop", "MailflowError", "Missed", "OctetFile", "Octets",
+    "OpenDrop", "Options", "PeerError", "PluginError", "Processor", "Query", "Reactor",
+    "RefusedError", "Reject", "Report", "Retry", "Runtime", "Service", "Stop", "Ticket",
+    "Trouble", "UnavailableError", "WirePart", "describe", "hookimpl", "journal_between", "open",
     "run",
 ]  # fmt: skip
 

@@ -14,8 +14,10 @@ from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
+    from socket import socket
     from types import TracebackType
 
+    from mailflow.accounts import Accounts
     from mailflow.errors import MailflowError
     from mailflow.halt import Halt
     from mailflow.log import Logger
@@ -296,4 +298,123 @@ class Reactor(Component, Protocol):
 
     def react(self, trouble: Trouble, context: Context) -> Reaction | None:
         """A reaction, or None: ask the next."""
+        ...
+
+
+class Credentials(NamedTuple):
+    """Who wants into a maildrop. `login` is the name as the client gave it.
+
+    `checked`: the stored secret was right, and `password` and `token` are "". Otherwise the
+    maildrop is one with login = "passthrough": it finds out with the back end, by the
+    `password` or the OAuth 2 bearer `token`. `address` is the client's, for the log.
+    """
+
+    login: str
+    password: str = ""
+    token: str = ""
+    checked: bool = False
+    address: str = ""
+
+
+class Maildrop(Component, Protocol):
+    """Mail that a service serves, one drop for each login name. Used by many threads.
+
+    One with the class attribute `tokens = True` takes bearer tokens where its login is
+    passed through.
+    """
+
+    def login(self, who: Credentials) -> OpenDrop:
+        """Lock the drop and take the snapshot. Never waits for a lock.
+
+        Raises LoginError, InUseError (another session has it), UnavailableError.
+        """
+        ...
+
+
+class OpenDrop(Protocol):
+    """A snapshot of a drop, locked until `close`. Used by one thread at a time."""
+
+    def items(self) -> Sequence[Item]:
+        """The messages in their order, the same at every call. `key` is the UIDL: 1 to 70
+        octets of 0x21 to 0x7E, the same in every session, never used again. `size` is
+        exact: the octets of the message with CRLF line ends, without dot-stuffing."""
+        ...
+
+    def read(self, key: str) -> Content:
+        """The message. Raises GoneError where it was removed behind our back,
+        UnavailableError where it cannot be read now."""
+        ...
+
+    def close(self, delete: Collection[str] = ()) -> None:
+        """Remove these, durably, and unlock; after anything but QUIT `delete` is ().
+
+        All or nothing where `read` is from a place of our own; where a back end removes one
+        by one, what could not be removed stays. Raises UnavailableError then; the drop is
+        unlocked whatever it raises. Called once.
+        """
+        ...
+
+
+class WirePart(NamedTuple):
+    """A range of octets in a file: the whole multi-line reply to RETR (RFC 1939, 3 and 5), from
+    "+OK" to the final "." CRLF, dots stuffed. `file` is a descriptor that is open for
+    reading until the drop is closed."""
+
+    file: int
+    offset: int
+    octets: int
+
+
+class WireDrop(OpenDrop, Protocol):
+    """An OpenDrop whose messages lie on the disk as they go over the wire, for sendfile(2).
+    Parts that follow each other in one file go out in one call."""
+
+    def wire(self, key: str) -> WirePart | None:
+        """None where this one is to be `read`. Raises as `read` does."""
+        ...
+
+
+class Host(Protocol):
+    """What the engine gives a service. Every call may be made from any thread."""
+
+    @property
+    def log(self) -> Logger: ...
+
+    @property
+    def accounts(self) -> Accounts:
+        """Who may log in where; another object after a reload, so ask each time."""
+        ...
+
+    def ready(self) -> None:
+        """It listens, and takes clients from now on."""
+        ...
+
+    def report(self, facts: Mapping[str, object]) -> None:
+        """What `mailflow status` shall say of this service: numbers by name, and under
+        "sessions" how many there are by drop. Cheap; the last word counts."""
+        ...
+
+    def status(self) -> Mapping[str, object]:
+        """What `mailflow status --json` says of this installation."""
+        ...
+
+    def poke(self, source: str) -> None:
+        """Fetch from the source of that name now. Raises ConfigError where there is none."""
+        ...
+
+
+class Service(Component, Protocol):
+    """Serves clients for as long as `mailflow serve` runs."""
+
+    def listen(self) -> Sequence[socket]:
+        """Bind what the options say, while the process may still have the privilege; called
+        once. Raises UnavailableError where an address cannot be had, ConfigError."""
+        ...
+
+    def serve(self, host: Host, listening: Sequence[socket], halt: Halt) -> None:
+        """Take clients from these sockets until `halt` is set; then end in order.
+
+        Where several processes share the clients, each has the same sockets; whoever
+        calls it closes them. After what it raises, it is called again.
+        """
         ...

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from mailflow.engine.pipeline import ENGINE, PipelineOptions, StepOptions
+from mailflow.engine.pipeline import ENGINE, NAMED, PipelineOptions, StepOptions
 from mailflow.options import (
     Address,
     Choice,
@@ -79,7 +79,8 @@ def engine_tables() -> Iterator[tuple[str, str, type[Options], tuple[str, ...]]]
     """(title, meaning, options, those told elsewhere) of each table that is the engine's."""
     yield "In every step", "keys that any step may have", StepOptions, ()
     for table, (options, _) in ENGINE.items():
-        yield f"[[{table}]]", MEANING[table], options, tuple(StepOptions.declared())
+        title = f"[{table}.NAME]" if table in NAMED else f"[[{table}]]"
+        yield title, MEANING[table], options, tuple(StepOptions.declared())
     yield "[pipeline]", "about the whole", PipelineOptions, ()
 
 
@@ -88,6 +89,8 @@ MEANING = {
     "process": "what becomes of it",
     "distribute": "where it goes",
     "react": "what happens when something fails",
+    "maildrop": "mail that is served, by login name",
+    "serve": "how it is served",
 }
 
 

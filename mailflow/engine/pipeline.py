@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mailflow.options import FOREVER, Choice, Duration, Integer, ListOf, Options, Text
+from mailflow.options import (
+    FOREVER,
+    Choice,
+    Duration,
+    Flag,
+    Integer,
+    ListOf,
+    Options,
+    Secret,
+    SecretValue,
+    Text,
+)
 from mailflow.options import Path as PathOption
 from mailflow.options import Query as QueryOption
 from mailflow.query import Query
@@ -32,6 +43,9 @@ class FetchStep(NamedTuple):
     keep: float
     limit: int | None
     start: str | None
+    every: float = 300.0
+    auto: str = "yes"
+    alarm_after: float = DAY
 
 
 class ProcessStep(NamedTuple):
@@ -66,11 +80,37 @@ class ReactStep(NamedTuple):
     when: Query | None
 
 
+class MaildropStep(NamedTuple):
+    """One [maildrop.NAME]: `name` is the login name, or a glob over login names. `login` is
+    secret or passthrough; `secret` is its own, `passwords` a file of many."""
+
+    name: str
+    use: str
+    component: type[Any]
+    options: Options
+    secret: SecretValue | None
+    passwords: str | None
+    login: str
+    aliases: tuple[str, ...]
+    networks: tuple[str, ...]
+
+
+class ServeStep(NamedTuple):
+    """One [[serve]]; `workers` is how many processes share it, 0 for that of `serve`."""
+
+    name: str
+    use: str
+    component: type[Any]
+    options: Options
+    workers: int
+
+
 class Pipeline(NamedTuple):
     """One file. `base` is where its relative paths start, `journal` a file's path.
 
     `history` is how long the story of a mail is told after its end, `linger` how long
-    the hook tries to deliver. `warnings` are for `mailflow check`.
+    the hook tries to deliver. `offline` and `local` say what `serve` fetches by itself.
+    `warnings` are for `mailflow check`.
     """
 
     path: str
@@ -83,10 +123,14 @@ class Pipeline(NamedTuple):
     process: tuple[ProcessStep, ...]
     distribute: tuple[DistributeStep, ...]
     react: tuple[ReactStep, ...]
+    maildrop: tuple[MaildropStep, ...] = ()
+    serve: tuple[ServeStep, ...] = ()
+    offline: bool = False
+    local: bool = False
     warnings: tuple[FileFault, ...] = ()
 
 
-Step = FetchStep | ProcessStep | DistributeStep | ReactStep
+Step = FetchStep | ProcessStep | DistributeStep | ReactStep | MaildropStep | ServeStep
 
 
 class PipelineOptions(Options):
@@ -99,6 +143,11 @@ class PipelineOptions(Options):
     history = Duration("How long the story of a mail is kept after its end.", default=30 * DAY)
     linger = Duration(
         "How long `hook` tries to deliver before it leaves it to `run`.", default=20.0
+    )
+    offline = Flag("`serve` fetches nothing by itself, only what it is asked for.", default=False)
+    local = Flag(
+        'This machine is where the sources with auto = "local" are; best in defaults.toml.',
+        default=False,
     )
     plugins = ListOf(
         "Plugins to load for their listeners; those that `use` names are loaded anyway.",
@@ -122,6 +171,15 @@ class FetchOptions(StepOptions):
     limit = Integer.optional("How many messages a run fetches at most.", least=1)
     start = Choice.optional(
         'With a full mailbox at the first run: take "all", or only what is "new".', "all", "new"
+    )
+    every = Duration("How often `serve` fetches from it.", default=300.0)
+    auto = Choice(
+        "Whether `serve` fetches from it by itself; local: where [pipeline] local is true,"
+        " global: where it is not.",
+        "yes", "no", "local", "global", default="yes",
+    )  # fmt: skip
+    alarm_after = Duration(
+        "How long it may fail, or stay unasked, before `serve` raises an alarm.", default=DAY
     )
 
 
@@ -148,12 +206,48 @@ class ReactOptions(StepOptions):
     when = QueryOption.optional("Which troubles it is asked about.")
 
 
-ENGINE: Mapping[str, tuple[type[StepOptions], Any]] = {
+class MaildropOptions(Options):
+    """[maildrop.NAME]; the name is the login name, or a glob such as "*@example.org"."""
+
+    use = Text('The component: "plugin" or "plugin.component".', least=1)
+    account = Text.optional("Take what is not set here from [account.NAME].", least=1)
+    login = Choice(
+        "Who checks the password: we by the stored secret, or the back end that it is passed to.",
+        "secret", "passthrough", default="secret",
+    )  # fmt: skip
+    secret = Secret.optional("The password, or what `mailflow maildrop hash` made of it.")
+    passwords = PathOption.optional(
+        "A file of secrets by login name; by default the one that `mailflow maildrop add` writes."
+    )
+    aliases = ListOf(
+        "Other names to log in by.", Text("A login name.", least=1), default=(),
+    )  # fmt: skip
+    networks = ListOf(
+        "Where clients may come from; by default anywhere the listener is reached from.",
+        Text('A network such as "127.0.0.0/8".', least=1), default=(),
+    )  # fmt: skip
+
+
+class ServeOptions(StepOptions):
+    """[[serve]]"""
+
+    workers = Integer(
+        "Processes that share its clients; 0: the one that also fetches.",
+        default=0, least=0, most=64,
+    )  # fmt: skip
+
+
+ENGINE: Mapping[str, tuple[type[Options], Any]] = {
     "fetch": (FetchOptions, FetchStep),
     "process": (ProcessOptions, ProcessStep),
     "distribute": (DistributeOptions, DistributeStep),
     "react": (ReactOptions, ReactStep),
+    "maildrop": (MaildropOptions, MaildropStep),
+    "serve": (ServeOptions, ServeStep),
 }
 """The engine's own keys of each table, and the step that is made of it."""
+
+NAMED = ("maildrop",)
+"""Those that stand once for each name, [maildrop.ann], and not in an array."""
 
 TABLES = ("pipeline", *ENGINE, "account")

@@ -13,6 +13,7 @@ from mailflow.engine import layers
 from mailflow.engine.layers import Given, Place, Said
 from mailflow.engine.pipeline import (
     ENGINE,
+    NAMED,
     TABLES,
     DistributeStep,
     FetchStep,
@@ -78,7 +79,7 @@ class Reader:
         self._accounts: dict[str, Mapping[str, object]] = {}
         self._account_keys: dict[str, set[str]] = {}
         self._names: dict[str, list[str]] = {}
-        self._ways: list[tuple[tuple[str, int], str, str | None]] = []
+        self._ways: list[tuple[tuple[str, str | int], str, str | None]] = []
 
     def pipeline(self) -> Pipeline:
         data = self._source.data
@@ -98,7 +99,7 @@ class Reader:
         self._check_ways(steps["distribute"])
         if not self._faults:
             self._check_circles(steps["fetch"], steps["distribute"])
-        for table in ("fetch", "distribute"):
+        for table in () if steps["serve"] and not steps["fetch"] else ("fetch", "distribute"):
             if data.get(table, []) == []:
                 self._fault((), f"there is no [[{table}]]; a pipeline needs one or more")
         journal = self._journal(options)
@@ -111,6 +112,8 @@ class Reader:
             journal=journal,
             history=options.history,
             linger=options.linger,
+            offline=options.offline,
+            local=options.local,
             **{table: tuple(made) for table, made in steps.items()},
             warnings=tuple(self._located(self._warnings)),
         )
@@ -199,6 +202,8 @@ class Reader:
 
     def _read_names(self, kind: str) -> list[str]:
         """What the steps of one kind are called; the second of one name is a fault."""
+        if kind in NAMED:
+            return list(self._table((kind,), self._source.data.get(kind, {})) or {})
         names: dict[str, int] = {}
         array = self._source.data.get(kind, [])
         for number, table in enumerate(array if isinstance(array, list) else []):
@@ -214,19 +219,25 @@ class Reader:
 
     def _steps(self, kind: str) -> list[Any]:
         """The steps of one kind that are without fault."""
-        array = self._source.data.get(kind, [])
-        if not isinstance(array, list):
+        tables = self._source.data.get(kind, {} if kind in NAMED else [])
+        if kind in NAMED:
+            keyed: list[tuple[str | int, object]] = (
+                list(tables.items()) if isinstance(tables, dict) else []
+            )
+        elif isinstance(tables, list):
+            keyed = list(enumerate(tables))
+        else:
             self._fault((kind,), f"expected an array of tables; write [[{kind}]]")
             return []
         steps: list[Any] = []
-        for number, value in enumerate(array):
-            table = self._table((kind, number), value)
-            step = None if table is None else self._step((kind, number), table)
+        for key, value in keyed:
+            table = self._table((kind, key), value)
+            step = None if table is None else self._step((kind, key), table)
             if step is not None:
                 steps.append(step)
         return steps
 
-    def _step(self, path: tuple[str, int], table: Mapping[str, object]) -> Step | None:
+    def _step(self, path: tuple[str, str | int], table: Mapping[str, object]) -> Step | None:
         kind = path[0]
         options_class, step_class = ENGINE[kind]
         engine = options_class.declared()
@@ -243,9 +254,10 @@ class Reader:
             return None
         self._unknown(path, table, {**engine, **declared})
         theirs = self._converted(path, given, declared)
-        self._note(kind, str(mine.get("name") or use), given, {**engine, **declared})
+        name = str(path[1] if kind in NAMED else mine.get("name") or use)
+        self._note(kind, name, given, {**engine, **declared})
         self._check_queries(path, component, {**mine, **theirs}, given)
-        self._check_secrets(theirs, given)
+        self._check_secrets({**mine, **theirs}, given)
         ways = [name for name, option in declared.items() if isinstance(option, Via)]
         self._ways += [(path, name, cast("str | None", theirs.get(name))) for name in ways]
         if len(self._faults) > before:
@@ -256,11 +268,13 @@ class Reader:
             self._fault((*where, key), text, source)
         own = options_class(mine)
         words = {key: getattr(own, key) for key in engine if key in step_class._fields}
-        words["name"] = own.name or own.use
+        words["name"] = name
         step: Step = step_class(**words, component=component, options=options)
         return step
 
-    def _cross_faults(self, options: Options, path: tuple[str, int]) -> Iterator[tuple[str, str]]:
+    def _cross_faults(
+        self, options: Options, path: tuple[str, str | int]
+    ) -> Iterator[tuple[str, str]]:
         try:
             yield from options.faults()
             if self._thorough:
@@ -268,7 +282,7 @@ class Reader:
         except Exception as error:  # noqa: BLE001  # a plugin's code, which must break nobody
             self._fault(path, f"its plugin failed: {type(error).__name__}: {error}")
 
-    def _component(self, path: tuple[str, int], use: object) -> type[Any] | None:
+    def _component(self, path: tuple[str, str | int], use: object) -> type[Any] | None:
         if not (isinstance(use, str) and use):
             return None
         try:
@@ -330,7 +344,7 @@ class Reader:
 
     def _join_account(
         self,
-        path: tuple[str, int],
+        path: tuple[str, str | int],
         table: Mapping[str, object],
         given: dict[str, Given],
         declared: Mapping[str, Option[Any]],
@@ -372,7 +386,7 @@ class Reader:
 
     def _check_queries(
         self,
-        path: tuple[str, int],
+        path: tuple[str, str | int],
         component: type[Any],
         values: Mapping[str, object],
         given: Mapping[str, Given],

@@ -50,7 +50,7 @@ SCHEMES = {
 GROUP = "mailflow"
 
 KINDS = {"fetch": "fetcher", "process": "processor", "distribute": "distributor",
-         "react": "reactor"}  # fmt: skip
+         "react": "reactor", "maildrop": "maildrop", "serve": "service"}  # fmt: skip
 """The table of a pipeline, and the kind of component it takes."""
 
 CONTRACT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -61,6 +61,8 @@ CONTRACT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("repeatable", "per_recipient", "sends"),
     ),
     "reactor": (("react",), ()),
+    "maildrop": (("login",), ()),
+    "service": (("listen", "serve"), ()),
 }
 """What a class of each kind has: (methods, attributes that are True or False)."""
 
@@ -76,12 +78,21 @@ class Entry(NamedTuple):
 
 
 class Plugin(NamedTuple):
-    """A plugin that was loaded: its components by (kind, name)."""
+    """A plugin that was loaded: its components by (kind, name), those that it named as
+    "module:Class" as such until they are asked for."""
 
     name: str
     module: ModuleType
     distribution: str
-    components: dict[tuple[str, str], type[Any]]
+    components: dict[tuple[str, str], type[Any] | str]
+
+    def component(self, kind: str, name: str) -> type[Any] | None:
+        """The class, imported now where it was only named. Raises PluginError."""
+        there = self.components.get((kind, name))
+        if isinstance(there, str):
+            there = _named(_use(self.name, name), kind, there, self.distribution)
+            self.components[kind, name] = there
+        return there
 
 
 class Registry:
@@ -100,7 +111,7 @@ class Registry:
         """
         kind = KINDS[table]
         plugin = self._plugin(use.partition(".")[0])
-        component = plugin.components.get((kind, use.partition(".")[2]))
+        component = plugin.component(kind, use.partition(".")[2])
         if component is None:
             raise PluginError(self._missing(plugin, table, use))
         check_requirements(use, component, plugin.distribution)
@@ -120,8 +131,10 @@ class Registry:
         ours = SCHEMES.get(scheme)
         for name in (ours,) if ours else [name for name in self.names() if name not in BUILT_IN]:
             plugin = self._plugin(name)
-            for (kind, component), cls in plugin.components.items():
-                if kind == KINDS[table] and scheme in getattr(cls, "schemes", ()):
+            for kind, component in plugin.components:
+                if kind != KINDS[table]:
+                    continue
+                if scheme in getattr(plugin.component(kind, component), "schemes", ()):
                     use = _use(name, component)
                     return use, self.component(table, use)
         return None
@@ -195,9 +208,7 @@ class Registry:
             except PluginError as error:
                 entries.append(Entry(name, "", None, "", str(error)))
                 continue
-            for (kind, component), cls in sorted(plugin.components.items(), key=str):
-                use = _use(name, component)
-                entries.append(Entry(use, kind, cls, plugin.distribution, _lacks(use, cls, plugin)))
+            entries += [_entry(plugin, kind, name) for kind, name in sorted(plugin.components)]
         return entries
 
     def event(self, name: str, /, **facts: object) -> None:
@@ -209,6 +220,29 @@ class Registry:
                 call(event=name, facts=dict(facts))
             except (Exception, SystemExit) as error:  # noqa: BLE001  # a listener breaks no run
                 self._log.error("a listener failed", plugin=plugin, told=name, error=error)
+
+
+def _entry(plugin: Plugin, kind: str, name: str) -> Entry:
+    use = _use(plugin.name, name)
+    try:
+        component = plugin.component(kind, name)
+    except PluginError as error:
+        return Entry(use, kind, None, plugin.distribution, str(error))
+    lacks = "" if component is None else _lacks(use, component, plugin)
+    return Entry(use, kind, component, plugin.distribution, lacks)
+
+
+def _named(use: str, kind: str, where: str, distribution: str) -> type[Any]:
+    """The class that "module:Class" names, checked. Raises PluginError."""
+    module, _, name = where.partition(":")
+    try:
+        with _stdout_apart(distribution):
+            component: type[Any] = getattr(_import(module), name)
+    except (Exception, SystemExit) as error:
+        reason = clean(f"{type(error).__name__}: {error}")
+        raise PluginError(f"{kind} `{use}` ({where}) cannot be loaded: {reason}") from error
+    check_contract(use, kind, component)
+    return component
 
 
 def _registered(name: str, load: Callable[[], ModuleType], distribution: str) -> Plugin:
@@ -233,25 +267,32 @@ class _Register:
 
     def __init__(self, plugin: str) -> None:
         self._plugin = plugin
-        self.components: dict[tuple[str, str], type[Any]] = {}
+        self.components: dict[tuple[str, str], type[Any] | str] = {}
 
-    def fetcher(self, component: type[Any], name: str = "") -> None:
+    def fetcher(self, component: type[Any] | str, name: str = "") -> None:
         self._take("fetcher", component, name)
 
-    def processor(self, component: type[Any], name: str = "") -> None:
+    def processor(self, component: type[Any] | str, name: str = "") -> None:
         self._take("processor", component, name)
 
-    def distributor(self, component: type[Any], name: str = "") -> None:
+    def distributor(self, component: type[Any] | str, name: str = "") -> None:
         self._take("distributor", component, name)
 
-    def reactor(self, component: type[Any], name: str = "") -> None:
+    def reactor(self, component: type[Any] | str, name: str = "") -> None:
         self._take("reactor", component, name)
 
-    def _take(self, kind: str, component: type[Any], name: str) -> None:
+    def maildrop(self, component: type[Any] | str, name: str = "") -> None:
+        self._take("maildrop", component, name)
+
+    def service(self, component: type[Any] | str, name: str = "") -> None:
+        self._take("service", component, name)
+
+    def _take(self, kind: str, component: type[Any] | str, name: str) -> None:
         use = _use(self._plugin, name)
         if (kind, name) in self.components:
             raise PluginError(f"plugin `{self._plugin}` registers {kind} `{use}` twice")
-        check_contract(use, kind, component)
+        if not isinstance(component, str):
+            check_contract(use, kind, component)
         self.components[kind, name] = component
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mailflow.engine.declared import MEANING, summary, written
-from mailflow.engine.pipeline import ENGINE, PipelineOptions
+from mailflow.engine.pipeline import ENGINE, NAMED, PipelineOptions
 from mailflow.engine.registry import KINDS
 from mailflow.options import ServerOptions
 from mailflow.typed import TYPE_CHECKING, Any
@@ -31,12 +31,7 @@ def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
     """Of a file whose steps may be these components. Broken ones are left out."""
     known = [entry for entry in entries if entry.component is not None]
     steps = {
-        table: {
-            "type": "array",
-            "description": f"Steps: {MEANING[table]}. Order counts.",
-            "items": {"oneOf": [_step(table, each) for each in known if each.kind == kind]},
-            **({"minItems": 1} if table in NEEDED else {}),
-        }
+        table: _steps(table, [_step(table, each) for each in known if each.kind == kind])
         for table, kind in KINDS.items()
     }
     return {
@@ -48,9 +43,18 @@ def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
             **steps,
             "account": ACCOUNTS,
         },
-        "required": list(NEEDED),
+        "anyOf": [{"required": ["serve"]}, {"required": list(NEEDED)}],
         "additionalProperties": False,
     }
+
+
+def _steps(table: str, found: list[dict[str, object]]) -> dict[str, object]:
+    if table in NAMED:
+        doc = f"One table for each name: {MEANING[table]}."
+        return {"type": "object", "description": doc, "additionalProperties": {"oneOf": found}}
+    doc = f"Steps: {MEANING[table]}. Order counts."
+    least = {"minItems": 1} if table in NEEDED else {}
+    return {"type": "array", "description": doc, "items": {"oneOf": found}, **least}
 
 
 def defaults_schema(entries: Iterable[Entry]) -> dict[str, object]:
