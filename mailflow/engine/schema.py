@@ -30,10 +30,11 @@ ALONE = ("use", "name", "account")
 def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
     """Of a file whose steps may be these components. Broken ones are left out."""
     known = [entry for entry in entries if entry.component is not None]
-    steps = {
-        table: _steps(table, [_step(table, each) for each in known if each.kind == kind])
+    found = {
+        table: [_step(table, each) for each in known if each.kind == kind]
         for table, kind in KINDS.items()
     }
+    steps = {table: _steps(table, here) for table, here in found.items() if here}
     return {
         "$schema": DIALECT,
         "title": "A pipeline of mailflow",

@@ -81,11 +81,11 @@ def test_one_that_cannot_be_used_is_the_status_and_hides_no_other(shop: Shop) ->
 def test_one_that_does_not_answer_is_not_waited_for(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop.plugin("pigeon", PIGEON)
+    shop.plugin("slowpoke", PIGEON)  # loaded in this process, where others have a pigeon
     monkeypatch.syspath_prepend(shop.site)
     monkeypatch.chdir(shop.home)
     pipeline = load_dict({
-        "fetch": [{"use": "stdin"}], "distribute": [{"use": "pigeon", "says": "sleep"}],
+        "fetch": [{"use": "stdin"}], "distribute": [{"use": "slowpoke", "says": "sleep"}],
     })  # fmt: skip
     ((_, step),) = connect.servers(pipeline)
     with pytest.raises(UnavailableError, match=r"no answer within 0\.1 s"):

@@ -170,7 +170,7 @@ class TestAPipeline:
         assert fetch[:2] == ("north", "pigeon")
         assert fetch.options.timeout == 120  # type: ignore[attr-defined]
         assert str(fetch.where) == "size < 2000000"
-        assert fetch[5:] == (14 * 86400, 5, "new")
+        assert fetch[5:8] == (14 * 86400, 5, "new")
         assert pipeline.process[0].name == "pigeon.two"
         assert str(pipeline.process[0].when) == "size > 3"
         assert pipeline.distribute[0][4:] == (None, 4, "hold")
@@ -434,7 +434,7 @@ class TestFaults:
         assert faults('"a\\nb\\u001b" = 1\n' + SMALL.replace('"stdin"', '"x\\u202ey"')) == [
             (
                 "1: a\\nb\\x1b: unknown table; there are"
-                " pipeline, fetch, process, distribute, react, account"
+                " pipeline, fetch, process, distribute, react, maildrop, serve, account"
             ),
             "4: fetch[1].use: there is no plugin `x\\u202ey`; is it installed here?",
         ]
