@@ -30,8 +30,8 @@ FILES = (
 PIPELINE = (
     "A pipeline is one file in TOML: arrays of steps, in the order in which mail meets them, and"
     " perhaps a table about the whole. It needs at least one `[[fetch]]` and one"
-    " `[[distribute]]`. `mailflow check` says every fault of a file. What a step says of its"
-    " server may stand in a table `[account.NAME]`."
+    " `[[distribute]]`, or a `[[serve]]`. `mailflow check` says every fault of a file. What a"
+    " step says of its server may stand in a table `[account.NAME]`."
 )
 
 
@@ -163,7 +163,7 @@ def _file(entries: Sequence[Entry]) -> Iterator[str]:
         yield plain(f"{meaning[0].upper()}{meaning[1:]}.")
         yield from _keys(declared.told(options, without=without))
     for table, kind in KINDS.items():
-        yield f".SH COMPONENTS OF [[{plain(table)}]]"
+        yield f".SH COMPONENTS OF {plain(declared.title(table))}"
         for entry in entries:
             if entry.kind == kind and entry.component is not None:
                 yield f'.SS "{plain(entry.use)}"'

@@ -79,9 +79,13 @@ def engine_tables() -> Iterator[tuple[str, str, type[Options], tuple[str, ...]]]
     """(title, meaning, options, those told elsewhere) of each table that is the engine's."""
     yield "In every step", "keys that any step may have", StepOptions, ()
     for table, (options, _) in ENGINE.items():
-        title = f"[{table}.NAME]" if table in NAMED else f"[[{table}]]"
-        yield title, MEANING[table], options, tuple(StepOptions.declared())
+        yield title(table), MEANING[table], options, tuple(StepOptions.declared())
     yield "[pipeline]", "about the whole", PipelineOptions, ()
+
+
+def title(table: str, name: str = "NAME") -> str:
+    """How a file says a step of a table: "[[fetch]]", "[maildrop.NAME]"."""
+    return f"[{table}.{name}]" if table in NAMED else f"[[{table}]]"
 
 
 MEANING = {
@@ -168,7 +172,7 @@ def example(table: str, use: str, options: type[Options]) -> str:
     }
     while missing := _asked_for(options, live):
         live[missing] = _sample(options, missing, declared[missing])
-    lines = [f"[[{table}]]", f"use = {toml(use)}"]
+    lines = [title(table, "ann"), f"use = {toml(use)}"]
     lines += [f"{name} = {toml(value)}" for name, value in live.items()]
     for name, option in declared.items():
         said = "" if name in live else default(option)
