@@ -156,6 +156,21 @@ class Fetcher(Component, Protocol):
         ...
 
 
+class PushFetcher(Fetcher, Protocol):
+    """A fetcher that is told when mail has come (inotify, IDLE): its object can be entered
+    again once it was left, and knows what its last listing had."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there may be mail that the last listing of this object did not have.
+
+        Called first in a session, before any listing in it, perhaps several times. True as
+        soon as a listing is worth while, also where that came between two sessions; False
+        after `seconds` or when `halt` is set. Without a listing before, what comes from
+        now on counts. Raises what the other calls raise; the session has ended then.
+        """
+        ...
+
+
 class Memory(Protocol):
     """A step's own lasting key-value space. A mail in a processor never meets its own
     entries; to a reactor all are one, and the last word counts."""
