@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DistributorContract,
         FetcherContract,
         ProcessorContract,
+        PushFetcherContract,
         ReactorContract,
         RefusingDestination,
         RefusingDistributorContract,
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "contracts": (
         "ComponentContract Destination DistributorContract FetcherContract ProcessorContract"
-        " ReactorContract RefusingDestination RefusingDistributorContract RemoteDestination"
-        " RemoteDistributorContract RemoteFetcherContract RemoteSource Source Stage Taken"
-        " nothing_left"
+        " PushFetcherContract ReactorContract RefusingDestination RefusingDistributorContract"
+        " RemoteDestination RemoteDistributorContract RemoteFetcherContract RemoteSource Source"
+        " Stage Taken nothing_left"
     ),
     "corpus": "AWKWARD Large Sample",
     "crash": "Session Strike Trip killed_at_random killed_before_each_step undisturbed",
@@ -69,9 +70,9 @@ __all__ = [
     "AWKWARD", "CUT", "KILL", "RESET", "STALL", "Authority", "Certificate",
     "ComponentContract", "Desk", "Destination", "Disk", "DistributorContract", "Fault",
     "Faults", "FetcherContract", "Large", "Outcome", "Pop3Server", "ProcessorContract",
-    "Proxy", "ReactorContract", "RefusingDestination", "RefusingDistributorContract",
-    "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract", "RemoteSource",
-    "Sample", "Session", "SmtpSink", "Source", "Stage", "Step", "Strike", "Taken", "Trip",
+    "Proxy", "PushFetcherContract", "ReactorContract", "RefusingDestination",
+    "RefusingDistributorContract", "RemoteDestination", "RemoteDistributorContract",
+    "RemoteFetcherContract", "RemoteSource", "Sample", "Session", "SmtpSink", "Source", "Stage", "Step", "Strike", "Taken", "Trip",
     "killed_at_random", "killed_before_each_step", "mail", "nothing_left", "undisturbed",
     "watch",
 ]  # fmt: skip

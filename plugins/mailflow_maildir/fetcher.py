@@ -19,6 +19,7 @@ from mailflow.mail import HEADER_LIMIT, Envelope, Octets
 from mailflow.options import ListOf, Option, Options, Path, Text
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
+from mailflow.watching import wait_for_change
 from mailflow_maildir.folder import Folder, flush_path, folder_directory
 from mailflow_maildir.reading import (
     INBOX,
@@ -120,12 +121,14 @@ class MaildirFetcher:
         self._targets: dict[str, Folder] = {}
         self._changed: set[str] = set()
         self._said: set[str] = set()
+        self._listed: set[str] | None = None
 
     def __enter__(self) -> Self:
         """Raises UnavailableError where there is no Maildir: its disk may not be mounted."""
         for place in ("new", "cur"):
             if not os.path.isdir(os.path.join(self._root, place)):
                 raise UnavailableError(f"no Maildir at {self._root}: it has no {place}/")
+        self._said.clear()
         return self
 
     def __exit__(
@@ -138,14 +141,15 @@ class MaildirFetcher:
         while self._targets:
             self._targets.popitem()[1].close()
         try:
-            for directory in self._changed:
-                flush_path(directory)
+            while self._changed:
+                flush_path(self._changed.pop())
         except OSError as failure:
             self._once("what was settled may come back", error=from_os(failure, "flush").text)
 
     def listing(self, where: Query, mark: str = "") -> Iterator[Item]:
         """Every message of the folders. `where` and `mark` narrow nothing here."""
         self._scan()
+        self._listed = set(self._files)
         names = {directory: name for name, directory in self._folders()}
         for key, file in self._files.items():
             try:
@@ -197,12 +201,36 @@ class MaildirFetcher:
             text = error.text if isinstance(error, MailflowError) else os.strerror(error.errno or 0)
             self._once(f"{self._root} cannot be changed: on_done is not done", error=text)
 
+    def wait(self, seconds: float) -> bool:
+        """True as soon as there is a message that the last listing did not have."""
+        listed = self._listed
+        if listed is None:
+            listed = self._listed = set(self._look([]))
+        return wait_for_change(
+            self._watched, lambda: not listed.issuperset(self._look([])), seconds,
+            self._runtime.halt,
+        )  # fmt: skip
+
+    def _watched(self) -> Iterator[str]:
+        """Where a message, or a folder that is read too, comes into being."""
+        if self._options.folders != (INBOX,):
+            yield self._root
+        for _, directory in self._folders():
+            for place in ("new", "cur"):
+                yield os.path.join(self._root, directory, place)
+
     def _folders(self) -> list[tuple[str, str]]:
         return list(folders(self._root, self._options.folders))
 
     def _scan(self) -> None:
         """Look at all folders anew. Raises UnavailableError."""
         odd: list[str] = []
+        self._files = self._look(odd)
+        for path in odd:
+            self._once("no regular file", path=path)
+
+    def _look(self, odd: list[str]) -> dict[str, File]:
+        """The messages by key; what is no regular file is added to `odd`."""
         found: dict[str, File] = {}
         try:
             for name, directory in self._folders():
@@ -211,9 +239,7 @@ class MaildirFetcher:
                 found.update((f"{prefix}{key}", file) for key, file in inside.items())
         except OSError as error:
             raise from_os(error, f"list {error.filename or self._root}") from None
-        for path in odd:
-            self._once("no regular file", path=path)
-        self._files = found
+        return found
 
     def _again(self, key: str, act: Callable[[str, File], T]) -> T:
         """Do something with a message's file; where it has another name by now, once more.

@@ -19,6 +19,7 @@ from mailflow.mbox import unquote
 from mailflow.options import Choice, Duration, Options, Path
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
+from mailflow.watching import wait_for_change
 from mailflow_mbox.reading import Message, catalogue, message, octets
 from mailflow_mbox.redo import CUT, opened
 
@@ -35,6 +36,9 @@ GROUP_OCTETS = 8 << 20
 """So many messages, of so many octets, are read under one lock."""
 
 NOTHING: tuple[str, ...] = ()
+
+_Stand = tuple[int, int, int]
+_NO_FILE: _Stand = (0, 0, 0)
 
 
 class MboxSourceOptions(Options):
@@ -71,6 +75,8 @@ class MboxFetcher:
         self._path = os.path.realpath(options.path)
         self._messages: dict[str, Message] = {}
         self._done: set[str] = set()
+        self._stood: _Stand | None = None
+        self._more = False
 
     def __enter__(self) -> Self:
         """Raises UnavailableError where there is no such directory: it may come back."""
@@ -89,7 +95,10 @@ class MboxFetcher:
             return
         try:
             with self._opened() as (mbox, log):
+                self._more |= _stand(self._path) != self._stood
                 self._delete(mbox, log)
+                self._done.clear()
+                self._stood = _stand(self._path)
         except FileNotFoundError:
             return
         except (OSError, MailflowError) as failure:
@@ -145,6 +154,17 @@ class MboxFetcher:
         if fate is Fate.DONE and self._options.on_done == "delete":
             self._done.add(key)
 
+    def wait(self, seconds: float) -> bool:
+        """True as soon as the file is not as the last listing left it."""
+        if self._stood is None:
+            self._stood = _stand(self._path)
+        directory = os.path.dirname(self._path)
+        return wait_for_change(
+            lambda: (directory, self._path),
+            lambda: self._more or _stand(self._path) != self._stood,
+            seconds, self._runtime.halt,
+        )  # fmt: skip
+
     @contextmanager
     def _opened(self) -> Iterator[tuple[int, Log]]:
         """Locked for writing where it may be written: a change that was cut is made whole."""
@@ -156,10 +176,11 @@ class MboxFetcher:
 
     def _scan(self) -> None:
         """Look at the file anew. Raises UnavailableError, ConfigError where it is no mbox."""
-        self._messages = {}
+        self._messages, self._stood, self._more = {}, _NO_FILE, False
         try:
             with self._opened() as (mbox, _):
                 self._messages = self._catalogue(mbox)
+                self._stood = _stand(self._path)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -216,3 +237,12 @@ class MboxFetcher:
             log.make(draft, CUT, base, NOTHING)
         finally:
             draft.close()
+
+
+def _stand(path: str) -> _Stand:
+    """What changes with every change of a file: inode, size and time (ns)."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _NO_FILE
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -11,7 +11,7 @@ from mailflow.lines import to_lf
 from mailflow.testing.contracts import (
     Destination,
     DistributorContract,
-    FetcherContract,
+    PushFetcherContract,
     Source,
     Taken,
 )
@@ -63,7 +63,7 @@ class Inbox(Source):
                 path.unlink()
 
 
-class TestMaildirSource(FetcherContract):
+class TestMaildirSource(PushFetcherContract):
     component = MaildirFetcher
 
     @pytest.fixture

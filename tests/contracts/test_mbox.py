@@ -12,7 +12,7 @@ from mailflow.lines import to_lf
 from mailflow.testing.contracts import (
     Destination,
     DistributorContract,
-    FetcherContract,
+    PushFetcherContract,
     Source,
     Taken,
 )
@@ -66,7 +66,7 @@ def ended(octets: bytes) -> bytes:
     return lines if lines.endswith(b"\n") else lines + b"\n"
 
 
-class TestFetcher(FetcherContract):
+class TestFetcher(PushFetcherContract):
     component = MboxFetcher
 
     @pytest.fixture

@@ -33,11 +33,12 @@ from mailflow.testing.contracts.fetcher import (
     Source,
 )
 from mailflow.testing.contracts.processor import ProcessorContract
+from mailflow.testing.contracts.push import PushFetcherContract
 from mailflow.testing.contracts.reactor import ReactorContract
 
 __all__ = [
     "ComponentContract", "Destination", "DistributorContract", "FetcherContract",
-    "ProcessorContract", "ReactorContract", "RefusingDestination",
+    "ProcessorContract", "PushFetcherContract", "ReactorContract", "RefusingDestination",
     "RefusingDistributorContract", "RemoteDestination", "RemoteDistributorContract",
     "RemoteFetcherContract", "RemoteSource", "Source", "Stage", "Taken", "nothing_left",
 ]  # fmt: skip
