@@ -317,7 +317,8 @@ class Reactor(Component, Protocol):
 
 
 class Credentials(NamedTuple):
-    """Who wants into a maildrop. `login` is the name as the client gave it.
+    """Who wants into a maildrop. `login` is the name of the table, also where an alias was
+    given; for a glob, the name as the client gave it.
 
     `checked`: the stored secret was right, and `password` and `token` are "". Otherwise the
     maildrop is one with login = "passthrough": it finds out with the back end, by the
@@ -335,7 +336,8 @@ class Maildrop(Component, Protocol):
     """Mail that a service serves, one drop for each login name. Used by many threads.
 
     One with the class attribute `tokens = True` takes bearer tokens where its login is
-    passed through.
+    passed through. Class attribute `networks`, a tuple such as ("127.0.0.0/8", "::1"):
+    where its clients may come from unless the file says otherwise.
     """
 
     def login(self, who: Credentials) -> OpenDrop:
