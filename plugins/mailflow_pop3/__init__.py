@@ -1,4 +1,4 @@
-"""POP3 (RFC 1939): the streaming fetcher."""
+"""POP3 (RFC 1939): the streaming fetcher, and the server."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def mailflow_register(register: Register) -> None:
     from mailflow_pop3.fetcher import Pop3Fetcher
 
     register.fetcher(Pop3Fetcher)
+    register.service("mailflow_pop3.gateway:Pop3Gateway")
 
 
 @hookimpl

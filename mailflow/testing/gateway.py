@@ -1,0 +1,134 @@
+"""A POP3 gateway on loopback in this process, with the maildrops that a test gives it.
+
+    with Gateway({"ann": maildrop}) as gateway:        # her password is "secret"
+        poplib.POP3(gateway.host, gateway.port)
+
+Rule of the file: it is the service that `mailflow serve` runs, with a host that does nothing
+but keep what it is told.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from mailflow.accounts import Account, Accounts
+from mailflow.errors import ConfigError
+from mailflow.halt import Halt
+from mailflow.kinds import Maildrop, Runtime
+from mailflow.options import SecretValue
+from mailflow.testing.engine import LogDouble
+
+if TYPE_CHECKING:
+    from mailflow.testing.tls import Certificate
+
+PASSWORD = "secret"
+PATIENCE = 10.0
+
+
+class HostDouble:
+    """What a service sees of `mailflow serve`; `reports` is what it said last, `poked` the
+    sources that it was asked to fetch from."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self.accounts = accounts
+        self.log: Any = LogDouble()
+        self.reports: Mapping[str, object] = {}
+        self.poked: list[str] = []
+        self.sources = ("work",)
+        self.is_ready = threading.Event()
+
+    def ready(self) -> None:
+        self.is_ready.set()
+
+    def report(self, facts: Mapping[str, object]) -> None:
+        self.reports = facts
+
+    def status(self) -> Mapping[str, object]:
+        return {"sources": {name: {"state": "idle"} for name in self.sources}}
+
+    def poke(self, source: str) -> None:
+        if source not in self.sources:
+            raise ConfigError(f"there is no source {source!r}")
+        self.poked.append(source)
+
+
+class Gateway:
+    """Serves from `__enter__` to `__exit__`, in a thread.
+
+    `maildrops`: one for each login name, whose password is PASSWORD, or accounts as they are.
+    `options` are those of [[serve]] as a file says them; it listens at a free port of
+    127.0.0.1 unless they say otherwise. `certificate` is for TLS from the first octet, or as
+    the option `tls` says. `ports` are those of all TCP listeners, `port` the first.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(
+        self,
+        maildrops: Mapping[str, Maildrop] | Sequence[Account],
+        *,
+        certificate: Certificate | None = None,
+        **options: object,
+    ) -> None:
+        from mailflow.engine.registry import Registry
+
+        if isinstance(maildrops, Mapping):
+            maildrops = [Account(name, drop, secret=plain()) for name, drop in maildrops.items()]
+        self.service_host = HostDouble(Accounts(maildrops))
+        self.halt = Halt()
+        if certificate is not None:
+            options = {"certificate": certificate.cert_file, "key": certificate.key_file, **options}
+        component = Registry().component("serve", "pop3")
+        read = component.options.read({"listen": ["127.0.0.1:0"], **options})
+        runtime = Runtime("pop3", "tests", self.halt, self.log, "/nonexistent")  # type: ignore[arg-type]
+        self._service = component(read, runtime)
+        self._error: BaseException | None = None
+
+    @property
+    def log(self) -> LogDouble:
+        log: LogDouble = self.service_host.log
+        return log
+
+    def __enter__(self) -> Self:
+        self._sockets = self._service.listen()
+        names = [sock.getsockname() for sock in self._sockets]
+        self.ports: list[int] = [name[1] for name in names if isinstance(name, tuple)]
+        self.port = self.ports[0] if self.ports else 0
+        self._thread = threading.Thread(target=self._serve, name="gateway", daemon=True)
+        self._thread.start()
+        assert self.service_host.is_ready.wait(PATIENCE), f"it did not start: {self._error}"
+        return self
+
+    def _serve(self) -> None:
+        try:
+            self._service.serve(self.service_host, self._sockets, self.halt)
+        except BaseException as error:
+            self._error = error
+            raise
+
+    def stop(self) -> None:
+        """End it in order, and wait for that."""
+        self.halt.set()
+        self._thread.join(2 * PATIENCE)
+        assert not self._thread.is_alive(), "it does not end"
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        for sock in self._sockets:
+            sock.close()
+        self.halt.close()
+        if self._error is not None and error is None:
+            raise self._error
+
+
+def plain(password: str = PASSWORD) -> SecretValue:
+    """A secret that stands in the file."""
+    return SecretValue(lambda: password, "a test", literal=True)

@@ -1,0 +1,153 @@
+"""The POP3 server as a service: its options, its doors.
+
+Rule of the file: what one table says holds for all of its listeners but one thing: passwords
+in clear text are taken on this machine alone, unless the file says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mailflow import listening
+from mailflow.errors import ConfigError
+from mailflow.kinds import Host, Runtime
+from mailflow.options import Choice, Duration, Integer, ListOf, Options, Path, Text
+from mailflow.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from mailflow.halt import Halt
+    from mailflow.tls import ServerTls
+    from mailflow_pop3.transport import Door
+
+CLEAR = listening.Address("tcp", "127.0.0.1", 1110)
+SECURE = listening.Address("tcp", "*", 995)
+
+LEAST_IDLE = 600.0
+"""RFC 1939, 3: an autologout timer is of ten minutes at least."""
+
+
+class GatewayOptions(Options):
+    """A POP3 server."""
+
+    listen = ListOf(
+        'Where it listens: "127.0.0.1:1110", "[::1]:1110", "*:995" (all addresses),'
+        ' "unix:/run/mailflow/pop3", "systemd" or "systemd:NAME" (sockets that systemd has'
+        ' bound). By default "*:995" where there is a `certificate`, else "127.0.0.1:1110".',
+        listening.Listen("An address."), default=(),
+    )  # fmt: skip
+    socket_mode = Text("Who may connect to a unix socket, as chmod says it.", default="0666")
+    certificate = Path.optional(
+        "A PEM file with the certificate and its chain; read again when it changes."
+    )
+    key = Path.optional("A PEM file with its key; by default that of the certificate.")
+    tls = Choice(
+        "How connections are protected: TLS from the first octet, after STLS, or not at all."
+        " By default implicit where there is a `certificate`, but on port 110 starttls.",
+        "implicit", "starttls", "none", default="",
+    )  # fmt: skip
+    plaintext = Choice(
+        "From where passwords may come without TLS: from this machine alone, from anywhere,"
+        " or from nowhere.",
+        "loopback", "anywhere", "never", default="loopback",
+    )  # fmt: skip
+    banner = Text("What the greeting says.", default="POP3 server ready")
+    implementation = Text(
+        'What CAPA says it is, once a client has logged in; "" says nothing.', default="mailflow"
+    )
+    login_timeout = Duration("How long a client has to log in.", default=60.0)
+    timeout = Duration(
+        "How long a client that has logged in may say nothing; ten minutes at least.",
+        default=LEAST_IDLE,
+    )
+    stall = Duration("How long a client may take nothing of an answer.", default=120.0)
+    connections = Integer("How many connections there may be.", default=10000, least=1)
+    per_address = Integer(
+        "How many connections one address may have; 0 for as many as it likes.", default=0
+    )
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.timeout < LEAST_IDLE:
+            yield "timeout", 'expected "10m" or more (RFC 1939, 3)'
+        if self.certificate is None:
+            if self.tls in ("implicit", "starttls"):
+                yield "certificate", f'expected one, since tls is "{self.tls}"'
+            if self.key is not None:
+                yield "certificate", "expected one, since there is a `key`"
+        mode = self.socket_mode
+        if not mode.isdigit() or len(mode) > 4 or set(mode) & {"8", "9"}:
+            yield "socket_mode", 'expected an octal number such as "0660"'
+
+    def look(self) -> Iterator[tuple[str, str]]:
+        if self.certificate is not None:
+            try:
+                _tls(self)
+            except ConfigError as error:
+                yield "certificate", error.text
+
+    @property
+    def addresses(self) -> Sequence[listening.Address]:
+        """`listen`, with its default worked out."""
+        return self.listen or (CLEAR if self.certificate is None else SECURE,)
+
+    def protection(self, port: int) -> str:
+        """`tls` of a listener, with its default worked out."""
+        if self.tls or self.certificate is None:
+            return self.tls or "none"
+        return "starttls" if port == 110 else "implicit"
+
+
+def _tls(options: GatewayOptions) -> ServerTls | None:
+    from mailflow.tls import ServerTls
+
+    return None if options.certificate is None else ServerTls(options.certificate, options.key)
+
+
+class Pop3Gateway:
+    """Serves the maildrops of the file to POP3 clients."""
+
+    options = GatewayOptions
+
+    def __init__(self, options: GatewayOptions, runtime: Runtime) -> None:
+        self._options = options
+        self._name = runtime.name
+
+    def listen(self) -> Sequence[socket]:
+        return listening.bind(self._options.addresses, mode=int(self._options.socket_mode, 8))
+
+    def serve(self, host: Host, listening: Sequence[socket], halt: Halt) -> None:
+        from mailflow_pop3.transport import Limits, Transport
+
+        options = self._options
+        limits = Limits(
+            options.login_timeout, options.timeout, options.stall, options.connections,
+            options.per_address,
+        )  # fmt: skip
+        transport = Transport(self._doors(host, listening), limits, halt, host.report)
+        host.ready()
+        transport.run()
+
+    def _doors(self, host: Host, sockets: Sequence[socket]) -> list[Door]:
+        """What is granted behind each socket."""
+        from mailflow_pop3.server import Policy
+        from mailflow_pop3.transport import Door
+
+        options = self._options
+        tls = _tls(options)
+        doors = []
+        for sock in sockets:
+            where = sock.getsockname()
+            protection = options.protection(where[1] if isinstance(where, tuple) else 0)
+            near = options.plaintext == "loopback" and listening.is_local(sock)
+            policy = Policy(
+                accounts=lambda: host.accounts,
+                log=host.log,
+                banner=options.banner,
+                implementation=options.implementation,
+                stls=protection == "starttls",
+                plain=near or options.plaintext == "anywhere",
+            )
+            context = tls.context if tls is not None and protection != "none" else None
+            doors.append(Door(sock, policy, context, protection == "implicit"))
+        return doors

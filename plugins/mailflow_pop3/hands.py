@@ -1,0 +1,95 @@
+"""Threads for calls that may wait, and one descriptor that says when some are done.
+
+Rule of the file: a call never waits for another one: where no thread is free, one more is
+started; one that was free for a while ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from mailflow.typed import Any
+
+FREE = 10.0
+"""Seconds after which a thread with nothing to do ends."""
+
+
+class Hands:
+    """Used by one thread, but for what it calls."""
+
+    def __init__(self) -> None:
+        self._due: SimpleQueue[tuple[Callable[[], Any], Any] | None] = SimpleQueue()
+        self._done: deque[tuple[Any, Any, BaseException | None]] = deque()
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()
+        self._free = 0
+        self._threads: set[threading.Thread] = set()
+
+    def fileno(self) -> int:
+        """Readable while something is done."""
+        return self._event
+
+    def give(self, call: Callable[[], Any], whose: Any) -> None:
+        """Have it called; `finished` gives `whose` back with what came of it."""
+        with self._lock:
+            start = self._free == 0
+            if not start:
+                self._free -= 1
+        self._due.put((call, whose))
+        if start:
+            thread = threading.Thread(target=self._work, name="pop3 call", daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def finished(self) -> list[tuple[Any, Any, BaseException | None]]:
+        """(whose, value, error) of the calls that are done."""
+        try:
+            os.eventfd_read(self._event)
+        except BlockingIOError:
+            return []
+        found = []
+        while self._done:
+            found.append(self._done.popleft())
+        return found
+
+    def close(self) -> None:
+        """Wait for all calls, and end the threads."""
+        threads = list(self._threads)
+        for _ in threads:
+            self._due.put(None)
+        for thread in threads:
+            thread.join()
+        os.close(self._event)
+
+    def _work(self) -> None:
+        try:
+            while (due := self._next()) is not None:
+                call, whose = due
+                value, error = None, None
+                try:
+                    value = call()
+                except BaseException as raised:  # noqa: BLE001  # it is told to who asked
+                    error = raised
+                with self._lock:
+                    self._free += 1
+                self._done.append((whose, value, error))
+                os.eventfd_write(self._event, 1)
+                del call, whose, due, value, error
+        finally:
+            self._threads.discard(threading.current_thread())
+
+    def _next(self) -> tuple[Callable[[], Any], Any] | None:
+        try:
+            return self._due.get(timeout=FREE)
+        except Empty:
+            with self._lock:
+                if self._free == 0:  # somebody has counted on this thread
+                    wait = True
+                else:
+                    self._free -= 1
+                    wait = False
+            return self._due.get() if wait else None
