@@ -337,7 +337,8 @@ class Maildrop(Component, Protocol):
 
     One with the class attribute `tokens = True` takes bearer tokens where its login is
     passed through. Class attribute `networks`, a tuple such as ("127.0.0.0/8", "::1"):
-    where its clients may come from unless the file says otherwise.
+    where its clients may come from unless the file says otherwise. `prompt = True`: its
+    `login` waits for nothing but a disk of this machine, so that an event loop may call it.
     """
 
     def login(self, who: Credentials) -> OpenDrop:
@@ -349,12 +350,18 @@ class Maildrop(Component, Protocol):
 
 
 class OpenDrop(Protocol):
-    """A snapshot of a drop, locked until `close`. Used by one thread at a time."""
+    """A snapshot of a drop, locked until `close`. Used by one thread at a time.
+
+    Class attribute `prompt = True`: its calls wait for nothing but a disk of this machine, so
+    that an event loop may make them, but for `close` with something to remove.
+    """
 
     def items(self) -> Sequence[Item]:
         """The messages in their order, the same at every call. `key` is the UIDL: 1 to 70
         octets of 0x21 to 0x7E, the same in every session, never used again. `size` is
-        exact: the octets of the message with CRLF line ends, without dot-stuffing."""
+        exact: the octets of the message with CRLF line ends, that of the last line included
+        where the message lacks it, without dot-stuffing. "utf8" among the `flags`: its header
+        section has UTF-8 (RFC 6532); flags None: that is not known."""
         ...
 
     def read(self, key: str) -> Content:
