@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mailflow.opening import open
     from mailflow.options import Options
     from mailflow.query import Query
-    from mailflow.running import describe, journal_between, run
+    from mailflow.running import describe, journal_between, run, serve
     from mailflow.verdicts import (
         FAILED,
         LATER,
@@ -78,7 +78,7 @@ _HOMES = {
     "opening": "open",
     "options": "Options",
     "query": "Query",
-    "running": "describe journal_between run",
+    "running": "describe journal_between run serve",
     "verdicts": "FAILED LATER SENT Bounce Discard Fate Hold Reject Report Retry Stop",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -91,7 +91,7 @@ __all__ = [
     "OpenDrop", "Options", "PeerError", "PluginError", "Processor", "Query", "Reactor",
     "RefusedError", "Reject", "Report", "Retry", "Runtime", "Service", "Stop", "Ticket",
     "Trouble", "UnavailableError", "WirePart", "describe", "hookimpl", "journal_between", "open",
-    "run",
+    "run", "serve",
 ]  # fmt: skip
 
 

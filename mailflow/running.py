@@ -1,4 +1,4 @@
-"""Pipelines from Python: what `mailflow run` does, for a program or a plugin's command.
+"""Pipelines from Python: what `mailflow run` and `serve` do, for a program or a plugin's command.
 
 Rule of the file: it is the one public door to the engine, and adds nothing to it.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mailflow.engine.pipeline import Pipeline
+    from mailflow.engine.registry import Registry
     from mailflow.halt import Halt
     from mailflow.options import Options
 
@@ -33,16 +35,8 @@ def run(
     from contextlib import ExitStack
 
     from mailflow.engine import supervisor
-    from mailflow.engine.config import load, load_dict
-    from mailflow.engine.registry import Registry
 
-    registry = Registry()
-    loaded = []
-    for number, each in enumerate(pipelines):
-        if isinstance(each, Mapping):
-            name = _name(each) or f"python-{number + 1}"
-            loaded.append(load_dict(each, registry, name=name))
-    loaded += load([os.fspath(p) for p in pipelines if not isinstance(p, Mapping)], registry)
+    loaded, registry = _load(pipelines)
     with ExitStack() as stack:
         meter = None
         if progress:
@@ -50,6 +44,33 @@ def run(
 
             meter = stack.enter_context(Progress()).meter
         return supervisor.run(loaded, registry, force=now, meter=meter, halt=halt)
+
+
+def serve(*pipelines: Described, halt: Halt | None = None) -> int:
+    """Keep pipelines and services at work, as `mailflow serve` does, until a signal (in the
+    main thread) or `halt` ends it in order.
+
+    Each is given as for `run`. Gives 0. Raises ConfigError with all that is wrong, and
+    UnavailableError where an address cannot be listened at.
+    """
+    from mailflow.engine.serving import serve as keep
+
+    loaded, registry = _load(pipelines)
+    return keep(loaded, registry, lambda: _load(pipelines), halt=halt)
+
+
+def _load(described: Sequence[Described]) -> tuple[list[Pipeline], Registry]:
+    from mailflow.engine.config import load, load_dict
+    from mailflow.engine.registry import Registry
+
+    registry = Registry()
+    loaded = []
+    for number, each in enumerate(described):
+        if isinstance(each, Mapping):
+            name = _name(each) or f"python-{number + 1}"
+            loaded.append(load_dict(each, registry, name=name))
+    loaded += load([os.fspath(p) for p in described if not isinstance(p, Mapping)], registry)
+    return loaded, registry
 
 
 class Step(NamedTuple):
@@ -82,6 +103,18 @@ def _name(described: Mapping[str, object]) -> str:
     table = described.get("pipeline")
     name = table.get("name") if isinstance(table, Mapping) else None
     return name if isinstance(name, str) else ""
+
+
+def state_directory() -> str:
+    """Where journals are by default, and what else lasts. Raises ConfigError where no home
+    is known."""
+    from mailflow.engine.source import state_directory as found
+    from mailflow.errors import ConfigError
+
+    try:
+        return found()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def journal_between(source: str, destination: str) -> str:

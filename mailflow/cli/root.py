@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "Fetch, process and deliver until nothing is due (for cron).",
     "hook": "Take one message on stdin (for an MTA or procmail).",
+    "serve": "Keep running: fetch, deliver, and serve clients.",
     "copy": "Copy what is new from one place to another.",
     "simulate": "Say what would become of a mail.",
     "check": "Say everything that is wrong with pipeline files.",

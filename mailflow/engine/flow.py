@@ -33,12 +33,16 @@ class Meter:
         self.octets += octets
 
 
+FORGET_SECONDS = 600.0
+"""How long what a reactor wrote is kept in memory at least, for its commit to be done."""
+
 PLUGIN_FAULTS = (Exception, SystemExit)
 """Whatever a plugin may raise: a library that ends the program must not end ours."""
 
 
 class Flow:
-    """One pipeline and what it is made of. `statuses` are those of what went wrong.
+    """One pipeline and what it is made of. `statuses` are those of what went wrong;
+    `broken` is what makes it impossible to go on.
 
     `reacting` is held while a reactor is asked; `shared` is what reactors wrote last,
     (step, key) -> (when, value).
@@ -70,13 +74,14 @@ class Flow:
         self._lock = threading.Lock()
         self._in_work: dict[str, int] = {}
         self.statuses: list[int] = []
+        self.broken: MailflowError | None = None
 
-    def make(self, step: Any) -> Any:
-        """The component of a step."""
+    def make(self, step: Any, halt: Halt | None = None) -> Any:
+        """The component of a step; `halt` where another than the pipeline's ends its waits."""
         runtime = Runtime(
             name=step.name,
             pipeline=self.pipeline.name,
-            halt=self.halt,
+            halt=halt or self.halt,
             log=self.log.bind(step=step.name),
             scratch=self.journal.owner.directory,
             base=self.pipeline.base,
@@ -142,6 +147,19 @@ class Flow:
         kept: its traceback holds the mail."""
         if error.exit_code not in self.statuses:
             self.statuses.append(error.exit_code)
+
+    def give_up(self, error: MailflowError) -> None:
+        """Nothing can be done in this pipeline any more: it ends, and says why."""
+        self.failed(error)
+        self.broken = self.broken or error.with_traceback(None)
+        self.halt.set()
+
+    def forget(self) -> None:
+        """Drop what is surely in the journal by now."""
+        before = time.time() - FORGET_SECONDS
+        with self.reacting:
+            for key in [key for key, (at, _) in list(self.shared.items()) if at < before]:
+                del self.shared[key]
 
     def event(self, name: str, **facts: object) -> None:
         """Tell the listeners; costs nothing where there are none."""

@@ -56,6 +56,10 @@ _GONE = "gone from the source before its delivery was confirmed"
 _REFUSED = "not wanted any more, by another `where`, before its delivery was confirmed"
 
 
+class InterruptedSessionError(Exception):
+    """Nobody waits for this session any more; it is no failure."""
+
+
 class Tally(NamedTuple):
     """What a session did."""
 
@@ -64,7 +68,11 @@ class Tally(NamedTuple):
 
 
 class Intake:
-    """The sessions of one [[fetch]] step. `put` hands arrivals on, and may block."""
+    """One session of a [[fetch]] step. `put` hands arrivals on, and may block.
+
+    `lane` and `tally` say whose it is and what it did; `in_use`, that another run was at work
+    there. `quiet`: a failure is one of many, and told below the level of errors.
+    """
 
     def __init__(self, flow: Flow, step: FetchStep, put: Callable[[Arrived], None]) -> None:
         self.flow = flow
@@ -76,6 +84,9 @@ class Intake:
         self._change = Condition()
         self._outstanding = 0
         self._failure: MailflowError | None = None
+        self.lane = Lane(flow.pipeline.name, step.name, "")
+        self.in_use = False
+        self.quiet = False
 
     def answer(self, key: str, fate: Fate, error: MailflowError | None = None) -> None:
         """The word of the journal about a key (any thread)."""
@@ -85,24 +96,32 @@ class Intake:
             self._failure = self._failure or error
             self._change.notify()
 
-    def run(self, *, force: bool = False) -> None:
-        """One whole session, its failure told to the reactors and the journal."""
+    def run(
+        self,
+        *,
+        force: bool = False,
+        fetcher: Fetcher | None = None,
+        ahead: Callable[[Fetcher], None] | None = None,
+    ) -> None:
+        """One whole session, its failure told to the reactors and the journal. `fetcher` is
+        one that was used before; `ahead` is called with it once it is entered, before it is
+        asked for anything, and may raise InterruptedSessionError."""
         lane, state = Lane(self.flow.pipeline.name, self.step.name, ""), SourceState()
         try:
             self.flow.halt.check()
-            fetcher: Fetcher = self.flow.make(self.step)
-            lane = lane._replace(source=fetcher.source)
+            fetcher = fetcher or self.flow.make(self.step)
+            self.lane = lane = lane._replace(source=fetcher.source)
             state = self.flow.journal.read(lambda tx: arrivals.source_state(tx, lane))
-            if not force and state.failures and time.time() < self._rests_until(state):
+            if not force and state.failures and time.time() < self.rests_until(state):
                 self._rest(lane, state)
                 return
-            journal = self.flow.journal.path
-            with _mailbox_lock(self.step.use, lane.source, journal, self.flow.halt):
-                self.flow.event("source.opened", step=self.step.name, source=lane.source)
-                self._session(fetcher, lane, state)
+            self._whole(fetcher, lane, state, ahead)
+        except InterruptedSessionError:
+            return
         except PLUGIN_FAULTS as error:  # one source never stops the others
             if isinstance(error, InUseError) and error.fields.get("ours"):
                 self._log(lane).info("another run is at work on this mailbox")
+                self.in_use = True
                 return
             self._failed(lane, as_error(error, f"step {self.step.name}"), state)
         else:
@@ -114,8 +133,35 @@ class Intake:
     def _log(self, lane: Lane) -> Logger:
         return self.flow.log.bind(step=self.step.name, source=lane.source)
 
-    def _session(self, fetcher: Fetcher, lane: Lane, state: SourceState) -> None:
+    def _whole(
+        self,
+        fetcher: Fetcher,
+        lane: Lane,
+        state: SourceState,
+        ahead: Callable[[Fetcher], None] | None,
+    ) -> None:
+        """The session from its lease on; who only waits for mail holds none."""
+        lease = _Lease(self.step.use, lane.source, self.flow.journal.path, self.flow.halt)
+        try:
+            if ahead is None:
+                lease.take()
+            self._session(fetcher, lane, state, lambda: self._begin(fetcher, lease, ahead))
+        finally:
+            lease.release()
+
+    def _begin(
+        self, fetcher: Fetcher, lease: _Lease, ahead: Callable[[Fetcher], None] | None
+    ) -> None:
+        if ahead is not None:
+            ahead(fetcher)
+            lease.take()
+        self.flow.event("source.opened", step=self.step.name, source=fetcher.source)
+
+    def _session(
+        self, fetcher: Fetcher, lane: Lane, state: SourceState, begin: Callable[[], None]
+    ) -> None:
         with fetcher:
+            begin()
             where = self.step.where
             items = [self._checked(item) for item in fetcher.listing(where, state.mark)]
             visit = Visit(self, fetcher, lane, state, items)
@@ -170,7 +216,7 @@ class Intake:
             raise self._failure
         self.flow.halt.check()
 
-    def _rests_until(self, state: SourceState) -> float:
+    def rests_until(self, state: SourceState) -> float:
         """The next try; at once where the file was mended since the failure."""
         try:
             changed = os.stat(self.flow.pipeline.path).st_mtime
@@ -193,7 +239,8 @@ class Intake:
             stage="fetch", step=self.step.name, error=error, attempt=state.failures + 1,
             age=max(0.0, now - state.worked_at) if state.worked_at else 0.0,
         )  # fmt: skip
-        self._log(lane).error("fetch failed", error=error.text)
+        say = self._log(lane).info if self.quiet else self._log(lane).error
+        say("fetch failed", error=error.text)
         self.flow.failed(error)
         answer = reaction.decide(self.flow, trouble, ledger)
         after = answer.after if isinstance(answer, Retry) else reaction.backoff(state.failures + 1)
@@ -442,7 +489,7 @@ def digest_of(got: Fetched) -> bytes | None:
     return sha256(section).digest()[:16]
 
 
-class _mailbox_lock:  # noqa: N801  # used as a statement
+class _Lease:
     """flock on a hash of the source, whatever the journal: one session at a time.
 
     Sessions of this process wait for each other; where another process has it, InUseError.
@@ -455,8 +502,9 @@ class _mailbox_lock:  # noqa: N801  # used as a statement
         self._path = os.path.join(places.locks(journal), name)
         self._mine = self._here.setdefault(self._path, Lock())
         self._halt = halt
+        self._lock = -1
 
-    def __enter__(self) -> None:
+    def take(self) -> None:
         while not self._mine.acquire(timeout=0.2):
             self._halt.check()
         try:
@@ -479,9 +527,12 @@ class _mailbox_lock:  # noqa: N801  # used as a statement
             raise InUseError("another run is at work on this mailbox", ours=True) from None
         return lock
 
-    def __exit__(self, *_: object) -> None:
-        os.close(self._lock)
-        self._mine.release()
+    def release(self) -> None:
+        """Give it back, if it was taken."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+            self._mine.release()
 
 
 def interested(steps: Iterable[FetchStep]) -> list[FetchStep]:

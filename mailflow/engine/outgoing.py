@@ -142,9 +142,8 @@ class Outgoing:
                     self.ended()
         except Exception as error:  # noqa: BLE001  # the journal failed: what is due stays due
             failure = as_error(error, f"step {self.step.name}")
-            self.flow.failed(failure)
             self.flow.log.error("deliveries stop", step=self.step.name, error=failure.text)
-            self.flow.halt.set()
+            self.flow.give_up(failure)
         finally:
             hands.leave()
             self._go(replaced=crowded)

@@ -23,10 +23,10 @@ from mailflow.engine.work import Arrived, Work
 from mailflow.errors import MailflowError
 from mailflow.halt import Halt
 from mailflow.log import get_logger
-from mailflow.typed import TYPE_CHECKING
+from mailflow.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from mailflow.engine.config import Pipeline
+    from mailflow.engine.config import FetchStep, Pipeline
     from mailflow.engine.registry import Registry
 
 INBOX_OCTETS = 8 << 20
@@ -86,7 +86,7 @@ def _journal(pipeline: Pipeline, journals: dict[str, Database], stack: ExitStack
     """Pipelines that name one journal share it."""
     if pipeline.journal not in journals:
         journal = Database(pipeline.journal)
-        stack.callback(_leave, journal)
+        stack.callback(leave, journal)
         journals[pipeline.journal] = journal
         places.remember(pipeline.journal)
         upkeep.free_the_dead(journal)
@@ -94,7 +94,8 @@ def _journal(pipeline: Pipeline, journals: dict[str, Database], stack: ExitStack
     return journals[pipeline.journal]
 
 
-def _leave(journal: Database) -> None:
+def leave(journal: Database) -> None:
+    """Give back what this process has in its hands, and close."""
     try:
         journal.commit(lambda tx: plans.let_go(tx, journal.owner.id))
     except MailflowError as error:
@@ -174,6 +175,14 @@ class Inbox:
             self._change.notify_all()
 
 
+class Visits(Protocol):
+    """One or more sessions with the source of a step."""
+
+    step: FetchStep
+
+    def run(self, *, force: bool) -> None: ...
+
+
 class Line:
     """One pipeline being run: its sources each in a thread, its work in this one."""
 
@@ -196,17 +205,15 @@ class Line:
         try:
             if self._force:
                 self._wait_no_longer()
-            upkeep.resolve_doubts(self.flow)
-            upkeep.hold_orphans(self.flow)
+            self._put_right()
             self._open_sources()
             self._claim()
             while self._turn():
                 pass
         except Exception as error:  # other pipelines go on
             failure = as_error(error, f"pipeline {self.flow.pipeline.name}")
-            self.flow.failed(failure)
             self.flow.log.error("run ended", error=failure.text, exc_info=error)
-            self.flow.halt.set()
+            self.flow.give_up(failure)
             self._refuse_rest(failure)
         finally:
             for thread in self._sources:
@@ -216,6 +223,10 @@ class Line:
             self.work.leave()
         self.flow.event("run.ended")
 
+    def _put_right(self) -> None:
+        upkeep.resolve_doubts(self.flow)
+        upkeep.hold_orphans(self.flow)
+
     def _wait_no_longer(self) -> None:
         from mailflow.engine.journal import queue
 
@@ -224,8 +235,8 @@ class Line:
 
     def _open_sources(self) -> None:
         for step in interested(self.flow.pipeline.fetch):
-            intake = Intake(self.flow, step, self.inbox.put)
-            thread = threading.Thread(target=self._source, args=(intake,), name=step.name)
+            visits = self._visits(step)
+            thread = threading.Thread(target=self._source, args=(visits,), name=step.name)
             self._open.add(step.name)
             try:
                 thread.start()
@@ -234,16 +245,20 @@ class Line:
                 raise
             self._sources.append(thread)
 
-    def _source(self, intake: Intake) -> None:
+    def _visits(self, step: FetchStep) -> Visits:
+        """What is done with one source: here, one session."""
+        return Intake(self.flow, step, self.inbox.put)
+
+    def _source(self, visits: Visits) -> None:
         try:
-            intake.run(force=self._force)
+            visits.run(force=self._force)
         finally:
-            self._open.discard(intake.step.name)
+            self._open.discard(visits.step.name)
             self.inbox.wake()
 
     def _turn(self) -> bool:
         """One group of arrivals, or one look at what is due; whether there is more."""
-        fetching = bool(self._open)
+        fetching = self._stays()
         waiting = sum(outgoing.pending for outgoing in self.outgoing.values())
         idle = not waiting
         wait = fetching or not (idle or self.flow.halt.is_set())
@@ -262,6 +277,10 @@ class Line:
             return True
         self._looked = time.monotonic()
         return at_work
+
+    def _stays(self) -> bool:
+        """Whether mail may still come."""
+        return bool(self._open)
 
     def _claim(self) -> bool:
         """Take what is due; whether there was anything."""

@@ -21,6 +21,7 @@ ONLY_LOOKS = {
 NO_DRY_RUN = {
     "demo": "it touches nothing but a directory of its own",
     "hook": "`simulate` is that",
+    "serve": "`run --dry-run` asks the same sources",
     "pop3 dl": "-n, as in cs.pop3, leaves the mailbox as it is; `copy --dry-run` asks only",
 }
 
