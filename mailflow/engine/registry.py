@@ -30,6 +30,7 @@ BUILT_IN = {
     "pop3": "mailflow_pop3",
     "react": "mailflow_react",
     "smtp": "mailflow_smtp",
+    "spool": "mailflow_spool",
     "stdin": "mailflow_stdin",
 }
 """Our own plugins, as in pyproject.toml: nobody can take their names, and no

@@ -1,0 +1,184 @@
+"""Deliver into the spool, in groups: one file of bodies, flushed, then one commit.
+
+Rule of the file: a mail is reported SENT only when its octets and its row are durable; a
+ticket that was handed in before leaves one copy, also where a client has deleted it since.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterable, Iterator
+
+from mailflow.errors import BadMailError, MailflowError, from_os
+from mailflow.mail import chunks
+from mailflow.options import Options, Path, Template
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
+from mailflow.verdicts import FAILED, LATER, SENT, Report
+from mailflow_spool import uidl
+from mailflow_spool.files import Writing
+from mailflow_spool.store import New, Store, default_path, is_name
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mailflow.kinds import Runtime, Ticket
+    from mailflow.mail import Mail
+
+GROUP = 128
+GROUP_OCTETS = 32 << 20
+"""So many mails, of so many octets, share one file and one commit."""
+
+LARGE = 2 << 20
+"""A message from this size on has a file of its own, which goes when it is deleted."""
+
+_FULL: dict[object, str] = {errno.ENOSPC: "4.3.1", errno.EDQUOT: "4.2.2"}  # RFC 3463, 3.3 and 3.4
+
+
+class SpoolOptions(Options):
+    """Which drop, and where the spool is."""
+
+    examples = {"drop": "ann"}
+
+    drop = Template("The drop: by default, the login name of whoever reads it.")
+    path = Path.optional("The spool's directory; by default `spool` beside the journals.")
+    uidl = uidl.UidlFormat(
+        "How UIDLs are made: %u is the message's number in its drop, %v when the drop was made,"
+        " %m the MD5 of the message. What a message has it keeps.",
+        default=uidl.DEFAULT,
+    )
+
+
+class SpoolDistributor:
+    """Puts each mail into a drop of the spool, once, for POP3 clients to fetch."""
+
+    options: ClassVar[type[Options]] = SpoolOptions
+    repeatable = True
+    per_recipient = False
+    sends = False
+
+    def __init__(self, options: SpoolOptions, runtime: Runtime) -> None:
+        self._options = options
+        self._runtime = runtime
+        self._store: Store | None = None
+        self._final: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None and self._store is not None and self._final:
+                self._store.finish(self._final)
+        finally:
+            self._close()
+
+    def distribute(self, mail: Mail, ticket: Ticket) -> Iterator[Report]:
+        """The group of one."""
+        for _, report in self.distribute_many([(mail, ticket)]):
+            yield report
+
+    def distribute_many(
+        self, jobs: Iterable[tuple[Mail, Ticket]]
+    ) -> Iterator[tuple[Ticket, Report]]:
+        """Deliver all, in groups that share a file and a commit; a report for each."""
+        group: list[tuple[Mail, Ticket]] = []
+        octets = 0
+        for mail, ticket in jobs:
+            if mail.content.size >= LARGE:
+                yield from self._deliver([(mail, ticket)])
+                continue
+            group.append((mail, ticket))
+            octets += mail.content.size
+            if len(group) >= GROUP or octets >= GROUP_OCTETS:
+                yield from self._deliver(group)
+                group, octets = [], 0
+        if group:
+            yield from self._deliver(group)
+
+    def finish(self, keys: Iterable[str]) -> None:
+        """The journal has these as final: they are forgotten with the next commit."""
+        self._final += keys
+
+    def _close(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    def _open(self) -> Store:
+        if self._store is None:
+            self._store = Store(self._options.path or default_path())
+        return self._store
+
+    def _deliver(self, group: list[tuple[Mail, Ticket]]) -> Iterator[tuple[Ticket, Report]]:
+        reports: dict[str, Report] = {}
+        try:
+            self._put(self._open(), group, reports)
+        except (OSError, MailflowError, MemoryError) as error:
+            self._close()  # its disk may be gone and come back: it is opened anew
+            for _, ticket in group:
+                reports.setdefault(ticket.key, self._later(error))
+        for _, ticket in group:
+            yield ticket, reports.get(ticket.key, Report("", SENT))
+
+    def _put(
+        self, store: Store, group: list[tuple[Mail, Ticket]], reports: dict[str, Report]
+    ) -> None:
+        """Write, flush and name a group. `reports` gets those that failed alone."""
+        known = store.known(ticket.key for _, ticket in group if ticket.resumed)
+        fresh = [(mail, ticket) for mail, ticket in group if ticket.key not in known]
+        if not fresh:
+            return
+        file = Writing(store.bodies)
+        news: list[New] = []
+        try:
+            for mail, ticket in fresh:
+                try:
+                    news.append(self._written(file, mail, ticket))
+                except BadMailError as error:
+                    reports[ticket.key] = Report("", FAILED, "5.6.0", error.text)
+                except (OSError, MailflowError, MemoryError) as error:
+                    reports[ticket.key] = self._later(error)
+        except BaseException:
+            file.close(keep=False)
+            raise
+        if not news:
+            file.close(keep=False)
+            return
+        store.take(file, news, self._final)
+        self._final = []
+
+    def _written(self, file: Writing, mail: Mail, ticket: Ticket) -> New:
+        options = self._options
+        drop = options.drop.render(mail)
+        if not is_name(drop):
+            raise BadMailError(f"no drop can be called {drop[:80]!a}")
+        place = file.add(mail.content, self._runtime.halt.check)
+        digest = ""
+        if uidl.needs_digest(options.uidl):
+            from hashlib import md5
+
+            state = md5(usedforsecurity=False)
+            for piece in chunks(mail.content):
+                state.update(piece)
+            digest = state.hexdigest()
+        return New(drop, place, time.time(), ticket.key, mail.envelope.sender, options.uidl, digest)
+
+    def _later(self, error: Exception) -> Report:
+        where = self._options.path or "the spool"
+        number: object = None
+        if isinstance(error, OSError):
+            number, text = error.errno, from_os(error, f"deliver into {where}").text
+        else:
+            text = str(error) or "out of memory"
+        if isinstance(error, MailflowError):
+            number = errno.ENOSPC if error.fields.get("full") else error.fields.get("errno")
+        return Report("", LATER, _FULL.get(number, "4.3.0"), text)
+
+
+__all__ = ["SpoolDistributor", "SpoolOptions"]

@@ -1,0 +1,283 @@
+"""The spool's index: which drop has which messages, and where their octets lie (SQLite).
+
+Rule of the file: what a commit has answered is on the disk; a connection that met an error
+is never used again, since the disk under it may be another one by now.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from mailflow.errors import UnavailableError
+from mailflow.typed import TypeVar
+
+T = TypeVar("T")
+Transaction = sqlite3.Connection
+
+APPLICATION = 0x6D667370  # "mfsp"
+
+BUSY_SECONDS = 60.0
+LOOK_SECONDS = 0.002
+"""Between two looks whether the index is free to be written: SQLite's own waits grow to
+0.1 s."""
+
+IDLE = 8
+"""So many connections wait for their next use."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE drops (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        validity INTEGER NOT NULL,
+        next INTEGER NOT NULL DEFAULT 1,
+        expire REAL,
+        most INTEGER
+    );
+    CREATE TABLE files (
+        id INTEGER PRIMARY KEY,
+        octets INTEGER NOT NULL,
+        live INTEGER NOT NULL
+    );
+    CREATE TABLE messages (
+        drop_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        uidl TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        file INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        octets INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
+        arrived REAL NOT NULL,
+        sender TEXT,
+        PRIMARY KEY (drop_id, number)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX messages_uidl ON messages (drop_id, uidl);
+    CREATE INDEX messages_file ON messages (file);
+    CREATE TRIGGER message_gone AFTER DELETE ON messages BEGIN
+        UPDATE files SET live = live - old.octets WHERE id = old.file;
+    END;
+    CREATE TABLE used (
+        drop_id INTEGER NOT NULL,
+        uidl TEXT NOT NULL,
+        PRIMARY KEY (drop_id, uidl)
+    ) WITHOUT ROWID;
+    CREATE TABLE tickets (
+        key TEXT PRIMARY KEY,
+        at REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE facts (
+        name TEXT PRIMARY KEY,
+        value
+    ) WITHOUT ROWID;
+    """,
+)
+"""`files`: `octets` it was written with, `live` those that messages still have. `used`:
+UIDLs that were not made of a number, which must not come again. `tickets`: deliveries that
+the journal may hand in once more."""
+
+
+class Index:
+    """One SQLite file in WAL mode. Shared by all threads of a process; and others' processes
+    have their own.
+
+    Raises UnavailableError, from every call, where the file cannot be used.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._writing = threading.Lock()
+        self._put_back(self._connect())
+
+    def read(self, query: Callable[[Transaction], T]) -> T:
+        """Run `query`, which is one statement and fetches all it gives."""
+        connection = self._take()
+        try:
+            result = query(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise failure(self.path, error) from None
+        except BaseException:
+            connection.close()
+            raise
+        self._put_back(connection)
+        return result
+
+    def commit(self, work: Callable[[Transaction], T], *, lasting: bool = True) -> T:
+        """Run `work` in a transaction; back once it is on the disk.
+
+        What is not `lasting` may be undone by a power cut, never halved.
+        """
+        with self._writing:
+            connection = self._take()
+            try:
+                if not lasting:
+                    connection.execute("PRAGMA synchronous = NORMAL")
+                _begin(connection)
+                result = work(connection)
+                connection.execute("COMMIT")
+                if not lasting:
+                    connection.execute("PRAGMA synchronous = FULL")
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                connection.close()
+                if isinstance(error, sqlite3.Error):
+                    raise failure(self.path, error) from None
+                raise
+            self._put_back(connection)
+        return result
+
+    def close(self) -> None:
+        """Close what is idle; whoever still uses a connection ends it himself."""
+        while self._idle:
+            with suppress(IndexError, sqlite3.Error):
+                self._idle.pop().close()
+
+    def _take(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
+    def _put_back(self, connection: sqlite3.Connection) -> None:
+        if len(self._idle) < IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = None
+        try:
+            _make_private(self.path)
+            connection = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            _write_ahead(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            _migrate(connection, self.path)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise failure(self.path, error) from None
+            raise
+        return connection
+
+
+def _make_private(path: str) -> None:
+    """Make the file where it is missing, 0600 whatever the umask: SQLite gives the files
+    beside it the same mode. Raises UnavailableError where another's file, or a link, or a
+    device stands there."""
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+        os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise UnavailableError(f"cannot make {path}: {error.strerror}") from None
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        with suppress(FileNotFoundError):
+            status = os.lstat(name)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise UnavailableError(f"{name} is a link or no regular file; remove it")
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    until = time.monotonic() + BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_SECONDS)
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL. SQLite does not wait for others that do the same."""
+    until = time.monotonic() + BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> None:
+    version = _ask(connection, "PRAGMA user_version")
+    if version:
+        _check(connection, path, version)
+    if version == len(MIGRATIONS):
+        return
+    _begin(connection)
+    version = _ask(connection, "PRAGMA user_version")
+    if not version and _ask(connection, "SELECT count(*) FROM sqlite_master"):
+        raise UnavailableError(f"{path} is another program's database, and no spool")
+    for number in range(version, len(MIGRATIONS)):
+        for statement in _statements(MIGRATIONS[number]):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number + 1}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute("COMMIT")
+
+
+def _check(connection: sqlite3.Connection, path: str, version: int) -> None:
+    if _ask(connection, "PRAGMA application_id") != APPLICATION:
+        raise UnavailableError(f"{path} is another program's database, and no spool")
+    if version > len(MIGRATIONS):
+        raise UnavailableError(f"{path} was written by a newer mailflow; use that one")
+
+
+def _ask(connection: sqlite3.Connection, question: str) -> int:
+    answer: int = connection.execute(question).fetchone()[0]
+    return answer
+
+
+def _statements(script: str) -> list[str]:
+    statements, current = [], ""
+    for line in script.splitlines():
+        current += line + "\n"
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements
+
+
+def failure(path: str, error: sqlite3.Error) -> UnavailableError:
+    """What SQLite complains of, as the one line a user can act on."""
+    code = getattr(error, "sqlite_errorname", "") or ""
+    if code.startswith("SQLITE_FULL"):
+        return UnavailableError(f"the disk of the spool {path} is full; make room", full=True)
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return UnavailableError(f"{path} is damaged or no spool; nothing was changed in it")
+    if code.startswith("SQLITE_BUSY"):
+        return UnavailableError(f"the spool {path} is kept locked by another process")
+    if code.startswith("SQLITE_READONLY"):
+        return UnavailableError(f"the spool {path} cannot be written: it is read-only")
+    if code.startswith("SQLITE_CANTOPEN"):
+        return UnavailableError(f"the spool {path} cannot be opened")
+    return UnavailableError(f"the spool {path} fails: {error}")

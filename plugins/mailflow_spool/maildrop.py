@@ -1,0 +1,284 @@
+"""A drop of the spool, served: a snapshot that is small, and octets as they go over the wire.
+
+Rule of the file: a login is one lock and one statement; where a message lies is asked when
+it is wanted, since files are made smaller behind open sessions.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from itertools import accumulate
+
+from mailflow.errors import GoneError, UnavailableError
+from mailflow.kinds import Item, WirePart
+from mailflow.options import Options, Path, Text
+from mailflow.typed import TYPE_CHECKING, ClassVar, overload
+from mailflow_spool.store import Store, default_path
+from mailflow_spool.wire import Place, Stored
+
+if TYPE_CHECKING:
+    from array import array
+
+    from mailflow.kinds import Credentials, Runtime
+    from mailflow.mail import Content
+    from mailflow_spool.index import Transaction
+
+AHEAD = 64
+"""So many messages are looked up at once: who asks for one asks for the next."""
+
+FILES = 24
+"""So many files a session keeps open; messages in others are read, not sent."""
+
+_PART = 512
+"""Rows of a listing that are taken from SQLite at a time."""
+
+
+class MaildropOptions(Options):
+    """Which drop, and where the spool is."""
+
+    drop = Text.optional("The drop; by default the one of the login name.", least=1)
+    path = Path.optional("The spool's directory; by default `spool` beside the journals.")
+
+
+class SpoolMaildrop:
+    """The mail that pipelines have put into a drop of the spool."""
+
+    options: ClassVar[type[Options]] = MaildropOptions
+
+    def __init__(self, options: MaildropOptions, runtime: Runtime) -> None:
+        self._options = options
+        self._runtime = runtime
+        self._store: Store | None = None
+
+    def login(self, who: Credentials) -> OpenSpool:
+        """Lock the drop, made where it is missing, and take the snapshot."""
+        store = self._store
+        if store is None:
+            store = self._store = _store(self._options.path or default_path())
+        return OpenSpool(store, self._options.drop or who.login)
+
+
+_STORES: dict[str, Store] = {}
+
+
+def _store(path: str) -> Store:
+    """The spool at `path`: one for all maildrops of a process."""
+    store = _STORES.get(path)
+    if store is None:
+        store = _STORES.setdefault(path, Store(path))
+    return store
+
+
+class Listing(Sequence[Item]):
+    """The messages of a snapshot: some 40 octets each, and made into items as asked for.
+
+    `sizes` are their octets, in order, for whoever wants no more than the sum.
+    """
+
+    def __init__(
+        self, numbers: array[int], sizes: array[int], text: str, starts: array[int]
+    ) -> None:
+        """`text` has the UIDLs, each ended by a line feed, `starts` where each begins, and
+        where one more would."""
+        self.numbers = numbers
+        self.sizes = sizes
+        self._text = text
+        self._starts = starts
+        self._last = -1
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        size = self.sizes[index]
+        if index < 0:
+            index += len(self.sizes)
+        return tuple.__new__(Item, (self.uidl(index), size, None, None, None, None))
+
+    def __iter__(self) -> Iterator[Item]:
+        for index, size in enumerate(self.sizes):
+            yield tuple.__new__(Item, (self.uidl(index), size, None, None, None, None))
+
+    def uidl(self, index: int) -> str:
+        return self._text[self._starts[index] : self._starts[index + 1] - 1]
+
+    def find(self, uidl: str) -> int:
+        """Where the message of that UIDL stands; whoever asks for one, asks for the next.
+        Raises KeyError."""
+        after = self._last + 1
+        if after < len(self.sizes) and self.uidl(after) == uidl:
+            self._last = after
+            return after
+        at = 0
+        if not self._text.startswith(f"{uidl}\n"):
+            at = self._text.find(f"\n{uidl}\n") + 1
+            if not at:
+                raise KeyError(uidl)
+        self._last = bisect_left(self._starts, at)
+        return self._last
+
+
+class OpenSpool:
+    """A session's hold on a drop. Made by SpoolMaildrop.login."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._places: dict[int, Place] = {}
+        self._files: dict[int, tuple[int, int]] = {}
+        self._lock = -1
+        while True:
+            drop = store.drop(name)
+            assert drop is not None  # noqa: S101
+            lock = store.lock(drop, name)
+            try:
+                listing = _snapshot(store, drop)
+            except BaseException:
+                os.close(lock)
+                raise
+            if listing is not None:
+                break
+            os.close(lock)  # it was removed, and may be there again under another number
+            store.forget(name)
+        self._drop = drop
+        self._lock = lock
+        self._listing = listing
+
+    def items(self) -> Listing:
+        return self._listing
+
+    def read(self, key: str) -> Content:
+        index = self._listing.find(key)
+
+        def opened() -> tuple[int, Place]:
+            return self._opened(index)
+
+        descriptor, place = opened()
+        os.close(descriptor)
+        return Stored(place.size, opened)
+
+    def wire(self, key: str) -> WirePart | None:
+        index = self._listing.find(key)
+        place = self._place(index)
+        there = self._files.get(place.file)
+        if there is None:
+            if len(self._files) >= FILES:
+                return None
+            try:
+                there = self._store.bodies.open(place.file)
+            except GoneError:
+                place = self._moved(index, place)
+                there = self._files.get(place.file) or self._store.bodies.open(place.file)
+            self._files[place.file] = there
+        self._check(place, there[1])
+        return tuple.__new__(WirePart, (there[0], place.start, place.octets))
+
+    def close(self, delete: Collection[str] = ()) -> None:
+        try:
+            for descriptor, _ in self._files.values():
+                os.close(descriptor)
+            self._files.clear()
+            if delete:
+                numbers = self._listing.numbers
+                wanted = set(delete)
+                chosen = [
+                    numbers[index] for index, item in enumerate(self._listing) if item.key in wanted
+                ]
+                self._store.remove(self._drop, chosen)
+        finally:
+            lock, self._lock = self._lock, -1
+            os.close(lock)
+
+    def _place(self, index: int) -> Place:
+        """Where a message lies, and with it the next ones."""
+        found = self._places.pop(index, None)
+        if found is not None:
+            return found
+        numbers = self._listing.numbers
+        last = min(index + AHEAD, len(numbers)) - 1
+        rows = self._store.index.read(
+            lambda tx: tx.execute(
+                "SELECT number, file, start, octets, size, crc FROM messages"
+                " WHERE drop_id = ? AND number BETWEEN ? AND ?",
+                (self._drop, numbers[index], numbers[last]),
+            ).fetchall()
+        )
+        there = {row[0]: Place(*row[1:]) for row in rows}
+        self._places = {
+            each: there[numbers[each]] for each in range(index, last + 1) if numbers[each] in there
+        }
+        found = self._places.pop(index, None)
+        if found is None:
+            raise GoneError("the message was removed from the spool meanwhile")
+        return found
+
+    def _moved(self, index: int, place: Place) -> Place:
+        """The file of a message is gone: it lies in another one by now, or is lost."""
+        self._places.clear()
+        moved = self._place(index)
+        if moved.file == place.file:
+            raise GoneError(f"{self._store.bodies.file(place.file)} is gone, and the mail in it")
+        return moved
+
+    def _opened(self, index: int) -> tuple[int, Place]:
+        """A descriptor of its own, for a reader, and where in it the message lies."""
+        place = self._place(index)
+        there = self._files.get(place.file)
+        if there is not None:
+            self._check(place, there[1])
+            return os.dup(there[0]), place
+        try:
+            descriptor, octets = self._store.bodies.open(place.file)
+        except GoneError:
+            place = self._moved(index, place)
+            descriptor, octets = self._store.bodies.open(place.file)
+        try:
+            self._check(place, octets)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, place
+
+    def _check(self, place: Place, octets: int) -> None:
+        if place.start + place.octets > octets:
+            path = self._store.bodies.file(place.file)
+            raise UnavailableError(f"{path} is too short: it was damaged")
+
+
+def _snapshot(store: Store, drop: int) -> Listing | None:
+    """What a drop has now; None where there is no such drop."""
+    from array import array
+
+    def ask(tx: Transaction) -> Listing | None:
+        cursor = tx.execute(
+            "SELECT m.number, m.size, m.uidl FROM drops d LEFT JOIN messages m ON m.drop_id = d.id"
+            " WHERE d.id = ? ORDER BY m.number",
+            (drop,),
+        )
+        rows = cursor.fetchmany(_PART)
+        if not rows:
+            return None
+        if rows[0][0] is None:
+            rows = []
+        numbers, sizes, texts, starts = array("Q"), array("Q"), [], array("L", [0])
+        while rows:
+            columns = list(zip(*rows, strict=True))
+            numbers.extend(columns[0])
+            sizes.extend(columns[1])
+            texts.append("\n".join(columns[2]) + "\n")
+            ends = accumulate((len(uidl) + 1 for uidl in columns[2]), initial=starts.pop())
+            starts.extend(ends)
+            rows = cursor.fetchmany(_PART)
+        return Listing(numbers, sizes, "".join(texts), starts)
+
+    return store.index.read(ask)
+
+
+__all__ = ["MaildropOptions", "OpenSpool", "SpoolMaildrop"]

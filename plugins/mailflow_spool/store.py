@@ -1,0 +1,320 @@
+"""The spool: a directory of its own, with an index, files of bodies, and locks.
+
+    index.db     which drop has which messages (SQLite)
+    bodies/      their octets, as they go over the wire
+    locks/       a file for each drop: whoever has a session there has its lock
+
+Rule of the file: a message is there from the commit that names it to the commit that
+removes it; a file that no message has any more is gone with it. Names of drops are never
+part of a path.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from mailflow.errors import InUseError, MailflowError, UnavailableError, from_os
+from mailflow.record import NamedTuple
+from mailflow_spool import uidl
+from mailflow_spool.files import Directory, Writing
+from mailflow_spool.index import Index, Transaction
+from mailflow_spool.wire import Place
+
+NAME_LIMIT = 255
+
+LOST_TICKETS = 60 * 86400.0
+"""Seconds after which a ticket that nobody called final is forgotten."""
+
+
+class New(NamedTuple):
+    """A message that was written and is to be named: `ticket` "" for none. A `uidl` that is
+    given is used as it is."""
+
+    drop: str
+    place: Place
+    arrived: float
+    ticket: str = ""
+    sender: str | None = None
+    form: str = uidl.DEFAULT
+    digest: str = ""
+    uidl: str = ""
+
+
+class Drop(NamedTuple):
+    """A drop, and what its mail comes to. `expire` is None where nothing was said."""
+
+    id: int
+    name: str
+    validity: int
+    expire: float | None
+    most: int | None
+    messages: int
+    octets: int
+    oldest: float | None
+
+
+def default_path() -> str:
+    """Where the spool is when nobody says. Raises ConfigError where no home is known."""
+    from mailflow.running import state_directory
+
+    return os.path.join(state_directory(), "spool")
+
+
+def is_name(name: str) -> bool:
+    """Whether a drop can be called so."""
+    return 0 < len(name) <= NAME_LIMIT and name.isprintable() and name == name.strip()
+
+
+class Store:
+    """One spool, open. Shared by the threads of a process.
+
+    Raises UnavailableError where the directory cannot be had, or is not this user's alone.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._locks = os.path.join(path, "locks")
+        self.bodies = Directory(os.path.join(path, "bodies"))
+        self._known: dict[str, int] = {}
+        try:
+            _make(path)
+            _make(self._locks)
+            _make(self.bodies.path)
+        except OSError as error:
+            raise from_os(error, f"make {path}") from None
+        self.index = Index(os.path.join(path, "index.db"))
+
+    def close(self) -> None:
+        self.index.close()
+
+    def drop(self, name: str, *, make: bool = True) -> int | None:
+        """The id of a drop; None where there is none and none is to be made."""
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        row = self.index.read(
+            lambda tx: tx.execute("SELECT id FROM drops WHERE name = ?", (name,)).fetchone()
+        )
+        if row is None:
+            if not make:
+                return None
+            number = self.index.commit(lambda tx: _drop(tx, name)[0])
+        else:
+            number = row[0]
+        if len(self._known) > 4096:
+            self._known.clear()
+        self._known[name] = number
+        return number
+
+    def forget(self, name: str) -> None:
+        """The drop of that name may be another one by now."""
+        self._known.pop(name, None)
+
+    def lock(self, number: int, name: str) -> int:
+        """A descriptor that has the lock of a drop until it is closed. Raises InUseError."""
+        path = f"{self._locks}/{number}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise from_os(error, f"lock {path}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise InUseError(f"another session has the drop {name!a}") from None
+        except OSError as error:
+            os.close(descriptor)
+            raise from_os(error, f"lock {path}") from None
+        return descriptor
+
+    def known(self, keys: Iterable[str]) -> set[str]:
+        """Those tickets of which the mail is here, or was until a client deleted it."""
+        wanted = list(keys)
+
+        def ask(tx: Transaction) -> set[str]:
+            found: set[str] = set()
+            for key in wanted:
+                found.update(
+                    row[0]
+                    for row in tx.execute(
+                        "SELECT key FROM tickets WHERE key = ?", (key,)
+                    ).fetchall()
+                )
+            return found
+
+        return self.index.read(ask) if wanted else set()
+
+    def take(self, file: Writing, news: Sequence[New], final: Iterable[str] = ()) -> list[str]:
+        """Name these messages of a file, which is flushed first; gives their UIDLs, "" for
+        one whose ticket is known already. `final` tickets are forgotten with it.
+
+        Where that fails nothing was taken, or a power cut brings all of it back with its
+        tickets. Raises UnavailableError. The file is closed whatever happens.
+        """
+        try:
+            file.flush()
+        except OSError as error:
+            file.close(keep=False)
+            raise from_os(error, f"flush {self.bodies.path}") from error
+        except BaseException:
+            file.close(keep=False)
+            raise
+        try:
+            given = self.index.commit(lambda tx: _take(tx, file, news, list(final)))
+        except BaseException:
+            # The log of the index may hold it, though it could not be flushed: the sweep of
+            # files that nobody names will see.
+            file.close(keep=True)
+            raise
+        file.close(keep=any(given))
+        return given
+
+    def finish(self, keys: Sequence[str]) -> None:
+        """Forget these tickets: they are final."""
+        self.index.commit(lambda tx: _forget(tx, keys), lasting=False)
+
+    def remove(self, drop: int, numbers: Sequence[int]) -> None:
+        """Remove these messages of a drop, all or none, and the files that only they had."""
+        gone = self.index.commit(lambda tx: _remove(tx, drop, numbers))
+        for file in gone:
+            self.bodies.remove(file)
+
+    def drops(self) -> list[Drop]:
+        """Every drop, by name."""
+        rows = self.index.read(
+            lambda tx: tx.execute(
+                "SELECT d.id, d.name, d.validity, d.expire, d.most, count(m.number),"
+                " coalesce(sum(m.size), 0), min(m.arrived) FROM drops d"
+                " LEFT JOIN messages m ON m.drop_id = d.id GROUP BY d.id ORDER BY d.name"
+            ).fetchall()
+        )
+        return [Drop(*row) for row in rows]
+
+
+def _drop(tx: Transaction, name: str) -> tuple[int, int, int]:
+    """(id, validity, next number) of a drop, made where it is missing."""
+    row = tx.execute("SELECT id, validity, next FROM drops WHERE name = ?", (name,)).fetchone()
+    if row is not None:
+        found: tuple[int, int, int] = row
+        return found
+    last = tx.execute("SELECT value FROM facts WHERE name = 'validity'").fetchone()
+    validity = max(int(time.time()), last[0] + 1 if last else 0)
+    tx.execute("INSERT OR REPLACE INTO facts VALUES ('validity', ?)", (validity,))
+    cursor = tx.execute("INSERT INTO drops (name, validity) VALUES (?, ?)", (name, validity))
+    number = cursor.lastrowid
+    assert number is not None  # noqa: S101
+    return number, validity, 1
+
+
+def _take(tx: Transaction, file: Writing, news: Sequence[New], final: list[str]) -> list[str]:
+    _forget(tx, final)
+    given: list[str] = []
+    drops: dict[str, tuple[int, int, int]] = {}
+    rows = []
+    live = 0
+    now = time.time()
+    for new in news:
+        if new.ticket:
+            known = tx.execute("INSERT OR IGNORE INTO tickets VALUES (?, ?)", (new.ticket, now))
+            if not known.rowcount:
+                given.append("")
+                continue
+        drop, validity, number = drops.get(new.drop) or _drop(tx, new.drop)
+        number, name = _name(tx, drop, validity, number, new)
+        drops[new.drop] = (drop, validity, number + 1)
+        place = new.place
+        rows.append((drop, number, name, place.size, place.file, place.start, place.octets,
+                     place.crc, new.arrived, new.sender))  # fmt: skip
+        live += place.octets
+        given.append(name)
+    tx.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    tx.executemany(
+        "UPDATE drops SET next = ? WHERE id = ?",
+        [(next_, drop) for drop, _, next_ in drops.values()],
+    )
+    if live:
+        tx.execute("INSERT INTO files VALUES (?, ?, ?)", (file.number, file.octets, live))
+    return given
+
+
+def _name(tx: Transaction, drop: int, validity: int, number: int, new: New) -> tuple[int, str]:
+    """(number, UIDL) of a message: the first that none of this drop ever had."""
+    name = new.uidl or uidl.written(new.form, number, validity, new.digest)
+    plain = not new.uidl and uidl.numbered(new.form)
+    base, turn = name, 1
+    while _is_used(tx, drop, name):
+        turn += 1
+        if plain:
+            number += 1
+            name = uidl.written(new.form, number, validity)
+        else:
+            name = f"{base[: uidl.MOST - 12]}-{turn}"
+    if not plain:
+        tx.execute("INSERT INTO used VALUES (?, ?)", (drop, name))
+    return number, name
+
+
+def _is_used(tx: Transaction, drop: int, name: str) -> bool:
+    answer: int = tx.execute(
+        "SELECT EXISTS (SELECT 1 FROM messages WHERE drop_id = ?1 AND uidl = ?2)"
+        " OR EXISTS (SELECT 1 FROM used WHERE drop_id = ?1 AND uidl = ?2)", (drop, name),
+    ).fetchone()[0]  # fmt: skip
+    return bool(answer)
+
+
+def _forget(tx: Transaction, keys: Iterable[str]) -> None:
+    tx.executemany("DELETE FROM tickets WHERE key = ?", [(key,) for key in keys])
+
+
+def _remove(tx: Transaction, drop: int, numbers: Sequence[int]) -> list[int]:
+    """Remove messages; gives the files that nobody has any more."""
+    tx.executemany(
+        "DELETE FROM messages WHERE drop_id = ? AND number = ?",
+        [(drop, number) for number in numbers],
+    )
+    return _empty(tx)
+
+
+def _empty(tx: Transaction) -> list[int]:
+    """Forget the files of which nothing is left; gives their numbers."""
+    gone = [row[0] for row in tx.execute("SELECT id FROM files WHERE live <= 0").fetchall()]
+    tx.executemany("DELETE FROM files WHERE id = ?", [(each,) for each in gone])
+    return gone
+
+
+_MAKING = threading.Lock()
+
+
+def _make(path: str) -> None:
+    """Make a directory and what is missing above it, lasting, for this user alone; one that
+    is there must be ours. Raises OSError, UnavailableError."""
+    with suppress(FileNotFoundError):
+        status = os.stat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            raise UnavailableError(f"{path} is no directory")
+        if status.st_uid != os.geteuid():
+            raise UnavailableError(f"{path} belongs to another user (uid {status.st_uid})")
+        if status.st_mode & 0o077:
+            raise UnavailableError(f"others can get into {path}: chmod 700 {path}")
+        return
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        _make(above)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    os.chmod(path, 0o700)
+    descriptor = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+__all__ = ["Drop", "MailflowError", "New", "Store", "default_path", "is_name"]
