@@ -11,18 +11,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    from mailflow_filter.command import CommandFilter
-    from mailflow_filter.discard import DiscardFilter
-    from mailflow_filter.hold import HoldFilter
-    from mailflow_filter.recipients import RecipientsFilter
-    from mailflow_filter.reject import RejectFilter
-    from mailflow_filter.rewrite import RewriteFilter
-    from mailflow_filter.tag import TagFilter
-
-    register.processor(CommandFilter, "command")
-    register.processor(DiscardFilter, "discard")
-    register.processor(HoldFilter, "hold")
-    register.processor(RecipientsFilter, "recipients")
-    register.processor(RejectFilter, "reject")
-    register.processor(RewriteFilter, "rewrite")
-    register.processor(TagFilter, "tag")
+    register.processor("mailflow_filter.command:CommandFilter", "command")
+    register.processor("mailflow_filter.discard:DiscardFilter", "discard")
+    register.processor("mailflow_filter.hold:HoldFilter", "hold")
+    register.processor("mailflow_filter.recipients:RecipientsFilter", "recipients")
+    register.processor("mailflow_filter.reject:RejectFilter", "reject")
+    register.processor("mailflow_filter.rewrite:RewriteFilter", "rewrite")
+    register.processor("mailflow_filter.tag:TagFilter", "tag")

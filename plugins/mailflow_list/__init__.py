@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    from mailflow_list.post import Post
-
-    register.processor(Post, "post")
+    register.processor("mailflow_list.post:Post", "post")
 
 
 @hookimpl

@@ -11,8 +11,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    from mailflow_maildir.distributor import MaildirDistributor
-    from mailflow_maildir.fetcher import MaildirFetcher
-
-    register.distributor(MaildirDistributor)
-    register.fetcher(MaildirFetcher)
+    register.distributor("mailflow_maildir.distributor:MaildirDistributor")
+    register.fetcher("mailflow_maildir.fetcher:MaildirFetcher")

@@ -11,8 +11,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    from mailflow_mbox.distributor import MboxDistributor
-    from mailflow_mbox.fetcher import MboxFetcher
-
-    register.distributor(MboxDistributor)
-    register.fetcher(MboxFetcher)
+    register.distributor("mailflow_mbox.distributor:MboxDistributor")
+    register.fetcher("mailflow_mbox.fetcher:MboxFetcher")

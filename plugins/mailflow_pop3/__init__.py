@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    from mailflow_pop3.fetcher import Pop3Fetcher
-
-    register.fetcher(Pop3Fetcher)
+    register.fetcher("mailflow_pop3.fetcher:Pop3Fetcher")
     register.service("mailflow_pop3.gateway:Pop3Gateway")
 
 

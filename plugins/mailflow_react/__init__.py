@@ -11,20 +11,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    from mailflow_react.bounce import BounceReactor
-    from mailflow_react.command import CommandReactor
-    from mailflow_react.discard import DiscardReactor
-    from mailflow_react.hold import HoldReactor
-    from mailflow_react.log import LogReactor
-    from mailflow_react.notify import NotifyReactor
-    from mailflow_react.retry import RetryReactor
-    from mailflow_react.stop import StopReactor
-
-    register.reactor(BounceReactor, "bounce")
-    register.reactor(CommandReactor, "command")
-    register.reactor(DiscardReactor, "discard")
-    register.reactor(HoldReactor, "hold")
-    register.reactor(LogReactor, "log")
-    register.reactor(NotifyReactor, "notify")
-    register.reactor(RetryReactor, "retry")
-    register.reactor(StopReactor, "stop")
+    register.reactor("mailflow_react.bounce:BounceReactor", "bounce")
+    register.reactor("mailflow_react.command:CommandReactor", "command")
+    register.reactor("mailflow_react.discard:DiscardReactor", "discard")
+    register.reactor("mailflow_react.hold:HoldReactor", "hold")
+    register.reactor("mailflow_react.log:LogReactor", "log")
+    register.reactor("mailflow_react.notify:NotifyReactor", "notify")
+    register.reactor("mailflow_react.retry:RetryReactor", "retry")
+    register.reactor("mailflow_react.stop:StopReactor", "stop")

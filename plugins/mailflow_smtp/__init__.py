@@ -11,7 +11,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    from mailflow_smtp.distributor import LmtpDistributor, SmtpDistributor
-
-    register.distributor(SmtpDistributor)
-    register.distributor(LmtpDistributor, "lmtp")
+    register.distributor("mailflow_smtp.distributor:SmtpDistributor")
+    register.distributor("mailflow_smtp.distributor:LmtpDistributor", "lmtp")
