@@ -1,27 +1,27 @@
 """A message as the answer to RETR or TOP: dots stuffed, the end marked (RFC 1939, 3 and 7).
 
 Rule of the file: a message goes through in pieces, cut wherever they were cut, and the last
-line of one that lacks its CRLF gets it.
+line of one that lacks its CRLF gets it. One that ends early has no end here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mailflow.errors import UnavailableError
 from mailflow.lines import crlf_pieces
 from mailflow.mail import Content, chunks
 
 PIECE = 1 << 16
 
-_STARTS = (b"", b"\r\n")
-
 
 def pieces(content: Content, lines: int | None = None) -> Iterator[bytes]:
     """What follows the status line, from the first octet to the terminator.
 
-    `lines`: the header section, the blank line, and so many lines of the body.
+    `lines`: the header section, the blank line, and so many lines of the body. Raises
+    UnavailableError where fewer octets can be read than there are.
     """
-    plain = crlf_pieces(chunks(content, PIECE))
+    plain = crlf_pieces(_whole(content))
     last = b"\r\n"  # the two octets before what comes: a dot after CRLF begins a line
     for piece in plain if lines is None else top(plain, lines):
         if not piece:
@@ -30,6 +30,15 @@ def pieces(content: Content, lines: int | None = None) -> Iterator[bytes]:
         last = (last + piece[-2:])[-2:]
         yield stuffed
     yield b".\r\n" if last == b"\r\n" else b"\r\n.\r\n"
+
+
+def _whole(content: Content) -> Iterator[bytes]:
+    left = content.size
+    for piece in chunks(content, PIECE):
+        left -= len(piece)
+        yield piece
+    if left > 0:
+        raise UnavailableError("the message is shorter than it was")
 
 
 def top(source: Iterator[bytes], lines: int) -> Iterator[bytes]:
