@@ -20,9 +20,12 @@ from pathlib import Path
 from bench import install, machine, report
 from bench.measure import Launcher
 from bench.row import Options
-from bench.rows import hook, memory, pop3, smtp
+from bench.rows import hook, memory, pop3, serve, smtp, spool
 
-ROWS = {row.name: row for row in (*pop3.ROWS, *memory.ROWS, *hook.ROWS, *smtp.ROWS)}
+ROWS = {
+    row.name: row
+    for row in (*pop3.ROWS, *memory.ROWS, *hook.ROWS, *smtp.ROWS, *spool.ROWS, *serve.ROWS)
+}
 IN_MEMORY = ("tmpfs", "ramfs")
 
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import figures
+from bench.figures import Goals, Measured
 from bench.measure import Series
 from bench.row import Bound, Contender, Outcome, Ratio, Row
 
@@ -28,20 +30,25 @@ Record = dict[str, Any]
 def record(row: Row, outcome: Outcome, machine: dict[str, str]) -> Record:
     """All that is known of one row, as it stands in its JSON file."""
     roles = {contender.name: contender for contender in outcome.contenders}
+    metric = "memory" if isinstance(row.target, Bound) else "seconds"
+    if isinstance(row.target, Goals):
+        metric = "figures"
     return {
         "row": row.name,
         "title": row.title,
         "about": row.about,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine,
-        "metric": "memory" if isinstance(row.target, Bound) else "seconds",
+        "metric": metric,
         "contenders": [_entry(series, roles[series.name]) for series in outcome.series],
         "notes": outcome.notes,
         "verdict": verdict(row, outcome),
     }
 
 
-def _entry(series: Series, contender: Contender) -> Record:
+def _entry(series: Series | Measured, contender: Contender) -> Record:
+    if isinstance(series, Measured):
+        return figures.entry(series, contender.role, contender.version)
     return {
         "name": series.name,
         "role": contender.role,
@@ -56,14 +63,18 @@ def _entry(series: Series, contender: Contender) -> Record:
 def verdict(row: Row, outcome: Outcome) -> Record:
     """The target, what was reached, and whether that meets it."""
     roles = {contender.name: contender.role for contender in outcome.contenders}
-    (ours,) = [series for series in outcome.series if roles[series.name] == "ours"]
+    if isinstance(row.target, Goals):
+        measured = [each for each in outcome.series if isinstance(each, Measured)]
+        return figures.verdict(row.target, measured, roles)
+    everyone = [series for series in outcome.series if isinstance(series, Series)]
+    (ours,) = [series for series in everyone if roles[series.name] == "ours"]
     if isinstance(row.target, Bound):
         target = f"below {row.target.octets // MIB} MiB"
         if ours.fault:
             return {"target": target, "met": False, "reached": "void"}
         reached = f"{ours.peak / MIB:.1f} MiB"
         return {"target": target, "met": ours.peak < row.target.octets, "reached": reached}
-    return _against(ours, outcome.series, row.target)
+    return _against(ours, everyone, row.target)
 
 
 def _against(ours: Series, everyone: Sequence[Series], target: Ratio) -> Record:
@@ -98,8 +109,15 @@ def saved(names: Sequence[str]) -> list[Record]:
 HEAD = ("program", "median", "least", "most", "CPU", "peak", "ours / theirs", "runs")
 
 
+def head(entry: Record) -> tuple[str, ...]:
+    """The head of one row's table."""
+    return figures.head(entry) if entry["metric"] == "figures" else HEAD
+
+
 def cells(entry: Record) -> list[tuple[str, ...]]:
     """The table of one row, without its head."""
+    if entry["metric"] == "figures":
+        return list(figures.cells(entry))
     lines: list[tuple[str, ...]] = []
     (ours,) = [item for item in entry["contenders"] if item["role"] == "ours"]
     for item in entry["contenders"]:
@@ -137,8 +155,8 @@ def outcome_text(entry: Record) -> str:
 
 def as_text(entry: Record) -> str:
     """For the terminal."""
-    table = [HEAD, *cells(entry)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
+    table = [head(entry), *cells(entry)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = [f"{entry['row']}: {entry['title']}"]
     for line in table:
         rest = "  ".join(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))
@@ -157,7 +175,7 @@ def as_rst(entry: Record) -> str:
     """One section of the page."""
     lines = [entry["title"], "~" * len(entry["title"]), "", entry["about"], ""]
     lines += [".. list-table::", "   :header-rows: 1", ""]
-    for line in [HEAD, *cells(entry)]:
+    for line in [head(entry), *cells(entry)]:
         for number, cell in enumerate(line):
             lines.append(f"   {'*' if number == 0 else ' '} - {cell}".rstrip())
     lines += ["", outcome_text(entry), ""]

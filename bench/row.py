@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.figures import Goals, Measured
 from bench.measure import Command, Launcher, Sample, Series
 
 
@@ -66,9 +67,10 @@ class Options:
 
 @dataclass
 class Outcome:
-    """The samples of one row; `notes` are findings beside the table."""
+    """The samples of one row; `notes` are findings beside the table. Where the target is
+    Goals, `series` are Measured."""
 
-    series: list[Series]
+    series: Sequence[Series] | Sequence[Measured]
     contenders: Sequence[Contender]
     notes: list[str] = field(default_factory=list)
 
@@ -81,7 +83,7 @@ class Row:
     title: str
     about: str
     run: Callable[[Row, Options], Outcome]
-    target: Ratio | Bound
+    target: Ratio | Bound | Goals
 
 
 def judged(sample: Sample, command: Command, fault: str) -> Sample:
