@@ -1,0 +1,154 @@
+"""A real `mailflow serve FILE` in a process of its own, from its start to its end.
+
+    with Serving(home, text, ports=[1110]) as serving:
+        poplib.POP3("127.0.0.1", 1110)
+
+Rule of the file: it is started as its owner would, with nothing of the environment of
+the tests; it ends the one process that it started, and says what that said.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PATIENCE = 20.0
+"""Seconds to wait for the first greeting, and for the end."""
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What the program gets, and a test's other commands about the same installation."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "XDG_STATE_HOME": str(home / "state"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+class Serving:
+    """Runs from `__enter__` to `__exit__`. `ports` are those that must greet before it counts
+    as started; `arguments` stand behind the file. `file` is the pipeline's."""
+
+    def __init__(
+        self,
+        home: Path,
+        text: str,
+        *,
+        ports: Sequence[int],
+        name: str = "home.toml",
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self.file = home / name
+        self.file.write_text(text)
+        self.ports = list(ports)
+        self.arguments = list(arguments)
+        self.environment = dict(environment or globals()["environment"](home))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "it is not running"
+        return self._process.pid
+
+    @property
+    def said(self) -> str:
+        """What it wrote so far, on both outputs."""
+        path = self.home / "serve.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self.stop()
+
+    def start(self) -> None:
+        """Start, and wait until every port answers. Raises RuntimeError with what it said."""
+        command = [sys.executable, "-m", "mailflow", "serve", str(self.file), *self.arguments]
+        with (self.home / "serve.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        deadline = time.monotonic() + PATIENCE
+        for port in self.ports:
+            while not _answers(port):
+                if self._process.poll() is not None:
+                    raise RuntimeError(f"it ends with {self._process.returncode}:\n{self.said}")
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"nobody answers on port {port}:\n{self.said}")
+                time.sleep(0.02)  # nothing tells when a port begins to listen
+
+    def stop(self) -> int:
+        """End it in order, and give its exit status; start() may follow."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """End it with SIGKILL, as a crash would."""
+        return self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        if process.poll() is None:
+            process.send_signal(number)
+        try:
+            return process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise RuntimeError(f"it does not end within {PATIENCE} s:\n{self.said}") from None
+
+    def command(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run `mailflow WORDS...` about the same installation."""
+        return subprocess.run(
+            [sys.executable, "-m", "mailflow", *map(str, words)],
+            env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+__all__ = ["Serving", "environment", "free_ports"]

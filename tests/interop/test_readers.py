@@ -1,0 +1,207 @@
+"""Clients as people have them read, leave, delete and go on, through a real `mailflow serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mailflow.testing.corpus import stored
+from mailflow.testing.proxy import Fault, Proxy
+from mailflow.testing.serving import Serving, free_ports
+from mailflow.testing.tls import Authority
+
+from .readers import PASSWORD, PLAIN, READERS, TLS, Door, Mutt, Reader
+
+pytestmark = pytest.mark.timeout(120)
+
+PIPELINE = """
+[[fetch]]
+use = "maildir"
+path = "in"
+keep = "0d"
+
+[[distribute]]
+use = "spool"
+drop = "ann"
+
+[maildrop.ann]
+use = "spool"
+secret = {{ file = "ann.secret" }}
+
+[[serve]]
+name = "clear"
+use = "pop3"
+listen = ["127.0.0.1:{clear}"]
+tls = "starttls"
+certificate = "{cert}"
+key = "{key}"
+
+[[serve]]
+name = "secured"
+use = "pop3"
+listen = ["127.0.0.1:{secured}"]
+certificate = "{cert}"
+key = "{key}"
+"""
+
+
+def message(number: int, body: bytes) -> bytes:
+    return (
+        b"From: ben@example.com\r\nTo: ann@example.org\r\nSubject: %d\r\n"
+        b"Message-ID: <%d@example.com>\r\nDate: Thu, 01 Jan 2026 12:00:00 +0000\r\n\r\n%b"
+    ) % (number, number, body)
+
+
+MESSAGES = [
+    message(number, body)
+    for number, body in enumerate([
+        b"hello\r\n",
+        b".\r\n..two\r\n.\r\n...\r\n",
+        "Grüße\r\n".encode() + bytes(range(128, 256)) + b"\r\n",
+        b"x" * 990 + b"\r\n",
+        b"no end of line",
+        (b"y" * 76 + b"\r\n") * 4000,
+    ])
+]  # fmt: skip
+
+
+def lf(octets: bytes) -> bytes:
+    return stored(octets).replace(b"\r\n", b"\n").removesuffix(b"\n") + b"\n"
+
+
+WANTED = sorted(map(lf, MESSAGES))
+
+
+class House:
+    """A served drop, and the Maildir whose mail gets there."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir()
+        authority = Authority(home)
+        cert = authority.issue()
+        self.ca_file = authority.ca_file
+        self.home = home
+        self.clear, self.secured = free_ports(2)
+        for folder in ("tmp", "new", "cur"):
+            (home / "in" / folder).mkdir(parents=True)
+        secret = home / "ann.secret"
+        secret.write_text(f"{PASSWORD}\n")
+        secret.chmod(0o600)
+        text = PIPELINE.format(
+            clear=self.clear, secured=self.secured, cert=cert.cert_file, key=cert.key_file
+        )
+        self.serving = Serving(home, text, ports=[self.clear, self.secured])
+
+    def arrive(self, *messages: bytes) -> None:
+        """Mail comes in, and is in the spool when this ends."""
+        for octets in messages:
+            subject = octets.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode()
+            (self.home / "in/new" / f"{subject}.x").write_bytes(octets.replace(b"\r\n", b"\n"))
+        done = self.serving.command("run", self.serving.file)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def door(self, way: str, port: int = 0) -> Door:
+        return Door(way, port or (self.secured if way == TLS else self.clear), self.ca_file)
+
+    def left(self) -> int:
+        """How many messages are in the drop, by a session of its own."""
+        import poplib
+
+        box = poplib.POP3("127.0.0.1", self.clear, timeout=10)
+        box.user("ann")
+        box.pass_(PASSWORD)
+        count = box.stat()[0]
+        box.quit()
+        return count
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path / "house")
+    with house.serving:
+        house.arrive(*MESSAGES)
+        yield house
+
+
+Make = Callable[[], Reader]
+
+
+@pytest.fixture
+def make(kind: type[Reader], tmp_path: Path) -> Iterator[Make]:
+    """A reader in a home of its own, at each call a new one."""
+    made: list[Reader] = []
+
+    def new() -> Reader:
+        made.append(kind(tmp_path / f"reader{len(made)}"))
+        return made[-1]
+
+    yield new
+    for reader in made:
+        reader.close()
+
+
+def marked(kind: type[Reader]) -> pytest.MarkDecorator:
+    return pytest.mark.interop(*kind.packages)
+
+
+ALL = [pytest.param(kind, id=kind.__name__.lower(), marks=marked(kind)) for kind in READERS]
+EACH_WAY = [
+    pytest.param(kind, way, id=f"{kind.__name__.lower()}-{way}", marks=marked(kind))
+    for kind in READERS for way in kind.ways
+]  # fmt: skip
+BY_THEMSELVES = [
+    pytest.param(kind, id=kind.__name__.lower(), marks=marked(kind))
+    for kind in READERS if not issubclass(kind, Mutt)
+]  # fmt: skip
+"""Those that end where they cannot go on, and ask nobody."""
+
+REMEMBERING = [
+    pytest.param(kind, id=kind.__name__.lower(), marks=marked(kind))
+    for kind in READERS if kind.remembers
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "way"), EACH_WAY)
+def test_p3s_19_it_reads_every_message_and_deletes_it(house: House, make: Make, way: str) -> None:
+    reader = make()
+    assert reader.read(house.door(way), keep=False) == 0, reader.said
+    assert sorted(reader.brought()) == WANTED, reader.said
+    assert house.left() == 0
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_what_it_leaves_stays(house: House, make: Make) -> None:
+    for _ in range(2):
+        reader = make()
+        assert reader.read(house.door(PLAIN), keep=True) == 0, reader.said
+        assert sorted(reader.brought()) == WANTED, reader.said
+    assert house.left() == len(MESSAGES)
+
+
+@pytest.mark.parametrize("kind", REMEMBERING)
+def test_of_what_it_left_it_reads_only_what_is_new_after_a_restart_too(
+    house: House, make: Make
+) -> None:
+    reader = make()
+    assert reader.read(house.door(PLAIN), keep=True) == 0, reader.said
+    assert house.serving.stop() == 0
+    house.serving.start()
+    new = message(99, b"later\r\n")
+    house.arrive(new)
+    assert reader.read(house.door(PLAIN), keep=True) == 0, reader.said
+    assert sorted(reader.brought()) == sorted([*WANTED, lf(new)]), reader.said
+
+
+@pytest.mark.parametrize("kind", BY_THEMSELVES)
+def test_a_line_that_breaks_deletes_nothing_and_it_goes_on(house: House, make: Make) -> None:
+    reader = make()
+    broken = Fault(reader.notices, after=20_000)
+    with Proxy(("127.0.0.1", house.clear), faults=[broken]) as proxy:
+        reader.read(house.door(PLAIN, proxy.port), keep=False)
+        assert house.left() == len(MESSAGES), reader.said
+        proxy.faults.clear()
+        assert reader.read(house.door(PLAIN, proxy.port), keep=False) == 0, reader.said
+    assert set(reader.brought()) >= set(WANTED), reader.said
+    assert house.left() == 0
