@@ -79,6 +79,17 @@ def configure(*, level: str = "warning", json: bool = False) -> None:
         _State.level, _State.json, _State.logger = LEVELS[level], json, None
 
 
+def configured() -> dict[str, object]:
+    """What `configure` was called with, for a process of ours that is to log alike."""
+    level = next(name for name, number in LEVELS.items() if number == _State.level)
+    return {"level": level, "json": _State.json}
+
+
+def tells(level: str) -> bool:
+    """Whether lines of this level are written: to spare what a line would cost."""
+    return LEVELS[level] >= _State.level
+
+
 def register_secret(text: str) -> None:
     """Mask `text`, and the forms it takes on the wire, in every line from now on."""
     if not text or text in _State.secrets:

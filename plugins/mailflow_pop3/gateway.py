@@ -6,13 +6,17 @@ in clear text are taken on this machine alone, unless the file says otherwise.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator, Sequence
 
 from mailflow import listening
 from mailflow.errors import ConfigError
 from mailflow.kinds import Host, Runtime
-from mailflow.options import Choice, Duration, Integer, ListOf, Options, Path, Text
+from mailflow.log import tells
+from mailflow.options import FOREVER, Choice, Duration, Integer, ListOf, Options, Path, Text
 from mailflow.typed import TYPE_CHECKING
+from mailflow_pop3.server import WAYS, Policy
 
 if TYPE_CHECKING:
     from socket import socket
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 CLEAR = listening.Address("tcp", "127.0.0.1", 1110)
 SECURE = listening.Address("tcp", "*", 995)
+
+DAY = 86400
 
 LEAST_IDLE = 600.0
 """RFC 1939, 3: an autologout timer is of ten minutes at least."""
@@ -53,6 +59,24 @@ class GatewayOptions(Options):
         "loopback", "anywhere", "never", default="loopback",
     )  # fmt: skip
     banner = Text("What the greeting says.", default="POP3 server ready")
+    auth = ListOf(
+        "The ways to log in that are offered: USER and PASS, APOP where every secret is stored as"
+        " plain text, and SASL mechanisms, each only where it works; by default all but APOP.",
+        Choice("A way to log in.", *WAYS), default=tuple(way for way in WAYS if way != "apop"),
+    )  # fmt: skip
+    utf8 = Choice(
+        "What a client that has not said UTF8 (RFC 6856) gets of a message whose header section"
+        " is in UTF-8: one with encoded words instead, or -ERR [UTF8]. off: UTF8 is not offered,"
+        " and everybody gets it as it is.",
+        "surrogate", "refuse", "off", default="surrogate",
+    )  # fmt: skip
+    expire = Duration(
+        "How long messages are kept, which CAPA tells; it is for the back end to do it.",
+        default=FOREVER,
+    )
+    login_delay = Duration(
+        "How long a client must wait until it logs in again; CAPA tells it.", default=0.0
+    )
     implementation = Text(
         'What CAPA says it is, once a client has logged in; "" says nothing.', default="mailflow"
     )
@@ -61,7 +85,7 @@ class GatewayOptions(Options):
         "How long a client that has logged in may say nothing; ten minutes at least.",
         default=LEAST_IDLE,
     )
-    stall = Duration("How long a client may take nothing of an answer.", default=120.0)
+    stall = Duration("How long a client may take nothing of an answer.", default=LEAST_IDLE)
     connections = Integer("How many connections there may be.", default=10000, least=1)
     per_address = Integer(
         "How many connections one address may have; 0 for as many as it likes.", default=0
@@ -111,7 +135,7 @@ class Pop3Gateway:
 
     def __init__(self, options: GatewayOptions, runtime: Runtime) -> None:
         self._options = options
-        self._name = runtime.name
+        self._runtime = runtime
 
     def listen(self) -> Sequence[socket]:
         return listening.bind(self._options.addresses, mode=int(self._options.socket_mode, 8))
@@ -124,29 +148,48 @@ class Pop3Gateway:
             options.login_timeout, options.timeout, options.stall, options.connections,
             options.per_address,
         )  # fmt: skip
-        transport = Transport(self._doors(host, listening), limits, halt, host.report)
+        doors = self._doors(host, listening)
+        transport = Transport(doors, limits, halt, host.log, host.report)
         host.ready()
         transport.run()
 
+    def _granted(self, host: Host) -> Policy:
+        """What all listeners grant alike."""
+        options = self._options
+        delay = None
+        if options.login_delay:
+            from mailflow_pop3.delay import LoginDelay
+
+            directory = os.path.join(self._runtime.scratch, "login-delay")
+            delay = LoginDelay(directory, math.ceil(options.login_delay))
+        return Policy(
+            accounts=lambda: host.accounts,
+            log=host.log,
+            banner=options.banner,
+            implementation=options.implementation,
+            ways=options.auth,
+            expire="NEVER" if options.expire == FOREVER else str(int(options.expire // DAY)),
+            delay=delay,
+            utf8=options.utf8,
+            trace=tells("debug"),
+            status=host.status,
+            poke=host.poke,
+        )
+
     def _doors(self, host: Host, sockets: Sequence[socket]) -> list[Door]:
         """What is granted behind each socket."""
-        from mailflow_pop3.server import Policy
         from mailflow_pop3.transport import Door
 
         options = self._options
         tls = _tls(options)
+        granted = self._granted(host)
         doors = []
         for sock in sockets:
             where = sock.getsockname()
             protection = options.protection(where[1] if isinstance(where, tuple) else 0)
             near = options.plaintext == "loopback" and listening.is_local(sock)
-            policy = Policy(
-                accounts=lambda: host.accounts,
-                log=host.log,
-                banner=options.banner,
-                implementation=options.implementation,
-                stls=protection == "starttls",
-                plain=near or options.plaintext == "anywhere",
+            policy = granted._replace(
+                stls=protection == "starttls", plain=near or options.plaintext == "anywhere"
             )
             context = tls.context if tls is not None and protection != "none" else None
             doors.append(Door(sock, policy, context, protection == "implicit"))

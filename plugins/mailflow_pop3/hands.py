@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -56,14 +57,16 @@ class Hands:
             found.append(self._done.popleft())
         return found
 
-    def close(self) -> None:
-        """Wait for all calls, and end the threads."""
+    def close(self, seconds: float) -> None:
+        """End the threads; wait so long for what they are at."""
+        end = time.monotonic() + seconds
         threads = list(self._threads)
         for _ in threads:
             self._due.put(None)
         for thread in threads:
-            thread.join()
-        os.close(self._event)
+            thread.join(max(0.0, end - time.monotonic()))
+        if not any(thread.is_alive() for thread in threads):
+            os.close(self._event)
 
     def _work(self) -> None:
         try:

@@ -1,6 +1,6 @@
 """A POP3 session, the server's side (RFC 1939, 2449): octets in, octets and asks out.
 
-Rule of the file: no input, no output, no clock. What may wait (a log-in, a read, the end) is
+Rule of the file: no socket, no clock. What may wait for others (a log-in, a read, the end) is
 an Ask, whose `call` the transport makes where that stalls nobody; the lines after it stay
 unread until `resume` says what came of it. Nothing is removed but by QUIT.
 
@@ -14,36 +14,41 @@ A lost connection, a time-out or a stop is `abandon`: the drop is closed as it w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-from mailflow.accounts import PasswordClaim
 from mailflow.errors import GoneError, InUseError, LoginError, MailflowError
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
-from mailflow_pop3.wire import Malformed, Request, Server, status
+from mailflow_pop3 import authorization, transaction
+from mailflow_pop3.wire import Malformed, Request, Response, Server, status
 
 if TYPE_CHECKING:
-    from mailflow.accounts import Accounts, Claim, Entered
-    from mailflow.kinds import Item, OpenDrop, WirePart
+    from mailflow.accounts import Accounts
+    from mailflow.kinds import WirePart
     from mailflow.log import Logger
+    from mailflow.sasl_server import Exchange
+    from mailflow_pop3.delay import LoginDelay
+    from mailflow_pop3.transaction import Visit
 
 AUTHORIZATION, TRANSACTION, ENDED = 1, 2, 4
+BOTH = AUTHORIZATION | TRANSACTION
 
 ENOUGH = 1 << 16
 """Octets answered in one turn; then others have theirs, and these are sent first."""
 
-PART = 256
-"""What a range of a file counts as: it is no memory, but there is an end to it."""
-
 BAD_COMMANDS = 10
 """So many lines in a row that are no command end the session."""
 
-LINES = 1000
-"""Lines of a listing that are made at a time."""
+WAYS = ("user", "apop", "plain", "login", "scram-sha-256", "oauthbearer", "xoauth2")
 
 
 class Policy(NamedTuple):
-    """What one listener grants, the same for all of its sessions."""
+    """What one listener grants, the same for all of its sessions.
+
+    `plain`: passwords may come without TLS. `ways` to log in are of WAYS. `utf8`: off, or
+    what a client without UTF8 (RFC 6856) has of messages that need it. `trace`: every command
+    and answer is logged. `status` and `poke` are the host's, for a drop that manages.
+    """
 
     accounts: Callable[[], Accounts]
     log: Logger
@@ -51,24 +56,26 @@ class Policy(NamedTuple):
     implementation: str = "mailflow"
     stls: bool = False
     plain: bool = True
+    ways: tuple[str, ...] = WAYS
     expire: str = "NEVER"
+    delay: LoginDelay | None = None
+    utf8: str = "surrogate"
+    trace: bool = False
+    status: Callable[[], Mapping[str, object]] = dict
+    poke: Callable[[str], None] = lambda source: None
 
 
 class Ask:
-    """Something that may wait: `call` is to be made once, by any thread, then `resume` of the
-    session with its value or what it raised. `prompt`: it waits for the local disk at most."""
+    """What may wait: `call` is to be made once, by any thread; then `resume` of the session
+    with its value or what it raised."""
 
-    __slots__ = ("call", "done", "prompt")
+    __slots__ = ("call", "done")
 
     def __init__(
-        self,
-        call: Callable[[], Any],
-        done: Callable[[Any, BaseException | None], None],
-        prompt: bool = False,
+        self, call: Callable[[], Any], done: Callable[[Any, BaseException | None], None]
     ) -> None:
         self.call = call
         self.done = done
-        self.prompt = prompt
 
 
 class ServerSession:
@@ -76,72 +83,48 @@ class ServerSession:
 
     `out` is what is to be sent, in order: octets, and ranges of files; whoever takes it sets
     `weight` to 0. `ask`: what must be done first. `secure`: the TLS handshake must come first,
-    once `out` was sent. `ending`: the connection is to be closed, once `out` was sent.
-    `hold`: seconds that `out` is to be kept back. `login`: the login name, "" before it.
+    once `out` was sent. `ending`: the connection is to be closed, once `out` was sent;
+    `quitted`: since the client has said so. `hold`: seconds that `out` is to be kept back.
     """
 
     __slots__ = (
-        "_bad",
-        "_codec",
-        "_deleted",
-        "_drop",
-        "_items",
-        "_listing",
-        "_message",
-        "_octets",
-        "_policy",
-        "_prompt",
-        "_state",
-        "_user",
-        "_wire",
-        "address",
-        "ask",
-        "ending",
-        "greeted",
-        "hold",
-        "login",
-        "out",
-        "secure",
-        "tls",
-        "weight",
+        "_bad", "_codec", "_state", "address", "ask", "ending", "exchange", "greeted", "hold",
+        "listing", "message", "out", "policy", "quitted", "refused", "secure", "timestamp", "tls",
+        "user", "utf8", "visit", "weight",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, address: str = "", *, tls: bool = False) -> None:
-        self._policy = policy
+        self.policy = policy
         self.address = address
         self.tls = tls
         self.out: list[bytes | WirePart] = []
         self.weight = 0
         self.ask: Ask | None = None
-        self.secure = self.ending = False
+        self.secure = self.ending = self.greeted = self.quitted = self.utf8 = False
         self.hold = 0.0
-        self.login = ""
+        self.user: str | None = None
+        self.timestamp = ""
+        self.exchange: Exchange | None = None
+        self.refused: BaseException | None = None
+        self.visit: Visit | None = None
+        self.listing: Iterator[bytes] | None = None
+        self.message: Iterator[bytes] | None = None
         self._codec = Server()
         self._state = AUTHORIZATION
-        self._user: str | None = None
         self._bad = 0
-        self._drop: OpenDrop | None = None
-        self._items: Sequence[Item] = ()
-        self._octets = 0
-        self._deleted: set[int] = set()
-        self._listing: Iterator[bytes] | None = None
-        self._message: Iterator[bytes] | None = None
-        self._prompt = False
-        self.greeted = False
-        self._wire: Callable[[str], WirePart | None] | None = None
 
     @property
-    def entered(self) -> bool:
-        """Whether the client has logged in, and has not ended."""
-        return self._state == TRANSACTION
+    def login(self) -> str:
+        """The login name; "" before the log-in, and after the end."""
+        return self.visit.login if self.visit is not None else ""
 
     def greet(self) -> None:
         self.greeted = True
-        self._ok(self._policy.banner)
+        self.ok(authorization.greeting(self))
 
     def refuse(self, text: str, code: str = "SYS/TEMP") -> None:
         """The greeting of a server that takes nobody now."""
-        self._err(text, code)
+        self.err(text, code)
         self.ending = True
 
     def receive(self, data: bytes) -> None:
@@ -153,17 +136,19 @@ class ServerSession:
 
         True: a turn's octets were made, and there is more to answer.
         """
-        while self.ask is None and not self.ending and not self.secure and not self.hold:
+        while self.ask is None and not (self.ending or self.secure or self.hold):
             if self.weight >= ENOUGH:
                 return True
-            if self._listing is not None or self._message is not None:
+            if self.listing is not None or self.message is not None:
                 self._go_on()
                 continue
             event = self._codec.next_event()
             if event is None:
                 return False
-            if type(event) is Request:
-                self._command(event.keyword, event.argument)
+            if isinstance(event, Request):
+                self._command(*event)
+            elif isinstance(event, Response):
+                authorization.answered(self, event.data)
             else:
                 self._malformed(event)
         return False
@@ -175,340 +160,208 @@ class ServerSession:
             ask.done(value, error)
 
     def secured(self) -> None:
-        """The TLS handshake is over: a new session begins, without a greeting (RFC 2595, 4)."""
+        """The TLS handshake is over: the session begins anew (RFC 2595, 4)."""
         self.secure = False
         self.tls = True
-        self._user = None
+        self.user = None
 
     def handshake_failed(self, error: OSError) -> None:
         """Say who could not agree on TLS, and why."""
-        self._policy.log.warning("TLS handshake failed", address=self.address, error=error)
+        reason = getattr(error, "reason", None) or str(error)
+        self.policy.log.warning("TLS handshake failed", address=self.address, error=reason)
 
     def abandon(self) -> Callable[[], None] | None:
         """The client is gone without QUIT: what is still to be called, which may wait.
 
         Not while an Ask is being called."""
+        visit = self._leave()
         self.ending = True
-        self._state = ENDED
-        drop, self._drop = self._drop, None
-        return None if drop is None else drop.close
+        return None if visit is None else visit.drop.close
 
-    # Answers
+    # For the commands
 
-    def _say(self, octets: bytes) -> None:
+    def say(self, octets: bytes) -> None:
+        """What is no status line: it is not logged."""
         self.out.append(octets)
         self.weight += len(octets)
 
-    def _ok(self, text: str) -> None:
-        self._say(b"+OK " + text.encode() + b"\r\n")
+    def ok(self, text: str) -> None:
+        """+OK; `text` is ours, ASCII and short."""
+        if self.policy.trace:
+            self.policy.log.debug("S:", line=f"+OK {text}", address=self.address)
+        self.say(b"+OK %b\r\n" % text.encode())
 
-    def _err(self, text: str, code: str = "") -> None:
-        self._say(status(False, text, code))
+    def err(self, text: str, code: str = "") -> None:
+        """-ERR, with a response code where there is one (RFC 2449, 8)."""
+        line = status(False, text, code)
+        if self.policy.trace:
+            self.policy.log.debug("S:", line=line[:-2], address=self.address)
+        self.say(line)
 
-    def _fail(self, error: BaseException, doing: str) -> None:
+    def fail(self, error: BaseException, doing: str) -> None:
         """-ERR with the response code that belongs to the error (RFC 2449, 8; RFC 3206)."""
         code = "SYS/TEMP"
         text = error.text if isinstance(error, MailflowError) else "an error of the server"
         if isinstance(error, LoginError):
-            code = "AUTH"
+            code = "LOGIN-DELAY" if error.fields.get("again") else "AUTH"
         elif isinstance(error, InUseError):
             code = "IN-USE"
         elif isinstance(error, MailflowError):
-            temporary = error.temporary or isinstance(error, GoneError)
-            code = "SYS/TEMP" if temporary else "SYS/PERM"
+            code = "SYS/TEMP" if error.temporary or isinstance(error, GoneError) else "SYS/PERM"
         else:
-            self._policy.log.error("a request failed", doing=doing, error=error, login=self.login)
-        self._err(text, code)
+            self.policy.log.error(
+                "a request failed", doing=doing, error=error, login=self.login,
+                address=self.address,
+            )  # fmt: skip
+        self.err(text, code)
+
+    def do(
+        self,
+        call: Callable[[], Any],
+        done: Callable[[Any, BaseException | None], None],
+        prompt: bool,
+    ) -> None:
+        """Have `call` made: now where it is `prompt`, else where that stalls nobody."""
+        if not prompt:
+            self.ask = Ask(call, done)
+            return
+        try:
+            value = call()
+        except Exception as error:  # noqa: BLE001  # the session answers it
+            done(None, error)
+        else:
+            done(value, None)
+
+    def challenge(self, data: str) -> None:
+        """Ask for a SASL response (RFC 5034, 4)."""
+        self.say(b"+ %b\r\n" % data.encode("ascii"))
+        self._codec.challenged = True
+
+    def forget(self) -> int:
+        """Drop what was not read yet; how many octets it was."""
+        return self._codec.forget()
+
+    def enter(self, visit: Visit) -> None:
+        """The log-in went well."""
+        self.visit = visit
+        self._state = TRANSACTION
 
     # Commands
 
-    def _malformed(self, event: object) -> None:
-        reason = event.reason if isinstance(event, Malformed) else "no command"
+    def _command(self, keyword: str, argument: bytes | None) -> None:
+        if self.policy.trace:
+            self._told(keyword, argument)
+        if keyword not in ("PASS", "CAPA"):
+            self.user = None
+        if (found := COMMANDS.get(keyword)) is not None:
+            if self._state_fits(found[0], keyword):
+                found[1](self, argument)
+        elif (bare := BARE.get(keyword)) is not None:
+            if not self._state_fits(bare[0], keyword):
+                return
+            if argument:
+                self.err(f"{keyword} takes no argument")
+            else:
+                bare[1](self)
+        elif self.visit is None or not transaction.manage(self, keyword, argument):
+            self._malformed(Malformed("unknown command"))
+
+    def _state_fits(self, states: int, keyword: str) -> bool:
+        self._bad = 0
+        if states & self._state:
+            return True
+        self.err(f"invalid state for command {keyword}")
+        return False
+
+    def _told(self, keyword: str, argument: bytes | None) -> None:
+        """A command for the log: what may be a secret is not in it."""
+        if argument and keyword in ("PASS", "APOP", "AUTH"):
+            argument = argument.partition(b" ")[0] + b" ***" if keyword != "PASS" else b"***"
+        line = keyword if argument is None else b" ".join((keyword.encode(), argument))
+        self.policy.log.debug("C:", line=line, address=self.address)
+
+    def _malformed(self, event: Malformed) -> None:
         self._bad += 1
+        self.user = None
         if self._bad >= BAD_COMMANDS:
-            self._err("too many bad commands")
+            self.err("too many bad commands")
             self.ending = True
         else:
-            self._err(reason)
+            self.err(event.reason)
 
-    def _command(self, keyword: str, argument: bytes | None) -> None:
-        found = COMMANDS.get(keyword)
-        if found is None:
-            self._malformed(Malformed("unknown command"))
-            return
-        self._bad = 0
-        states, handler = found
-        if not states & self._state:
-            self._user = None
-            self._err(f"invalid state for command {keyword}")
-            return
-        user, self._user = self._user, None
-        handler(self, argument, user)
-
-    def _capa(self, argument: bytes | None, user: str | None) -> None:
-        self._user = user
-        lines = ["+OK capabilities follow", "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE"]
-        lines += ["PIPELINING", f"EXPIRE {self._policy.expire}"]
-        if self._state == AUTHORIZATION:
-            if self._may_say_passwords():
-                lines.append("USER")
-            if self._policy.stls and not self.tls:
-                lines.append("STLS")
-        else:
-            lines.append("USER")
-            if self._policy.implementation:
-                lines.append(f"IMPLEMENTATION {self._policy.implementation}")
-        self._say("\r\n".join([*lines, ".", ""]).encode())
-
-    def _may_say_passwords(self) -> bool:
-        return self.tls or self._policy.plain
-
-    def _user_(self, argument: bytes | None, user: str | None) -> None:
-        if not self._may_say_passwords():
-            self._err("not in clear text: use STLS first")
-            return
-        try:
-            self._user = (argument or b"").decode("ascii")
-        except UnicodeDecodeError:
-            self._err("no ASCII")
-            return
-        self._ok("send PASS")
-
-    def _pass(self, argument: bytes | None, user: str | None) -> None:
-        if user is None:
-            self._err("send USER first")
-            return
-        try:
-            password = (argument or b"").decode("ascii")
-        except UnicodeDecodeError:
-            self._err("no ASCII")
-            return
-        self._claim(PasswordClaim(user, password))
-
-    def _claim(self, claim: Claim) -> None:
-        """Have it checked, then the drop opened."""
-        accounts, address = self._policy.accounts(), self.address
-        self.ask = Ask(
-            lambda: (accounts, accounts.check(claim, address)), self._checked, accounts.quick(claim)
-        )
-
-    def _checked(self, value: Any, error: BaseException | None) -> None:
-        if error is not None:
-            self._refused(error)
-            return
-        accounts, checked = value
-        prompt = getattr(checked.account.maildrop, "prompt", False)
-        self.ask = Ask(lambda: _enter(accounts.enter(checked)), self._entered, prompt)
-
-    def _entered(self, value: Any, error: BaseException | None) -> None:
-        if error is not None:
-            self._refused(error)
-            return
-        self.login, self._drop, self._items, self._octets = value
-        self._prompt = getattr(self._drop, "prompt", False)
-        self._wire = getattr(self._drop, "wire", None)
-        self._state = TRANSACTION
-        self._ok(f"{len(self._items)} messages ({self._octets} octets)")
-
-    def _refused(self, error: BaseException) -> None:
-        delay = error.fields.get("delay") if isinstance(error, MailflowError) else None
-        self.hold = delay if isinstance(delay, float) else 0.0
-        self._policy.log.warning("login refused", address=self.address, error=error)
-        self._fail(error, "log-in")
-
-    def _stls(self, argument: bytes | None, user: str | None) -> None:
-        if self.tls:
-            self._err("TLS is on already")
-        elif not self._policy.stls:
-            self._err("no TLS here")
-        elif argument is not None:
-            self._err("STLS takes no argument")
-        else:
-            if forgotten := self._codec.forget():
-                self._policy.log.warning(
-                    "dropped octets behind STLS", octets=forgotten, address=self.address
-                )
-            self._ok("begin TLS")
-            self.secure = True
-
-    def _quit(self, argument: bytes | None, user: str | None) -> None:
-        drop, self._drop = self._drop, None
-        self._state = ENDED
-        if drop is None:
+    def quit(self) -> None:
+        """QUIT: from here on the client waits, and what it marked is removed."""
+        self.quitted = True
+        visit = self._leave()
+        if visit is None:
             self._ended(None, None)
             return
-        delete = [self._items[number - 1].key for number in sorted(self._deleted)]
-        self.ask = Ask(lambda: drop.close(delete), self._ended, self._prompt and not delete)
+        drop, delete = visit.drop, visit.marked()
+        self.policy.log.info(
+            "session ended", login=visit.login, address=self.address, read=visit.read,
+            deleted=len(delete),
+        )  # fmt: skip
+        self.do(lambda: drop.close(delete), self._ended, visit.prompt and not delete)
 
     def _ended(self, value: Any, error: BaseException | None) -> None:
         self.ending = True
         if error is None:
-            self._ok("bye")
+            self.ok("bye")
         else:
-            self._fail(error, "QUIT")
+            self.policy.log.warning("what was to be deleted stays", error=error)
+            self.fail(error, "QUIT")
 
-    def _stat(self, argument: bytes | None, user: str | None) -> None:
-        gone = sum(self._items[number - 1].size or 0 for number in self._deleted)
-        self._ok(f"{len(self._items) - len(self._deleted)} {self._octets - gone}")
-
-    def _noop(self, argument: bytes | None, user: str | None) -> None:
-        self._ok("nothing done")
-
-    def _rset(self, argument: bytes | None, user: str | None) -> None:
-        self._deleted.clear()
-        self._ok(f"{len(self._items)} messages ({self._octets} octets)")
-
-    def _dele(self, argument: bytes | None, user: str | None) -> None:
-        if number := self._number(argument):
-            self._deleted.add(number)
-            self._ok(f"message {number} deleted")
-
-    def _list(self, argument: bytes | None, user: str | None) -> None:
-        self._tell(argument, _scan, "scan listing follows")
-
-    def _uidl(self, argument: bytes | None, user: str | None) -> None:
-        self._tell(argument, _unique, "unique-id listing follows")
-
-    def _tell(self, argument: bytes | None, line: Callable[[int, Item], str], text: str) -> None:
-        if argument:
-            if number := self._number(argument):
-                self._say(b"+OK " + line(number, self._items[number - 1]).encode("ascii"))
-            return
-        self._ok(text)
-        self._listing = self._lines(line)
-
-    def _lines(self, line: Callable[[int, Item], str]) -> Iterator[bytes]:
-        """A listing in pieces: that of a large drop is not made at once."""
-        items, deleted = self._items, self._deleted
-        for start in range(0, len(items), LINES):
-            made = [
-                line(number, item)
-                for number, item in enumerate(items[start : start + LINES], start + 1)
-                if number not in deleted
-            ]
-            yield "".join(made).encode("ascii")
-        yield b".\r\n"
-
-    def _retr(self, argument: bytes | None, user: str | None) -> None:
-        number = self._number(argument)
-        if not number:
-            return
-        item = self._items[number - 1]
-        if self._wire is not None:
-            wire, key = self._wire, item.key
-            self.ask = Ask(
-                lambda: wire(key), lambda part, error: self._part(item, part, error), self._prompt
-            )
-        else:
-            self._read(item, None)
-
-    def _part(self, item: Item, part: WirePart | None, error: BaseException | None) -> None:
-        if error is not None:
-            self._fail(error, "RETR")
-        elif part is None:
-            self._read(item, None)
-        else:
-            self.out.append(part)
-            self.weight += PART
-
-    def _top(self, argument: bytes | None, user: str | None) -> None:
-        first, _, second = (argument or b"").partition(b" ")
-        if not second.isdigit() or len(second) > 10:
-            self._err("expected a message number and a number of lines")
-        elif number := self._number(first):
-            self._read(self._items[number - 1], int(second))
-
-    def _read(self, item: Item, lines: int | None) -> None:
-        drop = self._drop
-        if drop is not None:
-            self.ask = Ask(lambda: _begun(drop, item, lines), self._streamed, self._prompt)
-
-    def _streamed(self, value: Any, error: BaseException | None) -> None:
-        if error is not None:
-            self._fail(error, "RETR")
-            return
-        first, self._message = value
-        self._say(b"+OK message follows\r\n" + first)
+    def _leave(self) -> Visit | None:
+        visit, self.visit = self.visit, None
+        self.listing = self.message = None
+        self._state = ENDED
+        return visit
 
     def _go_on(self) -> None:
         """The next piece of a listing, or of a message, which may have to be waited for."""
-        if (listing := self._listing) is not None:
-            self._listed(next(listing, None))
-        elif (message := self._message) is not None:
-            self.ask = Ask(lambda: next(message, None), self._continued, self._prompt)
-
-    def _listed(self, piece: bytes | None) -> None:
-        if piece is None:
-            self._listing = None
-        else:
-            self._say(piece)
+        if self.listing is not None:
+            piece = next(self.listing, None)
+            if piece is None:
+                self.listing = None
+            else:
+                self.say(piece)
+        elif (message := self.message) is not None:
+            prompt = self.visit is not None and self.visit.prompt
+            self.do(lambda: next(message, None), self._continued, prompt)
 
     def _continued(self, piece: Any, error: BaseException | None) -> None:
         """A message that cannot be read to its end must not look whole: the connection is cut."""
         if error is not None:
-            self._policy.log.warning("a message cannot be read", login=self.login, error=error)
+            self.policy.log.warning(
+                "cut a session: a message cannot be read to its end", login=self.login,
+                address=self.address, error=error,
+            )  # fmt: skip
             self.ending = True
         elif piece is None:
-            self._message = None
+            self.message = None
         else:
-            self._say(piece)
-
-    def _number(self, argument: bytes | None) -> int:
-        """The message that is meant; 0 where there is none, which was answered."""
-        if not argument or not argument.isdigit() or len(argument) > 9 or argument[0] == 48:
-            self._err("expected a message number")
-            return 0
-        number = int(argument)
-        if number > len(self._items):
-            self._err(f"no such message, only {len(self._items)} in this drop")
-            return 0
-        if number in self._deleted:
-            self._err(f"message {number} is deleted")
-            return 0
-        return number
+            self.say(piece)
 
 
-def _scan(number: int, item: Item) -> str:
-    return f"{number} {item.size or 0}\r\n"
-
-
-def _unique(number: int, item: Item) -> str:
-    return f"{number} {item.key}\r\n"
-
-
-def _enter(entered: Entered) -> tuple[str, OpenDrop, Sequence[Item], int]:
-    """What a session needs of a drop."""
-    login, drop = entered
-    try:
-        items = drop.items()
-        return login, drop, items, sum(item.size or 0 for item in items)
-    except BaseException:
-        drop.close()
-        raise
-
-
-def _begun(drop: OpenDrop, item: Item, lines: int | None) -> tuple[bytes, Iterator[bytes]]:
-    """The first piece of a message, so that what is wrong with it is known before the +OK."""
-    from mailflow_pop3.reply import pieces
-
-    stream = pieces(drop.read(item.key), lines)
-    return next(stream), stream
-
-
-Handler = Callable[[ServerSession, "bytes | None", "str | None"], None]
-
-COMMANDS: dict[str, tuple[int, Handler]] = {
-    "CAPA": (AUTHORIZATION | TRANSACTION, ServerSession._capa),
-    "DELE": (TRANSACTION, ServerSession._dele),
-    "LIST": (TRANSACTION, ServerSession._list),
-    "NOOP": (TRANSACTION, ServerSession._noop),
-    "PASS": (AUTHORIZATION, ServerSession._pass),
-    "QUIT": (AUTHORIZATION | TRANSACTION, ServerSession._quit),
-    "RETR": (TRANSACTION, ServerSession._retr),
-    "RSET": (TRANSACTION, ServerSession._rset),
-    "STAT": (TRANSACTION, ServerSession._stat),
-    "STLS": (AUTHORIZATION, ServerSession._stls),
-    "TOP": (TRANSACTION, ServerSession._top),
-    "UIDL": (TRANSACTION, ServerSession._uidl),
-    "USER": (AUTHORIZATION, ServerSession._user_),
+COMMANDS: dict[str, tuple[int, Callable[[ServerSession, bytes | None], None]]] = {
+    "APOP": (AUTHORIZATION, authorization.apop),
+    "AUTH": (AUTHORIZATION, authorization.auth),
+    "DELE": (TRANSACTION, transaction.dele),
+    "LIST": (TRANSACTION, transaction.list_),
+    "PASS": (AUTHORIZATION, authorization.pass_),
+    "RETR": (TRANSACTION, transaction.retr),
+    "TOP": (TRANSACTION, transaction.top),
+    "UIDL": (TRANSACTION, transaction.uidl),
+    "USER": (AUTHORIZATION, authorization.user),
 }
+
+BARE: dict[str, tuple[int, Callable[[ServerSession], None]]] = {
+    "CAPA": (BOTH, authorization.capa),
+    "NOOP": (TRANSACTION, transaction.noop),
+    "QUIT": (BOTH, ServerSession.quit),
+    "RSET": (TRANSACTION, transaction.rset),
+    "STAT": (TRANSACTION, transaction.stat),
+    "STLS": (AUTHORIZATION, authorization.stls),
+    "UTF8": (AUTHORIZATION, authorization.utf8),
+}
+"""Commands that take no argument."""

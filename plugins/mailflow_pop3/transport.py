@@ -11,38 +11,37 @@ import errno
 import os
 import select
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from heapq import heappop, heappush
 
 from mailflow.halt import Halt
+from mailflow.log import Logger
 from mailflow.record import NamedTuple
-from mailflow.typed import TYPE_CHECKING, Any
+from mailflow.typed import TYPE_CHECKING
+from mailflow_pop3.connection import LOST, READABLE, WRITABLE, BlockedError, Connection
 from mailflow_pop3.hands import Hands
 from mailflow_pop3.server import Policy, ServerSession
 
 if TYPE_CHECKING:
-    from mailflow.kinds import WirePart
-
-READ = 8192
-"""Octets that are read in a turn: a thousand commands."""
+    import ssl
 
 ACCEPT = 64
 """Connections that are taken in a turn."""
 
-SEND = 1 << 22
+SEND = 1 << 20
 """Octets of a file that are sent in a turn, where the other side takes them."""
 
-CLEAR = 1 << 16
-"""Octets of a file that are read at a time, to be encrypted."""
+UNSENT = 1 << 17
+"""Octets that the kernel keeps of what a connection has not sent yet (tcp(7))."""
 
 GRACE = 10.0
 """Seconds that answers under way may take once the service is to end."""
 
-READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
-TLS_WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+LINGER = 2.0
+"""Seconds that a client who was cut off has to read why."""
 
 
 class Limits(NamedTuple):
@@ -51,7 +50,7 @@ class Limits(NamedTuple):
 
     login: float = 60.0
     idle: float = 600.0
-    stall: float = 120.0
+    stall: float = 600.0
     connections: int = 10000
     per_address: int = 0
 
@@ -65,28 +64,6 @@ class Door(NamedTuple):
     implicit: bool = False
 
 
-class Connection:
-    """One client. `queue` is what is on its way out, `mask` what epoll watches for,
-    `deadline` when it is over, `busy` that a thread works for it, `held` that its answer
-    is kept back, `shaking` that the TLS handshake goes on."""
-
-    __slots__ = (
-        "address", "busy", "context", "deadline", "fd", "held", "mask", "queue", "session",
-        "shaking", "sock", "tls_wants_write",
-    )  # fmt: skip
-
-    def __init__(self, sock: socket.socket, session: ServerSession, address: str) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.session = session
-        self.address = address
-        self.queue: deque[Any] = deque()
-        self.mask = 0
-        self.deadline = 0.0
-        self.busy = self.held = self.shaking = self.tls_wants_write = False
-        self.context: Callable[[], ssl.SSLContext] | None = None
-
-
 class Transport:
     """Serves clients of some doors until `halt` is set."""
 
@@ -95,12 +72,15 @@ class Transport:
         doors: Sequence[Door],
         limits: Limits,
         halt: Halt,
-        report: Callable[[Mapping[str, object]], None],
+        log: Logger,
+        report: Callable[[Mapping[str, object]], None] = lambda facts: None,
     ) -> None:
         self._doors = {door.sock.fileno(): door for door in doors}
         self._limits = limits
         self._halt = halt
+        self._log = log
         self._report = report
+        self._reported: Mapping[str, object] = {}
         self._poll = select.epoll()
         self._hands = Hands()
         self._connections: dict[int, Connection] = {}
@@ -108,58 +88,80 @@ class Transport:
         self._ready: deque[Connection] = deque()
         self._held: list[tuple[float, int, Connection]] = []
         self._now = time.monotonic()
-        self._stopping = False
+        self._taken = 0
+        self._open = self._stopping = False
 
     def run(self) -> None:
         """Until `halt` is set and what was under way is done, or GRACE is over."""
         poll = self._poll
         poll.register(self._halt.fileno(), READABLE)
         poll.register(self._hands.fileno(), READABLE)
-        for fd in self._doors:
-            poll.register(fd, READABLE)
+        for door in self._doors.values():
+            _prepare(door.sock)
+        self._set_open(True)
         try:
             self._turns()
         finally:
             for connection in list(self._connections.values()):
                 self._close(connection)
-            self._hands.close()
+            self._hands.close(GRACE)
             poll.close()
 
     def _turns(self) -> None:
         connections, doors = self._connections, self._doors
-        hands = self._hands.fileno()
-        step = max(0.05, min(1.0, min(self._limits[:3]) / 4))
+        hands, halt = self._hands.fileno(), self._halt.fileno()
+        step = max(0.02, min(1.0, min(self._limits[:3]) / 4))
         sweep = end = 0.0
-        while not self._stopping or (self._connections and self._now < end):
-            timeout = 0.0 if self._ready else max(0.0, self._due(sweep) - time.monotonic())
-            events = self._poll.poll(timeout)
+        while not self._stopping or (connections and self._now < end):
+            events = self._poll.poll(self._patience(sweep))
             self._now = time.monotonic()
             for fd, mask in events:
-                connection = connections.get(fd)
-                if connection is not None:
-                    self._event(connection, mask)
+                if (connection := connections.get(fd)) is not None:
+                    self._safely(self._event, connection, mask)
                 elif fd in doors:
                     self._accept(doors[fd])
                 elif fd == hands:
-                    for done in self._hands.finished():
-                        self._finished(*done)
-                elif not self._stopping:
+                    self._finished()
+                elif fd == halt:
                     end = self._now + GRACE
                     self._stop()
             for _ in range(len(self._ready)):
                 connection = self._ready.popleft()
                 if connections.get(connection.fd) is connection:
-                    self._turn(connection)
+                    self._safely(self._turn, connection)
             while self._held and self._held[0][0] <= self._now:
-                self._release(heappop(self._held)[2])
+                self._safely(self._release, heappop(self._held)[2])
             if self._now >= sweep:
                 self._sweep()
                 sweep = self._now + step
 
-    def _due(self, sweep: float) -> float:
-        return min(sweep, self._held[0][0]) if self._held else sweep
+    def _patience(self, sweep: float) -> float:
+        """Seconds that the poll may wait."""
+        if self._ready:
+            return 0.0
+        due = min(sweep, self._held[0][0]) if self._held else sweep
+        return max(0.0, due - self._now)
+
+    def _safely(self, act: Callable[..., None], connection: Connection, *facts: int) -> None:
+        """An error of ours ends the one session that met it."""
+        try:
+            act(connection, *facts)
+        except Exception as error:  # noqa: BLE001  # it harms nobody else
+            self._log.error("a session broke", error=error, address=connection.session.address)
+            self._close(connection)
 
     # Coming and going
+
+    def _set_open(self, wanted: bool) -> None:
+        """Watch the doors, or do not; of several processes one is woken."""
+        if wanted is self._open:
+            return
+        self._open = wanted
+        for fd in self._doors:
+            if wanted:
+                self._poll.register(fd, READABLE | select.EPOLLEXCLUSIVE)
+            else:
+                self._poll.unregister(fd)
 
     def _accept(self, door: Door) -> None:
         for _ in range(ACCEPT):
@@ -168,53 +170,48 @@ class Transport:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._cannot_accept(error)
+                if error.errno in (errno.ECONNABORTED, errno.EINTR, errno.EPROTO):
+                    continue
+                # no descriptors: the next sweep tries again, so that this does not spin
+                self._log.error("cannot take clients now", error=os.strerror(error.errno or 0))
+                self._set_open(False)
                 return
             sock.setblocking(False)
-            address = where[0] if isinstance(where, tuple) else ""
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._take(door, sock, address)
+            connection = self._take(door, sock, where[0] if type(where) is tuple else "")
+            self._safely(self._turn, connection)
 
-    def _cannot_accept(self, error: OSError) -> None:
-        """The doors are watched again by the next sweep, so that this does not spin."""
-        if error.errno in (errno.ECONNABORTED, errno.EINTR):
-            return
-        for fd in self._doors:
-            self._poll.modify(fd, 0)
-
-    def _take(self, door: Door, sock: socket.socket, address: str) -> None:
+    def _take(self, door: Door, sock: socket.socket, address: str) -> Connection:
         session = ServerSession(door.policy, address)
-        connection = Connection(sock, session, address)
-        connection.context = door.context
-        connection.deadline = self._now + self._limits.login
+        connection = Connection(sock, session, door.context)
+        connection.deadline = connection.login_by = self._now + self._limits.login
+        self._taken += 1
         self._connections[connection.fd] = connection
-        self._from[address] = self._from.get(address, 0) + 1
-        connection.mask = READABLE
+        self._from[address] = count = self._from.get(address, 0) + 1
         self._poll.register(connection.fd, READABLE)
+        connection.mask = READABLE
         if len(self._connections) > self._limits.connections:
             session.refuse("too many connections")
-        elif 0 < self._limits.per_address < self._from[address]:
+        elif 0 < self._limits.per_address < count:
             session.refuse("too many connections from your address")
         elif not door.implicit:
             session.greet()
         if door.implicit:
-            session.secure = True
-        self._turn(connection)
+            session.out.clear()
+            session.secure = not session.ending
+        return connection
 
     def _close(self, connection: Connection) -> None:
         """Close it now; its drop as soon as no thread works for it."""
-        if self._connections.pop(connection.fd, None) is None:
+        if self._connections.get(connection.fd) is not connection:
             return
-        left = self._from[connection.address] - 1
+        del self._connections[connection.fd]
+        address = connection.session.address
+        left = self._from[address] - 1
         if left:
-            self._from[connection.address] = left
+            self._from[address] = left
         else:
-            del self._from[connection.address]
-        self._poll.unregister(connection.fd)
-        connection.queue.clear()
-        connection.sock.close()
-        connection.session.ending = True
+            del self._from[address]
+        connection.close()
         if not connection.busy:
             self._abandon(connection.session)
 
@@ -224,19 +221,24 @@ class Transport:
             self._hands.give(close, None)
 
     def _sweep(self) -> None:
-        """Close what is over its time."""
-        for fd in self._doors:
-            self._poll.modify(fd, 0 if self._stopping else READABLE)
+        """Close what is over its time, and say how it goes."""
+        self._set_open(not self._stopping)
+        sessions: dict[str, int] = {}
         for connection in list(self._connections.values()):
             if connection.deadline <= self._now and not connection.busy:
                 self._close(connection)
+            elif login := connection.session.login:
+                sessions[login] = sessions.get(login, 0) + 1
+        facts = {"connections": len(self._connections), "taken": self._taken, "sessions": sessions}
+        if facts != self._reported:
+            self._reported = facts
+            self._report(facts)
 
     def _stop(self) -> None:
         """Nobody comes any more; who has nothing under way goes."""
         self._stopping = True
         self._poll.unregister(self._halt.fileno())
-        for fd in self._doors:
-            self._poll.modify(fd, 0)
+        self._set_open(False)
         for connection in list(self._connections.values()):
             if not connection.busy and not connection.queue:
                 self._close(connection)
@@ -244,206 +246,149 @@ class Transport:
     # A turn
 
     def _event(self, connection: Connection, mask: int) -> None:
-        if connection.shaking:
+        if mask & LOST and (connection.busy or connection.held):
+            self._close(connection)
+        elif connection.shaking:
             self._shake(connection)
         elif connection.queue:
-            if mask & ~READABLE:
-                self._turn(connection)
-        elif connection.busy or connection.held:
-            self._close(connection)  # the poll says nothing else of it than that it is lost
-        else:
+            self._turn(connection)
+        elif not (connection.busy or connection.held):
             self._receive(connection)
 
     def _receive(self, connection: Connection) -> None:
-        try:
-            data = connection.sock.recv(READ)
-        except TLS_WANTS:
+        data = connection.receive()
+        if data is None:
             return
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
         if not data:
             self._close(connection)
-            return
-        connection.session.receive(data)
-        self._turn(connection)
-        if connection.session.tls and not connection.session.ending:
-            sock = connection.sock
-            if isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending():
-                self._ready.append(connection)
+        elif not connection.lingering:
+            connection.session.receive(data)
+            self._turn(connection)
 
     def _turn(self, connection: Connection) -> None:
-        """Answer, send; once more where a call was made at once."""
+        """Send what is on its way, then answer, and send that."""
         session = connection.session
-        while True:
-            if connection.queue and not self._send(connection):
+        if connection.queue and not self._send(connection):
+            return
+        if connection.busy or connection.held or connection.lingering:
+            return
+        more = session.advance()
+        if session.hold:
+            connection.held = True
+            heappush(self._held, (self._now + session.hold, id(connection), connection))
+            self._watch(connection, 0)
+            return
+        if session.out:
+            connection.take()
+            if not self._send(connection):
                 return
-            if connection.busy or connection.held:
-                break
-            more = session.advance()
-            if session.hold:
-                connection.held = True
-                heappush(self._held, (self._now + session.hold, id(connection), connection))
-                break
-            if session.out:
-                self._queue(connection)
-                if not self._send(connection):
-                    return
-            ask = session.ask
-            if ask is None:
-                if session.ending:
-                    self._close(connection)
-                    return
-                if session.secure:
-                    self._begin_tls(connection)
-                    return
-                if more:
-                    self._ready.append(connection)
-                break
-            if not ask.prompt:
-                connection.busy = True
-                self._hands.give(ask.call, connection)
-                break
-            try:
-                value, error = ask.call(), None
-            except Exception as raised:  # noqa: BLE001  # the session answers it
-                value, error = None, raised
-            session.resume(value, error)
-        if session.entered:
-            connection.deadline = self._now + self._limits.idle
-        self._watch(connection, 0 if connection.busy or connection.held else READABLE)
-
-    def _queue(self, connection: Connection) -> None:
-        """Take what the session has made; octets in one, parts that follow each other too."""
-        session, queue = connection.session, connection.queue
-        out, session.out, session.weight = session.out, [], 0
-        octets: list[bytes] = []
-        for each in out:
-            if type(each) is bytes:
-                octets.append(each)
-                continue
-            if octets:
-                queue.append(b"".join(octets))
-                octets = []
-            part: WirePart = each  # type: ignore[assignment]
-            last = queue[-1] if queue else None
-            if type(last) is list and last[0] == part.file and last[1] + last[2] == part.offset:
-                last[2] += part.octets
-            else:
-                queue.append([part.file, part.offset, part.octets])
-        if octets:
-            queue.append(octets[0] if len(octets) == 1 else b"".join(octets))
+        if session.ask is not None:
+            connection.busy = True
+            self._watch(connection, 0)
+            self._hands.give(session.ask.call, connection)
+        elif session.ending:
+            self._end(connection)
+        elif session.secure:
+            self._begin_tls(connection)
+        elif more:
+            self._ready.append(connection)
+        elif self._stopping:
+            self._close(connection)
+        else:
+            logged_in = session.visit is not None
+            connection.deadline = (
+                self._now + self._limits.idle if logged_in else connection.login_by
+            )
+            self._watch(connection, READABLE)
 
     def _send(self, connection: Connection) -> bool:
         """Send what is queued; False where something is left, or the connection is closed."""
-        queue, sock = connection.queue, connection.sock
-        budget = SEND
-        moved = False
         try:
-            while queue:
-                first = queue[0]
-                if type(first) is list:
-                    if budget <= 0:
-                        self._ready.append(connection)
-                        return False
-                    sent = self._send_part(connection, first, budget)
-                    budget -= sent
-                    if first[2]:
-                        moved = moved or sent > 0
-                        continue
-                else:
-                    sent = sock.send(first)
-                    if sent < len(first):
-                        queue[0] = memoryview(first)[sent:]
-                        moved = True
-                        continue
-                moved = True
-                queue.popleft()
-        except (BlockingIOError, *TLS_WANTS) as error:
-            if moved or not connection.mask & WRITABLE:
+            if not connection.send(SEND):
                 connection.deadline = self._now + self._limits.stall
-            self._watch(
-                connection, READABLE if isinstance(error, ssl.SSLWantReadError) else WRITABLE
-            )
+                self._ready.append(connection)
+                return False
+        except BlockedError as blocked:
+            if blocked.moved or not connection.mask & WRITABLE:
+                connection.deadline = self._now + self._limits.stall
+            self._watch(connection, blocked.wants)
             return False
         except OSError:
             self._close(connection)
             return False
         return True
 
-    def _send_part(self, connection: Connection, part: list[int], budget: int) -> int:
-        file, offset, octets = part
-        if connection.session.tls:
-            data = os.pread(file, min(octets, CLEAR), offset)
-            sent = connection.sock.send(data) if data else 0
-        else:
-            sent = os.sendfile(connection.fd, file, offset, min(octets, budget))
-        if not sent:
-            raise OSError(errno.EIO, "the file is shorter than it was")
-        part[1] += sent
-        part[2] -= sent
-        return sent
-
     def _watch(self, connection: Connection, mask: int) -> None:
-        if connection.mask != mask and connection.fd in self._connections:
+        if connection.mask != mask:
             connection.mask = mask
             self._poll.modify(connection.fd, mask)
 
+    def _end(self, connection: Connection) -> None:
+        """All is said. What the client has still sent must not turn the end into a reset,
+        which might overtake what was said."""
+        if connection.all_read():
+            self._close(connection)
+            return
+        connection.lingering = True
+        connection.deadline = self._now + LINGER
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_WR)
+        self._watch(connection, READABLE)
+
     # What took time
 
-    def _finished(
-        self, connection: Connection | None, value: object, error: BaseException | None
-    ) -> None:
-        if connection is None:
-            return
-        connection.busy = False
-        connection.session.resume(value, error)
-        if self._connections.get(connection.fd) is connection:
-            self._turn(connection)
-        else:
-            self._abandon(connection.session)
+    def _finished(self) -> None:
+        for whose, value, error in self._hands.finished():
+            if whose is None:
+                if error is not None:
+                    self._log.error("a maildrop was not closed in order", error=error)
+                continue
+            connection: Connection = whose
+            connection.busy = False
+            connection.session.resume(value, error)
+            if self._connections.get(connection.fd) is connection:
+                self._safely(self._turn, connection)
+            else:
+                self._abandon(connection.session)
 
     def _release(self, connection: Connection) -> None:
-        if self._connections.get(connection.fd) is not connection:
-            return
-        connection.held = False
-        connection.session.hold = 0.0
-        self._turn(connection)
+        if self._connections.get(connection.fd) is connection:
+            connection.held = False
+            connection.session.hold = 0.0
+            self._turn(connection)
 
     # TLS
 
     def _begin_tls(self, connection: Connection) -> None:
-        if connection.context is None:
+        try:
+            connection.begin_tls()
+        except OSError as error:
+            connection.session.handshake_failed(error)
             self._close(connection)
             return
-        self._poll.unregister(connection.fd)
-        connection.sock = connection.context().wrap_socket(
-            connection.sock, server_side=True, do_handshake_on_connect=False
-        )
-        self._poll.register(connection.fd, READABLE)
-        connection.mask = READABLE
-        connection.shaking = True
         self._shake(connection)
 
     def _shake(self, connection: Connection) -> None:
-        sock = connection.sock
         try:
-            if isinstance(sock, ssl.SSLSocket):
-                sock.do_handshake()
-        except ssl.SSLWantReadError:
-            self._watch(connection, READABLE)
-            return
-        except ssl.SSLWantWriteError:
-            self._watch(connection, WRITABLE)
+            connection.shake()
+        except BlockedError as blocked:
+            self._watch(connection, blocked.wants)
             return
         except OSError as error:
             connection.session.handshake_failed(error)
             self._close(connection)
             return
-        connection.shaking = False
-        implicit = not connection.session.greeted
-        connection.session.secured()
-        if implicit:
-            connection.session.greet()
+        session = connection.session
+        session.secured()
+        if not session.greeted:
+            session.greet()
         self._turn(connection)
+
+
+def _prepare(sock: socket.socket) -> None:
+    """What connections inherit: no answer waits for another, and little of a slow one's is kept
+    in the kernel."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(AttributeError, OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)

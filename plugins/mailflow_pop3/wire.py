@@ -376,41 +376,61 @@ class Server:
     swallowed to its LF and gives one Malformed.
     """
 
+    __slots__ = ("_at", "_buffer", "_swallowing", "challenged")
+
     def __init__(self) -> None:
         self.challenged = False
-        self._buffer = bytearray()
+        self._buffer = b""
+        self._at = 0
         self._swallowing = False
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent."""
-        self._buffer += data
+        rest = self._buffer[self._at :]
+        self._buffer = rest + data if rest else data
+        self._at = 0
 
     def forget(self) -> int:
         """Drop what was not read yet (after STLS: RFC 2595, 4); how many octets it was."""
-        size = len(self._buffer)
-        self._buffer.clear()
+        size = len(self._buffer) - self._at
+        self._buffer = b""
+        self._at = 0
         self._swallowing = False
         return size
 
     def next_event(self) -> Request | Response | Malformed | None:
         """The next line's event; None: more octets are needed."""
-        buffer = self._buffer
+        buffer, at = self._buffer, self._at
         limit = RESPONSE_LIMIT if self.challenged else COMMAND_LIMIT
-        while True:
-            end = buffer.find(b"\n", 0, None if self._swallowing else limit)
-            if end < 0:
-                if self._swallowing or len(buffer) >= limit:
-                    self._swallowing = True
-                    if b"\n" in buffer:
-                        continue
-                    buffer.clear()
-                return None
-            line = bytes(buffer[:end]).removesuffix(b"\r")
-            del buffer[: end + 1]
-            if self._swallowing:
-                self._swallowing = self.challenged = False
-                return Malformed("line too long")
-            return self._event(line)
+        end = buffer.find(b"\n", at, at + limit)
+        if end < 0 or self._swallowing:
+            return self._unended(limit)
+        self._at = end + 1
+        line = (
+            buffer[at : end - 1]
+            if buffer.startswith(b"\r", end - 1, end) and end > at
+            else (buffer[at:end])
+        )
+        if self._at == len(buffer):
+            self._buffer = b""
+            self._at = 0
+        return self._event(line)
+
+    def _unended(self, limit: int) -> Malformed | None:
+        """A line that has no end yet, or is too long: it is swallowed to its LF."""
+        size = len(self._buffer) - self._at
+        if not self._swallowing and size < limit:
+            return None
+        end = self._buffer.find(b"\n", self._at)
+        self._swallowing = end < 0
+        self._at = end + 1
+        if end + 1 in (0, len(self._buffer)):
+            self._buffer = b""
+            self._at = 0
+        if end < 0:
+            return None
+        self.challenged = False
+        return Malformed("line too long")
 
     def _event(self, line: bytes) -> Request | Response | Malformed:
         if self.challenged:

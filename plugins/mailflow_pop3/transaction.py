@@ -1,0 +1,261 @@
+"""The commands after the log-in (RFC 1939, 5 and 7), and what they are about: a Visit.
+
+Rule of the file: numbers and sizes are those of the snapshot, from its first line to its last;
+DELE marks, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from mailflow.typed import TYPE_CHECKING, Any
+from mailflow_pop3 import reply
+
+if TYPE_CHECKING:
+    from mailflow.kinds import Item, OpenDrop, WirePart
+    from mailflow_pop3.server import ServerSession
+
+LINES = 1000
+"""Lines of a listing that are made at a time."""
+
+PART = 256
+"""What a range of a file counts as: it is no memory, but there is an end to it."""
+
+MANAGING = ("XSTAT", "XPOKE")
+"""The commands of a drop that manages."""
+
+
+class UnknownMessageError(Exception):
+    """The argument names no message; its text says why."""
+
+
+class Visit:
+    """A drop as one session sees it, from the log-in to the end.
+
+    `octets` is the size of all messages, `deleted` the numbers of those that are marked,
+    `read` how many were asked for. `surrogates`: the client takes no UTF-8 in header sections
+    (RFC 6856), so that messages with it are sent, and counted, as RFC 6858 has them.
+    """
+
+    __slots__ = (
+        "deleted", "drop", "items", "login", "manages", "octets", "prompt", "read",
+        "surrogates", "wire",
+    )  # fmt: skip
+
+    def __init__(self, login: str, drop: OpenDrop, *, surrogates: bool = False) -> None:
+        self.login = login
+        self.drop = drop
+        self.items: Sequence[Item] = drop.items()
+        self.octets = sum([item.size or 0 for item in self.items])
+        self.prompt: bool = getattr(drop, "prompt", False)
+        self.manages: bool = getattr(drop, "manages", False)
+        self.wire: Callable[[str], WirePart | None] | None = getattr(drop, "wire", None)
+        self.deleted: set[int] = set()
+        self.surrogates = surrogates
+        self.read = 0
+
+    def number(self, argument: bytes | None) -> int:
+        """The message that is meant. Raises UnknownMessageError."""
+        if not argument or not argument.isdigit() or len(argument) > 9 or argument[0] == 48:
+            raise UnknownMessageError("expected a message number")
+        number = int(argument)
+        if number > len(self.items):
+            raise UnknownMessageError(f"no such message, only {len(self.items)} in this drop")
+        if number in self.deleted:
+            raise UnknownMessageError(f"message {number} is deleted")
+        return number
+
+    def marked(self) -> list[str]:
+        """The keys of what is to be removed at QUIT, in order."""
+        return [self.items[number - 1].key for number in sorted(self.deleted)]
+
+    def totals(self) -> tuple[int, int]:
+        """How many messages are not marked, and their octets."""
+        gone = sum([self.items[number - 1].size or 0 for number in self.deleted])
+        return len(self.items) - len(self.deleted), self.octets - gone
+
+    def lines(self, line: Callable[[int, Item], str]) -> Iterator[bytes]:
+        """A listing with its end, in pieces: that of a large drop is not made at once."""
+        items, deleted = self.items, self.deleted
+        for start in range(0, len(items), LINES):
+            made = [
+                line(number, item)
+                for number, item in enumerate(items[start : start + LINES], start + 1)
+                if number not in deleted
+            ]
+            yield "".join(made).encode("ascii")
+        yield b".\r\n"
+
+
+def stat(session: ServerSession) -> None:
+    """STAT"""
+    count, octets = _visit(session).totals()
+    session.ok(f"{count} {octets}")
+
+
+def noop(session: ServerSession) -> None:
+    """NOOP"""
+    session.ok("nothing done")
+
+
+def rset(session: ServerSession) -> None:
+    """RSET: no message is marked any more."""
+    visit = _visit(session)
+    visit.deleted.clear()
+    session.ok(f"{len(visit.items)} messages")
+
+
+def dele(session: ServerSession, argument: bytes | None) -> None:
+    """DELE: the message is marked, for QUIT."""
+    if number := _number(session, argument):
+        _visit(session).deleted.add(number)
+        session.ok(f"message {number} deleted")
+
+
+def list_(session: ServerSession, argument: bytes | None) -> None:
+    """LIST"""
+    _tell(session, argument, _scan)
+
+
+def uidl(session: ServerSession, argument: bytes | None) -> None:
+    """UIDL"""
+    _tell(session, argument, _unique)
+
+
+def _scan(number: int, item: Item) -> str:
+    return f"{number} {item.size or 0}\r\n"
+
+
+def _unique(number: int, item: Item) -> str:
+    return f"{number} {item.key}\r\n"
+
+
+def _tell(session: ServerSession, argument: bytes | None, line: Callable[[int, Item], str]) -> None:
+    """One line, or that of every message."""
+    visit = _visit(session)
+    if not argument:
+        session.ok(f"{len(visit.items) - len(visit.deleted)} messages")
+        session.listing = visit.lines(line)
+    elif number := _number(session, argument):
+        session.ok(line(number, visit.items[number - 1])[:-2])
+
+
+def retr(session: ServerSession, argument: bytes | None) -> None:
+    """RETR: a range of a file where it lies there as it goes out, else what is read of it."""
+    number = _number(session, argument)
+    if not number:
+        return
+    visit = _visit(session)
+    visit.read += 1
+    item = visit.items[number - 1]
+    if (wire := visit.wire) is None:
+        _read(session, visit, item, None)
+        return
+
+    def found(part: Any, error: BaseException | None) -> None:
+        if error is not None:
+            session.fail(error, "RETR")
+        elif part is None:
+            _read(session, visit, item, None)
+        else:
+            session.out.append(part)
+            session.weight += PART
+
+    session.do(lambda: wire(item.key), found, visit.prompt)
+
+
+def top(session: ServerSession, argument: bytes | None) -> None:
+    """TOP: the header section, the blank line, and so many lines."""
+    first, _, second = (argument or b"").partition(b" ")
+    if not second.isdigit() or len(second) > 10:
+        session.err("expected a message number and a number of lines")
+    elif number := _number(session, first):
+        visit = _visit(session)
+        _read(session, visit, visit.items[number - 1], int(second))
+
+
+def _read(session: ServerSession, visit: Visit, item: Item, lines: int | None) -> None:
+    """Have the first piece read, so that what is wrong is known before +OK is said."""
+
+    def begin() -> tuple[bytes, Iterator[bytes]]:
+        stream = reply.pieces(visit.drop.read(item.key), lines)
+        return next(stream), stream
+
+    def begun(value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            session.fail(error, "RETR")
+            return
+        first, session.message = value
+        session.ok("message follows")
+        session.say(first)
+
+    session.do(begin, begun, visit.prompt)
+
+
+def _number(session: ServerSession, argument: bytes | None) -> int:
+    """The message that is meant; 0 where there is none, which was answered."""
+    try:
+        return _visit(session).number(argument)
+    except UnknownMessageError as error:
+        session.err(str(error))
+        return 0
+
+
+def _visit(session: ServerSession) -> Visit:
+    visit = session.visit
+    if visit is None:
+        raise RuntimeError("a command of the TRANSACTION state before the log-in")
+    return visit
+
+
+# A drop that manages
+
+
+def manage(session: ServerSession, keyword: str, argument: bytes | None) -> bool:
+    """XSTAT and XPOKE, where the drop manages; False where the command is unknown here."""
+    if keyword not in MANAGING or not _visit(session).manages:
+        return False
+    policy = session.policy
+    if keyword == "XSTAT":
+        session.do(policy.status, lambda value, error: _state(session, value, error), False)
+        return True
+    try:
+        source = (argument or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        source = ""
+
+    if source:
+        session.do(lambda: policy.poke(source), lambda _, error: _poked(session, error), False)
+    else:
+        session.err("expected the name of a source")
+    return True
+
+
+def _poked(session: ServerSession, error: BaseException | None) -> None:
+    if error is not None:
+        session.fail(error, "XPOKE")
+    else:
+        session.ok("it fetches")
+
+
+def _state(session: ServerSession, facts: Any, error: BaseException | None) -> None:
+    """What `mailflow status --json` says, a fact a line."""
+    if error is not None:
+        session.fail(error, "XSTAT")
+        return
+    session.ok("status follows")
+    lines = "".join([f"{line}\r\n" for line in _flat(facts)]).encode("utf-8", "replace")
+    session.say(lines.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+
+
+def _flat(facts: object, name: str = "") -> Iterator[str]:
+    """{"sources": {"work": {"failures": 2}}} as: sources.work.failures: 2."""
+    if isinstance(facts, Mapping):
+        for key, value in facts.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(facts, list | tuple):
+        for number, value in enumerate(facts, 1):
+            yield from _flat(value, f"{name}.{number}")
+    else:
+        text = "" if facts is None else str(facts)
+        yield f"{name}: {' '.join(text.split())}"
