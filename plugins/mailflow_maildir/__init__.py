@@ -13,3 +13,4 @@ if TYPE_CHECKING:
 def mailflow_register(register: Register) -> None:
     register.distributor("mailflow_maildir.distributor:MaildirDistributor")
     register.fetcher("mailflow_maildir.fetcher:MaildirFetcher")
+    register.maildrop("mailflow_maildir.maildrop:MaildirDrop")

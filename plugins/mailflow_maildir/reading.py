@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mailflow.record import NamedTuple
 
@@ -62,11 +62,15 @@ def with_flag(name: str, letter: str) -> str:
 
 def size_in(name: str) -> int | None:
     """Octets with CRLF line ends (W), else as stored (S), where the name tells them."""
-    fields = dict(part.partition("=")[::2] for part in unique(name).split(",")[1:])
-    for field in ("W", "S"):
-        if fields.get(field, "").isdecimal():
-            return int(fields[field])
-    return None
+    told, held = size_facts(unique(name))
+    return held if told is None else told
+
+
+def size_facts(base: str) -> tuple[int | None, int | None]:
+    """What a name without flags tells: octets with CRLF line ends (W), and as stored (S)."""
+    fields = dict(part.partition("=")[::2] for part in base.split(",")[1:])
+    told, held = (fields.get(field, "") for field in "WS")
+    return int(told) if told.isdecimal() else None, int(held) if held.isdecimal() else None
 
 
 def folders(root: str, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -124,6 +128,63 @@ def _entries(root: str, folder: str, place: str, odd: list[str]) -> Iterator[Fil
                 yield File(folder, place, entry.name, entry.inode())
             else:
                 odd.append(entry.path)
+
+
+class Glance(NamedTuple):
+    """The messages of a Maildir in few octets: a tag by name.
+
+    The name is the part that stays, and a tag such as "cur/:2,S" what is around it, so that
+    most messages share one. Of two files with one such part, the second has its inode in its
+    name, and its path in `twins`. `odd` are the paths of what is no message.
+    """
+
+    found: dict[str, str]
+    twins: dict[str, str]
+    odd: list[str]
+
+    def path(self, name: str, tag: str) -> str:
+        """From the Maildir on."""
+        return path_of(name, tag, self.twins)
+
+
+def path_of(name: str, tag: str, twins: Mapping[str, str]) -> str:
+    """See Glance."""
+    return twins.get(name) or f"{tag[:4]}{name}{tag[4:]}"
+
+
+def glance(root: str) -> Glance:
+    """What lies in new/ and cur/ of the Maildir itself. new/ is read first: see `messages`.
+
+    Raises OSError.
+    """
+    seen = Glance({}, {}, [])
+    tags: dict[tuple[str, str], str] = {}
+    for place in ("new", "cur"):
+        with os.scandir(os.path.join(root, place)) as entries:
+            for entry in entries:
+                text = entry.name
+                if text.startswith("."):
+                    continue
+                if not entry.is_file(follow_symlinks=False) or "\n" in text:
+                    seen.odd.append(f"{place}/{text}")
+                    continue
+                name = unique(text)
+                rest = text[len(name) :]
+                tag = tags.get((place, rest)) or tags.setdefault((place, rest), f"{place}/{rest}")
+                if name in seen.found and not _is_same(root, seen, name, entry):
+                    name = f"{name}#{entry.inode()}"
+                    seen.twins[name] = f"{place}/{text}"
+                seen.found[name] = tag
+    return seen
+
+
+def _is_same(root: str, seen: Glance, name: str, entry: os.DirEntry[str]) -> bool:
+    """Whether the file that was met before is this one, which a reader has just moved."""
+    try:
+        status = os.lstat(os.path.join(root, seen.path(name, seen.found[name])))
+    except OSError:
+        return True
+    return status.st_ino == entry.inode()
 
 
 def open_message(root: str, file: File) -> tuple[int, os.stat_result]:
