@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterable, Iterator
 
 from mailflow.errors import BadMailError, MailflowError, from_os
-from mailflow.mail import chunks
-from mailflow.options import Options, Path, Template
+from mailflow.options import FOREVER, Duration, Options, Path, Size, Template
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import FAILED, LATER, SENT, Report
-from mailflow_spool import uidl
+from mailflow_spool import expire, tidy, uidl
 from mailflow_spool.files import Writing
-from mailflow_spool.store import New, Store, default_path, is_name
+from mailflow_spool.store import New, Policy, Store, default_path, is_name
+from mailflow_spool.wire import small
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,6 +32,9 @@ GROUP_OCTETS = 32 << 20
 LARGE = 2 << 20
 """A message from this size on has a file of its own, which goes when it is deleted."""
 
+ROWS = 64 << 10
+"""Mails that come to no more octets than this are rows of the index: a commit, and no file."""
+
 _FULL: dict[object, str] = {errno.ENOSPC: "4.3.1", errno.EDQUOT: "4.2.2"}  # RFC 3463, 3.3 and 3.4
 
 
@@ -42,6 +45,12 @@ class SpoolOptions(Options):
 
     drop = Template("The drop: by default, the login name of whoever reads it.")
     path = Path.optional("The spool's directory; by default `spool` beside the journals.")
+    expire = Duration(
+        "How old mail of the drop becomes: what is older is removed, read or not.", default=FOREVER
+    )
+    expire_over = Size.optional(
+        "How many octets the drop keeps: beyond them its oldest mail is removed, read or not."
+    )
     uidl = uidl.UidlFormat(
         "How UIDLs are made: %u is the message's number in its drop, %v when the drop was made,"
         " %m the MD5 of the message. What a message has it keeps.",
@@ -62,6 +71,9 @@ class SpoolDistributor:
         self._runtime = runtime
         self._store: Store | None = None
         self._final: list[str] = []
+        self._used: set[str] = set()
+        age = options.expire
+        self._policy = Policy(None if age == FOREVER else age, options.expire_over)
 
     def __enter__(self) -> Self:
         return self
@@ -72,9 +84,18 @@ class SpoolDistributor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Forget what is final, expire what is too old, and tidy up; what fails there waits
+        for the next session."""
+        store = self._store
         try:
-            if error is None and self._store is not None and self._final:
-                self._store.finish(self._final)
+            if error is None and store is not None:
+                if self._final:
+                    store.finish(self._final)
+                for drop in sorted(self._used):
+                    expire.expire(store, drop)
+                tidy.tidy(store)
+        except MailflowError as failure:
+            self._runtime.log.debug("spool.not_tidied", error=failure.text)
         finally:
             self._close()
 
@@ -134,7 +155,8 @@ class SpoolDistributor:
         fresh = [(mail, ticket) for mail, ticket in group if ticket.key not in known]
         if not fresh:
             return
-        file = Writing(store.bodies)
+        small = sum(mail.content.size for mail, _ in fresh) <= ROWS
+        file = None if small else Writing(store.bodies)
         news: list[New] = []
         try:
             for mail, ticket in fresh:
@@ -145,29 +167,34 @@ class SpoolDistributor:
                 except (OSError, MailflowError, MemoryError) as error:
                     reports[ticket.key] = self._later(error)
         except BaseException:
-            file.close(keep=False)
+            if file is not None:
+                file.close(keep=False)
             raise
-        if not news:
+        if news:
+            store.take(file, news, self._final, self._policy)
+            self._final = []
+            self._used.update(new.drop for new in news)
+        elif file is not None:
             file.close(keep=False)
-            return
-        store.take(file, news, self._final)
-        self._final = []
 
-    def _written(self, file: Writing, mail: Mail, ticket: Ticket) -> New:
+    def _written(self, file: Writing | None, mail: Mail, ticket: Ticket) -> New:
         options = self._options
         drop = options.drop.render(mail)
         if not is_name(drop):
             raise BadMailError(f"no drop can be called {drop[:80]!a}")
-        place = file.add(mail.content, self._runtime.halt.check)
+        self._runtime.halt.check()
+        octets = b""
+        if file is None:
+            place, octets = small(mail.content)
+        else:
+            place = file.add(mail.content, self._runtime.halt.check)
         digest = ""
         if uidl.needs_digest(options.uidl):
-            from hashlib import md5
-
-            state = md5(usedforsecurity=False)
-            for piece in chunks(mail.content):
-                state.update(piece)
-            digest = state.hexdigest()
-        return New(drop, place, time.time(), ticket.key, mail.envelope.sender, options.uidl, digest)
+            digest = uidl.digest_of(mail.content)
+        return New(
+            drop, place, time.time(), ticket.key, mail.envelope.sender, options.uidl, digest,
+            octets=octets,
+        )  # fmt: skip
 
     def _later(self, error: Exception) -> Report:
         where = self._options.path or "the spool"

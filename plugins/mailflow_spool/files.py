@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from zlib import crc32
 
@@ -98,6 +98,16 @@ def oddity(status: os.stat_result) -> str:
     return ""
 
 
+def stretch(descriptor: int, start: int, octets: int) -> Iterator[bytes]:
+    """So many octets of an open file, in pieces; fewer where it ends before. Raises OSError."""
+    while octets > 0:
+        piece = os.pread(descriptor, min(octets, 1 << 20), start)
+        if not piece:
+            return
+        yield piece
+        start, octets = start + len(piece), octets - len(piece)
+
+
 class Writing:
     """A new file, locked until it is closed."""
 
@@ -133,29 +143,32 @@ class Writing:
                 self.octets += len(piece)
                 crc = crc32(piece, crc)
         except BaseException:
-            self.octets = start
-            os.ftruncate(self._descriptor, start)
-            os.lseek(self._descriptor, start, os.SEEK_SET)
+            self._back(start)
             raise
-        return Place(self.number, start, self.octets - start, pieces.size, crc)
+        return Place(self.number, start, self.octets - start, pieces.size, crc, pieces.utf8)
 
-    def copy(self, descriptor: int, place: Place) -> Place:
-        """Write a message that lies in another file behind the others. Raises OSError;
-        UnavailableError where it is not what was once written there."""
-        start, at, left, crc = self.octets, place.start, place.octets, 0
-        while left:
-            piece = os.pread(descriptor, min(left, 1 << 20), at)
-            if not piece:
-                break
-            write_whole(self._descriptor, piece)
-            crc = crc32(piece, crc)
-            at, left = at + len(piece), left - len(piece)
-        if left or crc != place.crc:
-            os.ftruncate(self._descriptor, start)
-            os.lseek(self._descriptor, start, os.SEEK_SET)
-            raise UnavailableError(f"{self._directory.file(place.file)} is damaged")
-        self.octets += place.octets
-        return place._replace(file=self.number, start=start)
+    def copy(self, pieces: Iterable[bytes], place: Place) -> Place | None:
+        """Write a message in its wire form behind the others; None where it is not what was
+        once written at `place`. Raises OSError."""
+        start, crc = self.octets, 0
+        try:
+            for piece in pieces:
+                write_whole(self._descriptor, piece)
+                self.octets += len(piece)
+                crc = crc32(piece, crc)
+            if self.octets - start == place.octets and crc == place.crc:
+                return place._replace(file=self.number, start=start)
+        except BaseException:
+            self._back(start)
+            raise
+        self._back(start)
+        return None
+
+    def _back(self, octets: int) -> None:
+        """As if nothing had been written behind so many octets."""
+        self.octets = octets
+        os.ftruncate(self._descriptor, octets)
+        os.lseek(self._descriptor, octets, os.SEEK_SET)
 
     def flush(self) -> None:
         """Make the octets and the name durable."""

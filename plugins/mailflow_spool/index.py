@@ -54,14 +54,22 @@ MIGRATIONS = (
         start INTEGER NOT NULL,
         octets INTEGER NOT NULL,
         crc INTEGER NOT NULL,
+        utf8 INTEGER NOT NULL,
         arrived REAL NOT NULL,
         sender TEXT,
         PRIMARY KEY (drop_id, number)
     ) WITHOUT ROWID;
     CREATE UNIQUE INDEX messages_uidl ON messages (drop_id, uidl);
     CREATE INDEX messages_file ON messages (file);
-    CREATE TRIGGER message_gone AFTER DELETE ON messages BEGIN
+    CREATE TABLE bodies (
+        id INTEGER PRIMARY KEY,
+        octets BLOB NOT NULL
+    );
+    CREATE TRIGGER message_gone AFTER DELETE ON messages WHEN old.file != 0 BEGIN
         UPDATE files SET live = live - old.octets WHERE id = old.file;
+    END;
+    CREATE TRIGGER body_gone AFTER DELETE ON messages WHEN old.file = 0 BEGIN
+        DELETE FROM bodies WHERE id = old.start;
     END;
     CREATE TABLE used (
         drop_id INTEGER NOT NULL,
@@ -78,9 +86,10 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     """,
 )
-"""`files`: `octets` it was written with, `live` those that messages still have. `used`:
-UIDLs that were not made of a number, which must not come again. `tickets`: deliveries that
-the journal may hand in once more."""
+"""A message lies in `file`, which is named after that number, from `start` on; where `file`
+is 0 its octets are the row `start` of `bodies`. `files`: `octets` it was written with, `live`
+those that messages still have. `used`: UIDLs that were not made of a number, which must not
+come again. `tickets`: deliveries that the journal may hand in once more."""
 
 
 class Index:
@@ -94,6 +103,7 @@ class Index:
         self.path = path
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.Lock()
+        self._file: tuple[int, int] | None = None
         self._put_back(self._connect())
 
     def read(self, query: Callable[[Transaction], T]) -> T:
@@ -143,6 +153,8 @@ class Index:
                 self._idle.pop().close()
 
     def _take(self) -> sqlite3.Connection:
+        if _identity(self.path) != self._file:
+            self.close()  # another file was put in its place: those open are of the old one
         try:
             return self._idle.pop()
         except IndexError:
@@ -165,6 +177,7 @@ class Index:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA temp_store = MEMORY")
             _migrate(connection, self.path)
+            self._file = _identity(self.path)
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -192,6 +205,14 @@ def _make_private(path: str) -> None:
             status = os.lstat(name)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 raise UnavailableError(f"{name} is a link or no regular file; remove it")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _begin(connection: sqlite3.Connection) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 
-from mailflow.errors import GoneError, UnavailableError
+from mailflow.errors import GoneError, MailflowError, UnavailableError
 from mailflow.kinds import Item, WirePart
+from mailflow.mail import Octets
 from mailflow.options import Options, Path, Text
 from mailflow.typed import TYPE_CHECKING, ClassVar, overload
+from mailflow_spool import tidy
 from mailflow_spool.store import Store, default_path
-from mailflow_spool.wire import Place, Stored
+from mailflow_spool.wire import IN_INDEX, Place, Stored, from_wire
 
 if TYPE_CHECKING:
     from array import array
@@ -30,6 +33,8 @@ AHEAD = 64
 
 FILES = 24
 """So many files a session keeps open; messages in others are read, not sent."""
+
+_FLAGS = (frozenset[str](), frozenset({"utf8"}))
 
 _PART = 512
 """Rows of a listing that are taken from SQLite at a time."""
@@ -46,6 +51,7 @@ class SpoolMaildrop:
     """The mail that pipelines have put into a drop of the spool."""
 
     options: ClassVar[type[Options]] = MaildropOptions
+    prompt = True
 
     def __init__(self, options: MaildropOptions, runtime: Runtime) -> None:
         self._options = options
@@ -78,12 +84,18 @@ class Listing(Sequence[Item]):
     """
 
     def __init__(
-        self, numbers: array[int], sizes: array[int], text: str, starts: array[int]
+        self,
+        numbers: array[int],
+        sizes: array[int],
+        utf8: bytes,
+        text: str,
+        starts: array[int],
     ) -> None:
-        """`text` has the UIDLs, each ended by a line feed, `starts` where each begins, and
-        where one more would."""
+        """`utf8` has an octet, 0 or 1, for each message; `text` has the UIDLs, each ended by a
+        line feed, `starts` where each begins, and where one more would."""
         self.numbers = numbers
         self.sizes = sizes
+        self._utf8 = utf8
         self._text = text
         self._starts = starts
         self._last = -1
@@ -98,14 +110,19 @@ class Listing(Sequence[Item]):
     def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
-        size = self.sizes[index]
         if index < 0:
             index += len(self.sizes)
-        return tuple.__new__(Item, (self.uidl(index), size, None, None, None, None))
+        if not 0 <= index < len(self.sizes):
+            raise IndexError(index)
+        return self._item(index)
 
     def __iter__(self) -> Iterator[Item]:
-        for index, size in enumerate(self.sizes):
-            yield tuple.__new__(Item, (self.uidl(index), size, None, None, None, None))
+        return map(self._item, range(len(self.sizes)))
+
+    def _item(self, index: int) -> Item:
+        flags = _FLAGS[self._utf8[index]]
+        values = (self.uidl(index), self.sizes[index], None, flags, None, None)
+        return tuple.__new__(Item, values)
 
     def uidl(self, index: int) -> str:
         return self._text[self._starts[index] : self._starts[index + 1] - 1]
@@ -128,6 +145,8 @@ class Listing(Sequence[Item]):
 
 class OpenSpool:
     """A session's hold on a drop. Made by SpoolMaildrop.login."""
+
+    prompt = True
 
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
@@ -156,6 +175,13 @@ class OpenSpool:
 
     def read(self, key: str) -> Content:
         index = self._listing.find(key)
+        place = self._place(index)
+        if place.file == IN_INDEX:
+            octets = self._row(place)
+            if octets is not None:
+                return Octets(from_wire(octets))
+            self._moved(index, place)
+        self._places[index] = place
 
         def opened() -> tuple[int, Place]:
             return self._opened(index)
@@ -167,6 +193,9 @@ class OpenSpool:
     def wire(self, key: str) -> WirePart | None:
         index = self._listing.find(key)
         place = self._place(index)
+        if place.file == IN_INDEX:
+            self._places[index] = place  # it is read next
+            return None
         there = self._files.get(place.file)
         if there is None:
             if len(self._files) >= FILES:
@@ -186,15 +215,20 @@ class OpenSpool:
                 os.close(descriptor)
             self._files.clear()
             if delete:
-                numbers = self._listing.numbers
                 wanted = set(delete)
+                numbers = self._listing.numbers
                 chosen = [
-                    numbers[index] for index, item in enumerate(self._listing) if item.key in wanted
+                    number
+                    for number, item in zip(numbers, self._listing, strict=True)
+                    if item.key in wanted
                 ]
                 self._store.remove(self._drop, chosen)
         finally:
             lock, self._lock = self._lock, -1
             os.close(lock)
+        if delete:
+            with suppress(MailflowError):  # what was deleted is deleted; room is made later
+                tidy.tidy(self._store, most=1)
 
     def _place(self, index: int) -> Place:
         """Where a message lies, and with it the next ones."""
@@ -218,6 +252,15 @@ class OpenSpool:
         if found is None:
             raise GoneError("the message was removed from the spool meanwhile")
         return found
+
+    def _row(self, place: Place) -> bytes | None:
+        """The octets of a small message, None where it has gone into a file since."""
+
+        def ask(tx: Transaction) -> bytes | None:
+            row = tx.execute("SELECT octets FROM bodies WHERE id = ?", (place.start,)).fetchone()
+            return row[0] if row else None
+
+        return self._store.index.read(ask)
 
     def _moved(self, index: int, place: Place) -> Place:
         """The file of a message is gone: it lies in another one by now, or is lost."""
@@ -258,8 +301,8 @@ def _snapshot(store: Store, drop: int) -> Listing | None:
 
     def ask(tx: Transaction) -> Listing | None:
         cursor = tx.execute(
-            "SELECT m.number, m.size, m.uidl FROM drops d LEFT JOIN messages m ON m.drop_id = d.id"
-            " WHERE d.id = ? ORDER BY m.number",
+            "SELECT m.number, m.size, m.uidl, m.utf8 FROM drops d"
+            " LEFT JOIN messages m ON m.drop_id = d.id WHERE d.id = ? ORDER BY m.number",
             (drop,),
         )
         rows = cursor.fetchmany(_PART)
@@ -267,16 +310,18 @@ def _snapshot(store: Store, drop: int) -> Listing | None:
             return None
         if rows[0][0] is None:
             rows = []
-        numbers, sizes, texts, starts = array("Q"), array("Q"), [], array("L", [0])
+        numbers, sizes, utf8 = array("Q"), array("Q"), bytearray()
+        texts, starts = [], array("L", [0])
         while rows:
             columns = list(zip(*rows, strict=True))
             numbers.extend(columns[0])
             sizes.extend(columns[1])
+            utf8 += bytes(columns[3])
             texts.append("\n".join(columns[2]) + "\n")
             ends = accumulate((len(uidl) + 1 for uidl in columns[2]), initial=starts.pop())
             starts.extend(ends)
             rows = cursor.fetchmany(_PART)
-        return Listing(numbers, sizes, "".join(texts), starts)
+        return Listing(numbers, sizes, bytes(utf8), "".join(texts), starts)
 
     return store.index.read(ask)
 

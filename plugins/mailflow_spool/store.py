@@ -1,7 +1,7 @@
 """The spool: a directory of its own, with an index, files of bodies, and locks.
 
-    index.db     which drop has which messages (SQLite)
-    bodies/      their octets, as they go over the wire
+    index.db     which drop has which messages, and the octets of few small ones (SQLite)
+    bodies/      the octets of all others, as they go over the wire
     locks/       a file for each drop: whoever has a session there has its lock
 
 Rule of the file: a message is there from the commit that names it to the commit that
@@ -24,7 +24,7 @@ from mailflow.record import NamedTuple
 from mailflow_spool import uidl
 from mailflow_spool.files import Directory, Writing
 from mailflow_spool.index import Index, Transaction
-from mailflow_spool.wire import Place
+from mailflow_spool.wire import IN_INDEX, Place
 
 NAME_LIMIT = 255
 
@@ -33,8 +33,8 @@ LOST_TICKETS = 60 * 86400.0
 
 
 class New(NamedTuple):
-    """A message that was written and is to be named: `ticket` "" for none. A `uidl` that is
-    given is used as it is."""
+    """A message to be named, which lies in a file, or whose wire form is `octets`: `ticket`
+    "" for none. A `uidl` that is given is used as it is."""
 
     drop: str
     place: Place
@@ -44,16 +44,24 @@ class New(NamedTuple):
     form: str = uidl.DEFAULT
     digest: str = ""
     uidl: str = ""
+    octets: bytes = b""
+
+
+class Policy(NamedTuple):
+    """What a drop keeps: mail younger than `expire` seconds, and of that the newest `most`
+    octets; None for all."""
+
+    expire: float | None = None
+    most: int | None = None
 
 
 class Drop(NamedTuple):
-    """A drop, and what its mail comes to. `expire` is None where nothing was said."""
+    """A drop, and what its mail comes to; `oldest` is when the first of it arrived."""
 
     id: int
     name: str
     validity: int
-    expire: float | None
-    most: int | None
+    policy: Policy
     messages: int
     octets: int
     oldest: float | None
@@ -151,29 +159,38 @@ class Store:
 
         return self.index.read(ask) if wanted else set()
 
-    def take(self, file: Writing, news: Sequence[New], final: Iterable[str] = ()) -> list[str]:
-        """Name these messages of a file, which is flushed first; gives their UIDLs, "" for
-        one whose ticket is known already. `final` tickets are forgotten with it.
+    def take(
+        self,
+        file: Writing | None,
+        news: Sequence[New],
+        final: Iterable[str] = (),
+        policy: Policy | None = None,
+    ) -> list[str]:
+        """Name these messages, all of a file, which is flushed first, or of none; gives their
+        UIDLs, "" for one whose ticket is known already. With it `final` tickets are forgotten,
+        and their drops have that `policy`.
 
         Where that fails nothing was taken, or a power cut brings all of it back with its
         tickets. Raises UnavailableError. The file is closed whatever happens.
         """
         try:
-            file.flush()
-        except OSError as error:
-            file.close(keep=False)
-            raise from_os(error, f"flush {self.bodies.path}") from error
-        except BaseException:
-            file.close(keep=False)
+            if file is not None:
+                file.flush()
+        except BaseException as error:
+            if file is not None:
+                file.close(keep=False)
+            if isinstance(error, OSError):
+                raise from_os(error, f"flush {self.bodies.path}") from error
             raise
+        keep = True
         try:
-            given = self.index.commit(lambda tx: _take(tx, file, news, list(final)))
-        except BaseException:
-            # The log of the index may hold it, though it could not be flushed: the sweep of
-            # files that nobody names will see.
-            file.close(keep=True)
-            raise
-        file.close(keep=any(given))
+            given = self.index.commit(lambda tx: _take(tx, file, news, list(final), policy))
+            keep = any(given)
+        finally:
+            # Where the commit fails the log of the index may hold it, though it could not be
+            # flushed: the sweep of files that nobody names will see.
+            if file is not None:
+                file.close(keep=keep)
         return given
 
     def finish(self, keys: Sequence[str]) -> None:
@@ -195,7 +212,7 @@ class Store:
                 " LEFT JOIN messages m ON m.drop_id = d.id GROUP BY d.id ORDER BY d.name"
             ).fetchall()
         )
-        return [Drop(*row) for row in rows]
+        return [Drop(row[0], row[1], row[2], Policy(*row[3:5]), *row[5:8]) for row in rows]
 
 
 def _drop(tx: Transaction, name: str) -> tuple[int, int, int]:
@@ -213,7 +230,13 @@ def _drop(tx: Transaction, name: str) -> tuple[int, int, int]:
     return number, validity, 1
 
 
-def _take(tx: Transaction, file: Writing, news: Sequence[New], final: list[str]) -> list[str]:
+def _take(
+    tx: Transaction,
+    file: Writing | None,
+    news: Sequence[New],
+    final: list[str],
+    policy: Policy | None,
+) -> list[str]:
     _forget(tx, final)
     given: list[str] = []
     drops: dict[str, tuple[int, int, int]] = {}
@@ -230,16 +253,19 @@ def _take(tx: Transaction, file: Writing, news: Sequence[New], final: list[str])
         number, name = _name(tx, drop, validity, number, new)
         drops[new.drop] = (drop, validity, number + 1)
         place = new.place
+        if place.file == IN_INDEX:
+            body = tx.execute("INSERT INTO bodies (octets) VALUES (?)", (new.octets,))
+            place = place._replace(start=body.lastrowid or 0)
         rows.append((drop, number, name, place.size, place.file, place.start, place.octets,
-                     place.crc, new.arrived, new.sender))  # fmt: skip
+                     place.crc, place.utf8, new.arrived, new.sender))  # fmt: skip
         live += place.octets
         given.append(name)
-    tx.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    tx.executemany(
-        "UPDATE drops SET next = ? WHERE id = ?",
-        [(next_, drop) for drop, _, next_ in drops.values()],
-    )
-    if live:
+    tx.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    for drop, _, number in drops.values():
+        tx.execute("UPDATE drops SET next = ? WHERE id = ?", (number, drop))
+        if policy is not None:
+            tx.execute("UPDATE drops SET expire = ?, most = ? WHERE id = ?", (*policy, drop))
+    if live and file is not None:
         tx.execute("INSERT INTO files VALUES (?, ?, ?)", (file.number, file.octets, live))
     return given
 
@@ -279,10 +305,10 @@ def _remove(tx: Transaction, drop: int, numbers: Sequence[int]) -> list[int]:
         "DELETE FROM messages WHERE drop_id = ? AND number = ?",
         [(drop, number) for number in numbers],
     )
-    return _empty(tx)
+    return empty(tx)
 
 
-def _empty(tx: Transaction) -> list[int]:
+def empty(tx: Transaction) -> list[int]:
     """Forget the files of which nothing is left; gives their numbers."""
     gone = [row[0] for row in tx.execute("SELECT id FROM files WHERE live <= 0").fetchall()]
     tx.executemany("DELETE FROM files WHERE id = ?", [(each,) for each in gone])

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import re
 
+from mailflow.mail import chunks
 from mailflow.options import Option
+from mailflow.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mailflow.mail import Content
 
 DEFAULT = "%08Xu%08Xv"
 MOST = 70
@@ -47,6 +52,16 @@ class UidlFormat(Option[str]):
 
 def needs_digest(form: str) -> bool:
     return "%m" in form
+
+
+def digest_of(content: Content) -> str:
+    """The MD5 of a message, as %m says it: it tells messages apart, and guards nothing."""
+    from hashlib import md5
+
+    state = md5(usedforsecurity=False)
+    for piece in chunks(content):
+        state.update(piece)
+    return state.hexdigest()
 
 
 def numbered(form: str) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
+from zlib import crc32
 
-from mailflow.lines import stuff, to_crlf, unstuff
-from mailflow.mail import CHUNK, chunks, read
+from mailflow.lines import crlf_pieces, stuff, to_crlf, unstuff
+from mailflow.mail import CHUNK, HEADER_LIMIT, chunks, read
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, BinaryIO
 
@@ -29,11 +30,12 @@ WHOLE = 1 << 20
 
 class Pieces:
     """The wire form of one message, in pieces, each whole; afterwards `size` is that of the
-    message, without the stuffing."""
+    message, without the stuffing, and `utf8` says whether its header has UTF-8 (RFC 6532)."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
         self.size = 0
+        self.utf8 = False
 
     def __iter__(self) -> Iterator[bytes]:
         if self._content.size <= WHOLE:
@@ -41,6 +43,7 @@ class Pieces:
             if data and not data.endswith(b"\r\n"):
                 data += b"\r\n"
             self.size = len(data)
+            self.utf8 = has_utf8(data)
             yield HEAD + stuff(data) + END
             return
         yield HEAD
@@ -54,11 +57,24 @@ class Pieces:
         yield END
 
     def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        from mailflow.lines import crlf_pieces
-
         for piece in crlf_pieces(pieces):
+            if not self.size:
+                self.utf8 = has_utf8(piece)
             self.size += len(piece)
             yield piece
+
+
+def has_utf8(beginning: bytes) -> bool:
+    """Whether the header section that a message begins with has UTF-8 in it."""
+    end = beginning.find(b"\r\n\r\n", 0, HEADER_LIMIT)
+    section = beginning[: end if end >= 0 else HEADER_LIMIT]
+    if section.isascii():
+        return False
+    try:
+        section.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return end < 0 and error.start > len(section) - 4  # it was cut there
+    return True
 
 
 def _stuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -79,14 +95,33 @@ def _stuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield carried
 
 
+IN_INDEX = 0
+"""The number of no file: the message is a row of the index."""
+
+
 class Place(NamedTuple):
-    """Where a message lies: its wire form is `octets` from `start` on; `size` is its own."""
+    """Where a message lies: its wire form is `octets` from `start` on, or the row `start` of
+    the index where `file` is IN_INDEX; `size` is its own."""
 
     file: int
     start: int
     octets: int
     size: int
     crc: int
+    utf8: bool = False
+
+
+def small(content: Content) -> tuple[Place, bytes]:
+    """The wire form of a message that becomes a row, and its place but for the row."""
+    pieces = Pieces(content)
+    octets = b"".join(pieces)
+    place = Place(IN_INDEX, 0, len(octets), pieces.size, crc32(octets), pieces.utf8)
+    return place, octets
+
+
+def from_wire(octets: bytes) -> bytes:
+    """The message in its wire form."""
+    return unstuff(octets[len(HEAD) : len(octets) - len(END)])
 
 
 class Stored:
@@ -185,3 +220,15 @@ class _Reader(io.RawIOBase):
         if not self.closed:
             os.close(self._descriptor)
         super().close()
+
+
+def unstuffed_size(pieces: Iterable[bytes]) -> int:
+    """Octets of the message whose wire form these are."""
+    total = dots = 0
+    carried = b""
+    for piece in pieces:
+        data = carried + piece
+        total += len(piece)
+        dots += data.count(b"\r\n.")
+        carried = data[-2:]
+    return total - FRAME - (dots - 1)  # the last one ends it
