@@ -67,8 +67,10 @@ class Hooks:
 
         `event` is one of run.started, run.ended, source.opened, source.closed,
         source.failed, mail.accepted, mail.verdict, mail.planned, delivery.sent,
-        delivery.later, delivery.failed, mail.held, mail.done. `facts` are strings and
-        numbers: pipeline, step, mail, recipient and such. What it raises is logged.
+        delivery.later, delivery.failed, mail.held, mail.done; under `serve` also
+        serve.started, serve.reloaded, serve.ended, service.failed, source.alarm,
+        source.mended. `facts` are strings and numbers: pipeline, step, mail, recipient and
+        such. What it raises is logged.
         """
 
 

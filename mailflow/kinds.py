@@ -291,8 +291,9 @@ class GroupDistributor(Distributor, Protocol):
 class Trouble(NamedTuple):
     """What went wrong, for the reactors.
 
-    `stage` is fetch, process, verdict, unrouted or distribute; `step` the step's
-    name. `recipients` are those it concerns. `attempt` counts from 1; `age` is
+    `stage` is fetch, process, verdict, unrouted, distribute or alarm (under `serve`: a source
+    has failed or been silent for longer than `alarm_after`, told once until it works again);
+    `step` the step's name. `recipients` are those it concerns. `attempt` counts from 1; `age` is
     seconds since the mail arrived, or since the source last worked. `verdict` is set
     at stage verdict, `reports` where the other side answered per recipient.
     """
@@ -339,6 +340,9 @@ class Maildrop(Component, Protocol):
     passed through. Class attribute `networks`, a tuple such as ("127.0.0.0/8", "::1"):
     where its clients may come from unless the file says otherwise. `prompt = True`: its
     `login` waits for nothing but a disk of this machine, so that an event loop may call it.
+    One that knows what lies in its drops without opening them may have `standing() ->
+    Iterable[(login, messages, octets)]` for `mailflow status`, the login "" where it is the
+    name that the maildrop stands under; any thread may call it.
     """
 
     def login(self, who: Credentials) -> OpenDrop:

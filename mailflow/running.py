@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mailflow.engine.pipeline import Pipeline
-    from mailflow.engine.registry import Registry
     from mailflow.halt import Halt
     from mailflow.options import Options
 
@@ -35,8 +33,9 @@ def run(
     from contextlib import ExitStack
 
     from mailflow.engine import supervisor
+    from mailflow.engine.described import Described as Given
 
-    loaded, registry = _load(pipelines)
+    loaded, registry = Given(pipelines).load()
     with ExitStack() as stack:
         meter = None
         if progress:
@@ -46,31 +45,24 @@ def run(
         return supervisor.run(loaded, registry, force=now, meter=meter, halt=halt)
 
 
-def serve(*pipelines: Described, halt: Halt | None = None) -> int:
+def serve(
+    *pipelines: Described,
+    offline: bool = False,
+    user: str | None = None,
+    pid_file: str | None = None,
+    halt: Halt | None = None,
+) -> int:
     """Keep pipelines and services at work, as `mailflow serve` does, until a signal (in the
     main thread) or `halt` ends it in order.
 
-    Each is given as for `run`. Gives 0. Raises ConfigError with all that is wrong, and
-    UnavailableError where an address cannot be listened at.
+    Each is given as for `run`; files are read anew at SIGHUP and by `mailflow reload`.
+    `offline`: nothing is fetched but what is asked for. `user` is whom the process becomes
+    once it listens, `pid_file` holds its number as long as it runs. Gives 0. Raises
+    ConfigError with all that is wrong, UnavailableError where an address cannot be had.
     """
-    from mailflow.engine.serving import serve as keep
+    from mailflow.engine.process import serve as keep
 
-    loaded, registry = _load(pipelines)
-    return keep(loaded, registry, lambda: _load(pipelines), halt=halt)
-
-
-def _load(described: Sequence[Described]) -> tuple[list[Pipeline], Registry]:
-    from mailflow.engine.config import load, load_dict
-    from mailflow.engine.registry import Registry
-
-    registry = Registry()
-    loaded = []
-    for number, each in enumerate(described):
-        if isinstance(each, Mapping):
-            name = _name(each) or f"python-{number + 1}"
-            loaded.append(load_dict(each, registry, name=name))
-    loaded += load([os.fspath(p) for p in described if not isinstance(p, Mapping)], registry)
-    return loaded, registry
+    return keep(pipelines, offline=offline, user=user, pid_file=pid_file, halt=halt)
 
 
 class Step(NamedTuple):
@@ -86,23 +78,14 @@ class Step(NamedTuple):
 def describe(pipeline: Described) -> tuple[Step, ...]:
     """The steps of a pipeline, in order, for a command that needs their options: given as
     for `run`. Nothing is started. Raises ConfigError with all that is wrong."""
-    from mailflow.engine.config import load, load_dict
+    from mailflow.engine.described import Described as Given
 
-    if isinstance(pipeline, Mapping):
-        loaded = load_dict(pipeline, name=_name(pipeline) or "python")
-    else:
-        (loaded,) = load([os.fspath(pipeline)])
+    (loaded,) = Given([pipeline]).load()[0]
     return tuple(
         Step(table, step.name, step.use, step.options)
         for table in ("fetch", "process", "distribute", "react")
         for step in getattr(loaded, table)
     )
-
-
-def _name(described: Mapping[str, object]) -> str:
-    table = described.get("pipeline")
-    name = table.get("name") if isinstance(table, Mapping) else None
-    return name if isinstance(name, str) else ""
 
 
 def state_directory() -> str:

@@ -25,6 +25,8 @@ COMMANDS = {
     "simulate": "Say what would become of a mail.",
     "check": "Say everything that is wrong with pipeline files.",
     "status": "Say how each source fares, and what waits.",
+    "poke": "Let what runs fetch from a source now.",
+    "reload": "Let what runs read its files anew.",
     "trace": "Tell one mail's story.",
     "queue": "Look at what is due or held, and decide about it.",
     "journal": "Check a journal, back it up, put a backup back.",

@@ -1,4 +1,4 @@
-"""mailflow status [FILE...]: how the sources fare, and what waits."""
+"""mailflow status [FILE...]: how the sources fare, what waits, and what runs."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ class Standing(NamedTuple):
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @json_option
 def command(files: tuple[str, ...], as_json: bool) -> int:
-    """Say how each source fares, and what waits at each step, from the journals.
+    """Say how each source fares, what waits at each step, and what runs.
 
-    FILEs are pipelines; without any, all that ran here. Nobody is connected to. Ends with
-    0 where nothing waits for a human, with 1 where mail is held or a source has failed
-    three times in a row or more.
+    FILEs are pipelines; without any, all that ran here, and the installations of `mailflow
+    serve` that run now. No server is connected to. Ends with 0 where nothing waits for a
+    human, with 1 where mail is held, or a source has failed three times in a row or more.
     """
+    from mailflow.cli import running
+    from mailflow.cli.installations import ask_all
     from mailflow.cli.journals import paths
     from mailflow.errors import JournalError
 
@@ -58,10 +60,14 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
                 found.append(_look(path))
             except JournalError as error:
                 faults.append(error)
+    installations = [] if files else ask_all({"do": "status"}).given
     if as_json:
-        show_json([_facts(each) for each in found])
+        journals = [_facts(each) for each in found]
+        show_json({"journals": journals, "installations": installations})
     else:
         _show(found)
+        for each in installations:
+            running.show_installation(each)
     if faults:
         raise JournalError("\n".join(error.text for error in faults))
     return WAITS if any(each.needs_a_human for each in found) else 0

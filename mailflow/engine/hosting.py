@@ -78,6 +78,10 @@ class Drops:
         self._made: list[tuple[Pipeline, MaildropStep, Any]] = []
         self.accounts = Accounts(())
 
+    def made(self) -> list[tuple[str, Any]]:
+        """Each maildrop, with the login name or glob that it stands under."""
+        return [(step.name, drop) for _, step, drop in self._made]
+
     def load(self, pipelines: Sequence[Pipeline]) -> None:
         """These from now on. Raises MailflowError, and all is as before."""
         from mailflow.engine.sameness import same
@@ -121,11 +125,45 @@ class Around(Protocol):
 
     def poke(self, source: str) -> None: ...
 
+    def event(self, name: str, **facts: object) -> None: ...
+
+
+class Hosted(Protocol):
+    """A service that is kept at work, here or in processes of its own."""
+
+    pipeline: Pipeline
+    step: ServeStep
+    is_ready: threading.Event
+
+    @property
+    def error(self) -> str: ...
+
+    @property
+    def pids(self) -> tuple[int, ...]: ...
+
+    def reports(self) -> list[Mapping[str, object]]:
+        """What the service said last of itself, in each process."""
+        ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """Let it end in order; `join` waits for that, and closes."""
+        ...
+
+    def join(self) -> None: ...
+
+    def close(self) -> None:
+        """Close its sockets: it does not run."""
+        ...
+
+    def reload(self) -> None:
+        """The accounts may be others now."""
+        ...
+
 
 class ThreadHost:
     """A service in a thread of this process; kinds.Host for it."""
-
-    pids: tuple[int, ...] = ()
 
     def __init__(
         self, pipeline: Pipeline, step: ServeStep, service: Service,
@@ -136,8 +174,8 @@ class ThreadHost:
         self.service = service
         self.log: Logger = get_logger(pipeline=pipeline.name, serve=step.name)
         self.error = ""
-        self.said: Mapping[str, object] = {}
         self.is_ready = threading.Event()
+        self._said: Mapping[str, object] = {}
         self._listening = listening
         self._around = around
         self._halt = Halt()
@@ -147,15 +185,19 @@ class ThreadHost:
     def accounts(self) -> Accounts:
         return self._around.accounts
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return ()
+
     def ready(self) -> None:
+        self.error = ""
         self.is_ready.set()
 
     def report(self, facts: Mapping[str, object]) -> None:
-        self.said = facts
+        self._said = dict(facts)
 
     def reports(self) -> list[Mapping[str, object]]:
-        """What it said last; one for each process."""
-        return [self.said]
+        return [self._said]
 
     def status(self) -> Mapping[str, object]:
         return self._around.facts()
@@ -171,6 +213,9 @@ class ThreadHost:
 
     def join(self) -> None:
         self._thread.join()
+        self.close()
+
+    def close(self) -> None:
         self._halt.close()
         for each in self._listening:
             each.close()
@@ -192,4 +237,8 @@ class ThreadHost:
             self.error = failure.text
             wait = backoff.failed()
             self.log.error("service failed", error=failure.text, again_in=wait)
+            self._around.event(
+                "service.failed", pipeline=self.pipeline.name, step=self.step.name,
+                error=failure.text,
+            )  # fmt: skip
             self._halt.wait(wait)

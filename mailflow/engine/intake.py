@@ -6,19 +6,19 @@ after the journal has answered for it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from threading import Condition, Lock
+from threading import Condition
 
 from mailflow.digests import sha256
-from mailflow.engine import places, reaction
+from mailflow.engine import reaction
 from mailflow.engine.context import Ledger, new_id
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, bodies, plans
 from mailflow.engine.journal.arrivals import plain
+from mailflow.engine.lease import Lease
 from mailflow.engine.source import place_of
 from mailflow.engine.work import Arrived
 from mailflow.errors import (
@@ -28,7 +28,6 @@ from mailflow.errors import (
     PeerError,
     PluginError,
     UnavailableError,
-    from_os,
 )
 from mailflow.kinds import Fetched, Item, Missed, Trouble
 from mailflow.mail import Mail, head
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from mailflow.engine.config import FetchStep
     from mailflow.engine.flow import Flow
     from mailflow.engine.journal.database import Transaction
-    from mailflow.halt import Halt
     from mailflow.kinds import Fetcher
     from mailflow.log import Logger
 
@@ -141,7 +139,7 @@ class Intake:
         ahead: Callable[[Fetcher], None] | None,
     ) -> None:
         """The session from its lease on; who only waits for mail holds none."""
-        lease = _Lease(self.step.use, lane.source, self.flow.journal.path, self.flow.halt)
+        lease = Lease(self.step.use, lane.source, self.flow.journal.path, self.flow.halt)
         try:
             if ahead is None:
                 lease.take()
@@ -150,7 +148,7 @@ class Intake:
             lease.release()
 
     def _begin(
-        self, fetcher: Fetcher, lease: _Lease, ahead: Callable[[Fetcher], None] | None
+        self, fetcher: Fetcher, lease: Lease, ahead: Callable[[Fetcher], None] | None
     ) -> None:
         if ahead is not None:
             ahead(fetcher)
@@ -487,52 +485,6 @@ def digest_of(got: Fetched) -> bytes | None:
     if b"message-id:" not in section.lower():
         return None
     return sha256(section).digest()[:16]
-
-
-class _Lease:
-    """flock on a hash of the source, whatever the journal: one session at a time.
-
-    Sessions of this process wait for each other; where another process has it, InUseError.
-    """
-
-    _here: dict[str, Lock] = {}
-
-    def __init__(self, use: str, source: str, journal: str, halt: Halt) -> None:
-        name = sha256(f"{use}\0{source}".encode()).hexdigest()[:32]
-        self._path = os.path.join(places.locks(journal), name)
-        self._mine = self._here.setdefault(self._path, Lock())
-        self._halt = halt
-        self._lock = -1
-
-    def take(self) -> None:
-        while not self._mine.acquire(timeout=0.2):
-            self._halt.check()
-        try:
-            self._lock = self._flock()
-        except BaseException:
-            self._mine.release()
-            raise
-
-    def _flock(self) -> int:
-        try:
-            lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise from_os(error, f"write {self._path}") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            if not isinstance(error, BlockingIOError):
-                raise from_os(error, f"lock {self._path}") from None
-            raise InUseError("another run is at work on this mailbox", ours=True) from None
-        return lock
-
-    def release(self) -> None:
-        """Give it back, if it was taken."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-            self._mine.release()
 
 
 def interested(steps: Iterable[FetchStep]) -> list[FetchStep]:

@@ -42,6 +42,11 @@ def use_only(path: str | None) -> None:
     _only = path
 
 
+def only() -> str | None:
+    """What `use_only` was called with."""
+    return _only
+
+
 class Given(NamedTuple):
     """A value that a file says, and the table that it stands in there."""
 

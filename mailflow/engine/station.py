@@ -70,6 +70,8 @@ class StandingLine(Line):
             self._tidy_at = now + TIDY_SECONDS
             upkeep.tidy(self.flow.journal, self.flow.pipeline.history)
             self.flow.forget()
+        for watch in self.watches.values():
+            watch.look()
         return super()._turn()
 
 

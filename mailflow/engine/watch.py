@@ -10,6 +10,8 @@ import threading
 import time
 from contextlib import suppress
 
+from mailflow.engine import reaction
+from mailflow.engine.alarm import Alarm
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.engine.intake import Intake, InterruptedSessionError, Tally
 from mailflow.engine.journal import SourceState, arrivals
@@ -72,6 +74,8 @@ class Watch:
         self._poked = False
         self._ended = False
         self._doing = Doing("waiting" if self.by_itself else "off")
+        self._known = SourceState()
+        self._alarm = Alarm(flow, step)
         self._intake: Intake | None = None
         self._total = Tally()
         self._fetcher: Fetcher | None = None
@@ -88,6 +92,22 @@ class Watch:
         with self._change:
             now = self._intake.tally if self._intake else Tally()
             return Tally(self._total.fetched + now.fetched, self._total.octets + now.octets)
+
+    @property
+    def known(self) -> SourceState:
+        """What the journal said of the source after the last session."""
+        with self._change:
+            return self._known
+
+    @property
+    def alarm(self) -> float | None:
+        """Since when there is an alarm about it, in seconds since the epoch."""
+        return self._alarm.since
+
+    def look(self) -> None:
+        """Whether it has failed, or been silent, for too long (the line's thread)."""
+        if self.by_itself and self.source:
+            self._alarm.look(self.source, self.known, self.since)
 
     def poke(self) -> None:
         """Fetch now, whatever else was planned (any thread); once more, if it is at it."""
@@ -219,9 +239,11 @@ class Watch:
 
     def _plan(self, intake: Intake, state: SourceState) -> float:
         """The seconds until the next session, and what is said of it until then."""
+        with self._change:
+            self._known = state
         if state.failures:
             spread = 1 + JITTER * random.random()  # noqa: S311  # it guards nothing
-            wait = max(LEAST, (state.next_try - time.time()) * spread)
+            wait = self._rest_of(state) * spread
         elif intake.in_use:
             wait = self._jittered(IN_USE)
         elif self._fetcher is not None:
@@ -234,6 +256,13 @@ class Watch:
             word, at = "off", None
         self._say(Doing(word, at))
         return wait
+
+    def _rest_of(self, state: SourceState) -> float:
+        """How long a source is left alone that has failed; one that only waits for its file
+        to be mended is asked again in case that its server was."""
+        if state.next_try <= (state.failed_at or 0.0):
+            return reaction.backoff(state.failures)
+        return max(LEAST, state.next_try - time.time())
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (1 + JITTER * (2 * random.random() - 1))  # noqa: S311  # no secret

@@ -134,7 +134,7 @@ class TroubleFacts:
 
     def __init__(self, trouble: Trouble, *, now: float | None = None, source: str = "") -> None:
         self.now = time.time() if now is None else now
-        self._source = trouble.step if trouble.stage == "fetch" else source
+        self._source = trouble.step if trouble.stage in ("fetch", "alarm") else source
         self._trouble = trouble
         self._mail = None if trouble.mail is None else MailFacts(trouble.mail, now=self.now)
 

@@ -99,7 +99,7 @@ FIELDS: dict[str, Field] = {
     "note": Field("text", "mail", "What an earlier step noted under that name.", argument=True),
     "stage": Field(
         "word", "trouble", "Where it went wrong.",
-        words=("fetch", "process", "verdict", "unrouted", "distribute"),
+        words=("fetch", "process", "verdict", "unrouted", "distribute", "alarm"),
     ),
     "step": Field("text", "trouble", "The name of the step that it happened in."),
     "attempt": Field("number", "trouble", "How often it was tried."),

@@ -27,6 +27,7 @@ HAPPENED = {
     "verdict": "{step} decided about a mail",
     "unrouted": "no step takes a mail",
     "distribute": "{step} cannot deliver a mail",
+    "alarm": "nothing has been fetched by {step} for too long",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -92,3 +93,24 @@ def test_sigterm_ends_it_in_order(shop: Shop, begin: Callable[..., Serving]) -> 
     done = serving.end()
     assert (done.status, done.err) == (0, "")
     assert not list(Path(f"{shop.journal}.d").glob("*/lock"))
+
+
+def told(shop: Shop) -> dict[str, Any]:
+    """What `mailflow status --json` says of the one installation that runs."""
+    done = shop("status", "--json")
+    (installation,) = json.loads(done.out)["installations"]
+    found: dict[str, Any] = installation
+    return found
+
+
+def test_a_source_that_is_only_fetched_when_asked_is_fetched_when_it_is_poked(
+    shop: Shop, begin: Callable[..., Serving]
+) -> None:
+    shop.write(BOX.replace('path = "{home}/in"', 'path = "{home}/in"\nauto = "no"'))
+    drop(shop)
+    begin("serve", shop.file)
+    eventually(lambda: shop("poke", "--dry-run", "maildir").status == 0)
+    assert told(shop)["pipelines"][0]["sources"][0]["state"] == "off"
+    assert not shop.maildir
+    assert shop("poke", "maildir") == (0, "", "")
+    eventually(lambda: shop.maildir)

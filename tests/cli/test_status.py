@@ -13,7 +13,7 @@ HELD = '[[process]]\nuse = "filter.hold"\nreason = "look"\n'
 def facts(shop: Shop, *words: str, status: int = 0) -> Any:
     done = shop("status", "--json", *words)
     assert done.status == status, done.err
-    return json.loads(done.out)
+    return json.loads(done.out)["journals"]
 
 
 def test_where_nothing_ran_nothing_waits(shop: Shop) -> None:

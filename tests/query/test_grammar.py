@@ -113,7 +113,7 @@ def test_an_error_is_one_line_with_the_column() -> None:
         (
             'stage is "x"',
             10,
-            '`stage` is never "x"; it is one of fetch, process, verdict, unrouted, distribute',
+            '`stage` is never "x"; it is one of fetch, process, verdict, unrouted, distribute, alarm',  # noqa: E501
         ),
         (
             "header exists",

@@ -107,6 +107,7 @@ def every_trouble() -> Iterator[Trouble]:
                     age,
                     reports=tuple(reports),
                 )
+    yield Trouble("alarm", "inbox", UnavailableError("it has not worked for 2 days"), age=2 * DAY)
     yield Trouble("unrouted", "", UnavailableError("no step takes this mail"), mail)
     for verdict in (Hold("look at it"), Reject("not wanted"), Discard("spam")):
         yield Trouble("verdict", "step", RefusedError("verdict"), mail, verdict=verdict)
