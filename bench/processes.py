@@ -55,6 +55,12 @@ def descriptors(pid: int) -> int:
     return total
 
 
+def threads(pid: int) -> int:
+    """Threads of the family."""
+    members = set(family(pid))
+    return sum(int(fields[17]) for number, fields in _stats() if number in members)
+
+
 def _stats() -> Iterator[tuple[int, list[str]]]:
     """Each process, and its fields from the state on (proc(5): field 3)."""
     for name in os.listdir("/proc"):

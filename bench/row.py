@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from bench.figures import Goals, Measured
 from bench.measure import Command, Launcher, Sample, Series
@@ -43,6 +44,13 @@ class Bound:
     octets: int
 
 
+class Runner(Protocol):
+    """Whoever takes turns: a contender, or a server."""
+
+    @property
+    def role(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Options:
     """How the whole bench is run. `scale` divides the number of messages, for a trial."""
@@ -58,7 +66,7 @@ class Options:
     def count(self, messages: int) -> int:
         return max(2, messages // self.scale)
 
-    def turns(self, contender: Contender, most: int | None = None) -> int:
+    def turns(self, contender: Runner, most: int | None = None) -> int:
         """How often it runs in a row; whoever is only context runs once."""
         if contender.role == "context":
             return 1

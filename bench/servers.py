@@ -64,7 +64,9 @@ class Server(Protocol):
     name: str
     role: str
     version: str
-    port: int
+
+    @property
+    def port(self) -> int: ...
 
     @property
     def pid(self) -> int: ...
@@ -119,7 +121,8 @@ class DovecotServer:
 
 
 class Mailflow:
-    """`mailflow serve` with one kind of maildrop, and a salted digest for each user."""
+    """`mailflow serve` with one kind of maildrop, and a salted digest for each user. `more` are
+    further tables of its file."""
 
     role = "ours"
 
@@ -132,6 +135,7 @@ class Mailflow:
         self._workers = workers
         self._directory = directory / f"mailflow-{maildrop}"
         self._directory.mkdir()
+        self.more = ""
         self._passwords: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -148,6 +152,10 @@ class Mailflow:
         fill = {"spool": fill_spool, "maildir": fill_maildirs}[self._maildrop]
         names = [f"user{number}" for number in range(first, first + users)]
         fill(self.store, names, mails)
+        self.know(*names)
+
+    def know(self, *names: str) -> None:
+        """These may log in."""
         for name in names:
             salt = hashlib.md5(name.encode()).digest()
             digest = hashlib.sha256(PASSWORD.encode() + salt).digest()
@@ -163,7 +171,7 @@ class Mailflow:
             f'[maildrop."user*"]\nuse = "{self._maildrop}"\npath = {where}\n'
             f'passwords = "{passwords}"\n\n'
             f'[[serve]]\nuse = "pop3"\nlisten = ["127.0.0.1:{self.port}"]\n'
-            f"workers = {self._workers}\n"
+            f"workers = {self._workers}\n{self.more}"
         )
         return pipeline
 
@@ -208,8 +216,8 @@ class Mailflow:
         return (self._directory / "log").read_text(errors="replace")[-1000:]
 
 
-def fill_spool(path: Path, names: Sequence[str], mails: Sequence[bytes]) -> None:
-    """By the distributor, as a pipeline fills it."""
+def fill_spool(path: Path, names: Sequence[str], mails: Sequence[bytes], done: int = 0) -> None:
+    """By the distributor, as a pipeline fills it; `done` mails went there before."""
     from mailflow.halt import Halt
     from mailflow.kinds import Runtime, Ticket
     from mailflow.log import get_logger
@@ -223,7 +231,7 @@ def fill_spool(path: Path, names: Sequence[str], mails: Sequence[bytes]) -> None
         runtime = Runtime("spool", "bench", halt, get_logger(), str(path))
         jobs = (
             (Mail(f"{name}-{number}", Envelope(), content), Ticket(f"{name}.{number}", ("",)))
-            for number, content in enumerate(contents)
+            for number, content in enumerate(contents, done)
         )
         with SpoolDistributor(options, runtime) as distributor:
             keys = [ticket.key for ticket, _ in distributor.distribute_many(jobs)]
@@ -231,12 +239,12 @@ def fill_spool(path: Path, names: Sequence[str], mails: Sequence[bytes]) -> None
     halt.close()
 
 
-def fill_maildirs(path: Path, names: Sequence[str], mails: Sequence[bytes]) -> None:
-    """As Dovecot's own delivery names them, with their sizes."""
+def fill_maildirs(path: Path, names: Sequence[str], mails: Sequence[bytes], done: int = 0) -> None:
+    """As Dovecot's own delivery names them, with their sizes; `done` went there before."""
     for name in names:
         for folder in ("tmp", "new", "cur"):
-            (path / name / folder).mkdir(parents=True)
-        for number, mail in enumerate(mails, 1700000000):
+            (path / name / folder).mkdir(parents=True, exist_ok=True)
+        for number, mail in enumerate(mails, 1_700_000_000 + done):
             sizes = f"S={len(mail)},W={len(mail) + mail.count(10)}"
             (path / name / "cur" / f"{number}.M1P1.test,{sizes}:2,").write_bytes(mail)
 
