@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Destination,
         DistributorContract,
         FetcherContract,
+        MaildropContract,
         ProcessorContract,
         PushFetcherContract,
         ReactorContract,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Source,
         Stage,
         Taken,
+        WireMaildropContract,
         nothing_left,
     )
     from mailflow.testing.corpus import AWKWARD, Large, Sample
@@ -49,10 +51,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "contracts": (
-        "ComponentContract Destination DistributorContract FetcherContract ProcessorContract"
-        " PushFetcherContract ReactorContract RefusingDestination RefusingDistributorContract"
-        " RemoteDestination RemoteDistributorContract RemoteFetcherContract RemoteSource Source"
-        " Stage Taken nothing_left"
+        "ComponentContract Destination DistributorContract FetcherContract MaildropContract"
+        " ProcessorContract PushFetcherContract ReactorContract RefusingDestination"
+        " RefusingDistributorContract RemoteDestination RemoteDistributorContract"
+        " RemoteFetcherContract RemoteSource Source Stage Taken WireMaildropContract nothing_left"
     ),
     "corpus": "AWKWARD Large Sample",
     "crash": "Session Strike Trip killed_at_random killed_before_each_step undisturbed",
@@ -69,12 +71,13 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = [
     "AWKWARD", "CUT", "KILL", "RESET", "STALL", "Authority", "Certificate",
     "ComponentContract", "Desk", "Destination", "Disk", "DistributorContract", "Fault",
-    "Faults", "FetcherContract", "Large", "Outcome", "Pop3Server", "ProcessorContract",
-    "Proxy", "PushFetcherContract", "ReactorContract", "RefusingDestination",
-    "RefusingDistributorContract", "RemoteDestination", "RemoteDistributorContract",
-    "RemoteFetcherContract", "RemoteSource", "Sample", "Session", "SmtpSink", "Source", "Stage", "Step", "Strike", "Taken", "Trip",
-    "killed_at_random", "killed_before_each_step", "mail", "nothing_left", "undisturbed",
-    "watch",
+    "Faults", "FetcherContract", "Large", "MaildropContract", "Outcome", "Pop3Server",
+    "ProcessorContract", "Proxy", "PushFetcherContract", "ReactorContract",
+    "RefusingDestination", "RefusingDistributorContract", "RemoteDestination",
+    "RemoteDistributorContract", "RemoteFetcherContract", "RemoteSource", "Sample",
+    "Session", "SmtpSink", "Source", "Stage", "Step", "Strike", "Taken", "Trip",
+    "WireMaildropContract", "killed_at_random", "killed_before_each_step", "mail",
+    "nothing_left", "undisturbed", "watch",
 ]  # fmt: skip
 
 

@@ -11,12 +11,14 @@ from mailflow.lines import to_lf
 from mailflow.testing.contracts import (
     Destination,
     DistributorContract,
+    MaildropContract,
     PushFetcherContract,
     Source,
     Taken,
 )
 from mailflow_maildir.distributor import MaildirDistributor
 from mailflow_maildir.fetcher import MaildirFetcher
+from mailflow_maildir.maildrop import MaildirDrop
 
 
 class Maildir(Destination):
@@ -65,6 +67,14 @@ class Inbox(Source):
 
 class TestMaildirSource(PushFetcherContract):
     component = MaildirFetcher
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Inbox:
+        return Inbox(tmp_path / "Maildir")
+
+
+class TestMaildirDrop(MaildropContract):
+    component = MaildirDrop
 
     @pytest.fixture
     def source(self, tmp_path: Path) -> Inbox:

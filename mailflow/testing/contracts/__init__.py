@@ -32,13 +32,15 @@ from mailflow.testing.contracts.fetcher import (
     RemoteSource,
     Source,
 )
+from mailflow.testing.contracts.maildrop import MaildropContract, WireMaildropContract
 from mailflow.testing.contracts.processor import ProcessorContract
 from mailflow.testing.contracts.push import PushFetcherContract
 from mailflow.testing.contracts.reactor import ReactorContract
 
 __all__ = [
     "ComponentContract", "Destination", "DistributorContract", "FetcherContract",
-    "ProcessorContract", "PushFetcherContract", "ReactorContract", "RefusingDestination",
-    "RefusingDistributorContract", "RemoteDestination", "RemoteDistributorContract",
-    "RemoteFetcherContract", "RemoteSource", "Source", "Stage", "Taken", "nothing_left",
+    "MaildropContract", "ProcessorContract", "PushFetcherContract", "ReactorContract",
+    "RefusingDestination", "RefusingDistributorContract", "RemoteDestination",
+    "RemoteDistributorContract", "RemoteFetcherContract", "RemoteSource", "Source", "Stage",
+    "Taken", "WireMaildropContract", "nothing_left",
 ]  # fmt: skip
