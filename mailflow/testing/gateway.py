@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -83,7 +84,9 @@ class Gateway:
             options = {"certificate": certificate.cert_file, "key": certificate.key_file, **options}
         component = Registry().component("serve", "pop3")
         read = component.options.read({"listen": ["127.0.0.1:0"], **options})
-        runtime = Runtime("pop3", "tests", self.halt, self.log, "/nonexistent")  # type: ignore[arg-type]
+        self._scratch = TemporaryDirectory(prefix="gateway")
+        log: Any = self.log
+        runtime = Runtime("pop3", "tests", self.halt, log, self._scratch.name)
         self._service = component(read, runtime)
         self._error: BaseException | None = None
 
@@ -125,6 +128,7 @@ class Gateway:
         for sock in self._sockets:
             sock.close()
         self.halt.close()
+        self._scratch.cleanup()
         if self._error is not None and error is None:
             raise self._error
 

@@ -57,8 +57,8 @@ class Connection:
     on, `lingering` that all was said."""
 
     __slots__ = (
-        "_context", "_full", "busy", "deadline", "fd", "held", "lingering", "login_by", "mask",
-        "queue", "session", "shaking", "sock", "tls",
+        "_context", "_full", "_heard", "busy", "deadline", "fd", "held", "lingering", "login_by",
+        "mask", "queue", "session", "shaking", "sock", "tls",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +76,7 @@ class Connection:
         self.busy = self.held = self.shaking = self.lingering = False
         self.tls: ssl.SSLSocket | None = None
         self._context = context
-        self._full = False
+        self._full = self._heard = False
 
     def receive(self) -> bytes | None:
         """What has come: b"" at the end, None where nothing has."""
@@ -89,6 +89,7 @@ class Connection:
         except OSError:
             return b""
         self._full = len(data) == READ
+        self._heard = True
         return data
 
     def _receive_tls(self, tls: ssl.SSLSocket) -> bytes | None:
@@ -100,11 +101,12 @@ class Connection:
             return None
         except OSError:
             return b""
+        self._heard = True
         return data
 
     def all_read(self) -> bool:
-        """Whether the client has ended by QUIT, with nothing behind it."""
-        return not self._full and self.session.quitted
+        """Whether nothing more is to come: the client has ended by QUIT, or said nothing."""
+        return not self._full and (self.session.quitted or not self._heard)
 
     def take(self) -> None:
         """Queue what the session has made: octets in one, parts that follow each other too."""

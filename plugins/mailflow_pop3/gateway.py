@@ -15,6 +15,7 @@ from mailflow.errors import ConfigError
 from mailflow.kinds import Host, Runtime
 from mailflow.log import tells
 from mailflow.options import FOREVER, Choice, Duration, Integer, ListOf, Options, Path, Text
+from mailflow.sasl_server import mechanisms
 from mailflow.typed import TYPE_CHECKING
 from mailflow_pop3.server import WAYS, Policy
 
@@ -150,6 +151,7 @@ class Pop3Gateway:
         )  # fmt: skip
         doors = self._doors(host, listening)
         transport = Transport(doors, limits, halt, host.log, host.report)
+        mechanisms(host.accounts, plain=True)  # what it imports, it might not without descriptors
         host.ready()
         transport.run()
 

@@ -32,13 +32,13 @@ class UnknownMessageError(Exception):
 class Visit:
     """A drop as one session sees it, from the log-in to the end.
 
-    `octets` is the size of all messages, `deleted` the numbers of those that are marked,
-    `read` how many were asked for. `surrogates`: the client takes no UTF-8 in header sections
-    (RFC 6856), so that messages with it are sent, and counted, as RFC 6858 has them.
+    `octets` is the size of all messages, `deleted` the numbers of those that are marked, `gone`
+    their size, `read` how many were asked for. `surrogates`: the client takes no UTF-8 in header
+    sections (RFC 6856), so that messages with it are sent, and counted, as RFC 6858 has them.
     """
 
     __slots__ = (
-        "deleted", "drop", "items", "login", "manages", "octets", "prompt", "read",
+        "deleted", "drop", "gone", "items", "login", "manages", "octets", "prompt", "read",
         "surrogates", "wire",
     )  # fmt: skip
 
@@ -51,6 +51,7 @@ class Visit:
         self.manages: bool = getattr(drop, "manages", False)
         self.wire: Callable[[str], WirePart | None] | None = getattr(drop, "wire", None)
         self.deleted: set[int] = set()
+        self.gone = 0
         self.surrogates = surrogates
         self.read = 0
 
@@ -69,10 +70,15 @@ class Visit:
         """The keys of what is to be removed at QUIT, in order."""
         return [self.items[number - 1].key for number in sorted(self.deleted)]
 
-    def totals(self) -> tuple[int, int]:
-        """How many messages are not marked, and their octets."""
-        gone = sum([self.items[number - 1].size or 0 for number in self.deleted])
-        return len(self.items) - len(self.deleted), self.octets - gone
+    def delete(self, number: int) -> None:
+        """Mark a message that is not marked."""
+        self.deleted.add(number)
+        self.gone += self.items[number - 1].size or 0
+
+    def keep(self) -> None:
+        """Take back all marks."""
+        self.deleted.clear()
+        self.gone = 0
 
     def lines(self, line: Callable[[int, Item], str]) -> Iterator[bytes]:
         """A listing with its end, in pieces: that of a large drop is not made at once."""
@@ -89,8 +95,8 @@ class Visit:
 
 def stat(session: ServerSession) -> None:
     """STAT"""
-    count, octets = _visit(session).totals()
-    session.ok(f"{count} {octets}")
+    visit = _visit(session)
+    session.ok(f"{len(visit.items) - len(visit.deleted)} {visit.octets - visit.gone}")
 
 
 def noop(session: ServerSession) -> None:
@@ -101,14 +107,14 @@ def noop(session: ServerSession) -> None:
 def rset(session: ServerSession) -> None:
     """RSET: no message is marked any more."""
     visit = _visit(session)
-    visit.deleted.clear()
+    visit.keep()
     session.ok(f"{len(visit.items)} messages")
 
 
 def dele(session: ServerSession, argument: bytes | None) -> None:
     """DELE: the message is marked, for QUIT."""
     if number := _number(session, argument):
-        _visit(session).deleted.add(number)
+        _visit(session).delete(number)
         session.ok(f"message {number} deleted")
 
 

@@ -330,6 +330,7 @@ class Transport:
             self._close(connection)
             return
         connection.lingering = True
+        self._abandon(connection.session)
         connection.deadline = self._now + LINGER
         with suppress(OSError):
             connection.sock.shutdown(socket.SHUT_WR)
