@@ -43,6 +43,7 @@ COMMANDS = {
 OF_PLUGINS: dict[str, str] = {
     "pop3": "Download from POP3 mailboxes by hand.",
     "list": "See and change who is on a mailing list.",
+    "spool": "Look into the maildrops of the spool, and tidy them.",
 }
 """The commands that our own plugins bring, `mailflow <plugin> ...`; others' are found
 when they are called."""

@@ -203,6 +203,22 @@ class Store:
         for file in gone:
             self.bodies.remove(file)
 
+    def remove_drop(self, drop: int, name: str) -> None:
+        """Remove a drop with all its mail; whoever has its lock may."""
+
+        def work(tx: Transaction) -> list[int]:
+            for table in ("messages", "used"):
+                tx.execute(f"DELETE FROM {table} WHERE drop_id = ?", (drop,))  # noqa: S608
+            tx.execute("DELETE FROM drops WHERE id = ?", (drop,))
+            return empty(tx)
+
+        gone = self.index.commit(work)
+        self.forget(name)
+        for file in gone:
+            self.bodies.remove(file)
+        with suppress(OSError):
+            os.unlink(f"{self._locks}/{drop}")
+
     def drops(self) -> list[Drop]:
         """Every drop, by name."""
         rows = self.index.read(

@@ -39,11 +39,13 @@ _UIDLIST = "dovecot-uidlist"
 
 
 class Imported(NamedTuple):
-    """What became of a message: its UIDL here, "" where it was here already; `why` it could
-    not be had."""
+    """What became of a message: its UIDL here, `kept` where the old server had it; `known`
+    where it was here already; `why` it could not be had."""
 
     key: str
-    uidl: str
+    uidl: str = ""
+    kept: bool = False
+    known: bool = False
     why: str = ""
 
 
@@ -133,13 +135,19 @@ def _flush(directory: str) -> None:
 
 
 def import_from(
-    store: Store, drop: str, source: str, uidls: str | None = None, *, halt: Halt | None = None
+    store: Store,
+    drop: str,
+    source: str,
+    uidls: str | None = None,
+    *,
+    halt: Halt | None = None,
+    dry: bool = False,
 ) -> Iterator[Imported]:
     """Take all messages of a Maildir, an mbox or a server (a URL) into a drop.
 
     UIDLs are those that the file `uidls` gives, that a server of POP3 has, or that Dovecot
-    has written into the Maildir; else new ones. Raises ConfigError, UnavailableError,
-    LoginError.
+    has written into the Maildir; else new ones. `dry`: only say which there are. Raises
+    ConfigError, UnavailableError, LoginError.
     """
     from mailflow.opening import open as open_box
 
@@ -153,6 +161,9 @@ def import_from(
         names = _names(keys, given, remote=url.startswith(("pop3:", "pop3s:")))
         if uidls:
             _compare(uidls, given, names)
+        if dry:
+            yield from (Imported(key, names.get(key, ""), key in names) for key in keys)
+            return
         incoming = _Incoming(store, drop, box.source, names)
         try:
             for got in box.retrieve(keys):
@@ -177,12 +188,12 @@ class _Incoming:
         from mailflow.kinds import Missed
 
         if isinstance(got, Missed):
-            yield Imported(got.key, "", got.error.text)
+            yield Imported(got.key, why=got.error.text)
             return
         fetched: Fetched = got  # type: ignore[assignment]
         ticket = f"import.{self._mark(fetched.key, fetched.content)}"
         if self._store.known([ticket]):
-            yield Imported(fetched.key, "")
+            yield Imported(fetched.key, known=True)
             return
         try:
             if self._file is None:
@@ -205,8 +216,8 @@ class _Incoming:
         if file is None:
             return
         given = self._store.take(file, [new for _, new in news])
-        for (key, _), name in zip(news, given, strict=True):
-            yield Imported(key, name)
+        for (key, new), name in zip(news, given, strict=True):
+            yield Imported(key, name, kept=bool(name) and name == new.uidl, known=not name)
 
     def close(self) -> None:
         if self._file is not None:
