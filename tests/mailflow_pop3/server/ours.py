@@ -1,0 +1,221 @@
+"""Our gateway, as the service that `mailflow serve` runs, with maildrops that a test fills.
+
+Rule of the file: answers to wrong passwords are not kept back here, or the tests would wait;
+that they are is shown where it is the subject.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mailflow.accounts import Account, Accounts, Pace
+from mailflow.halt import Halt
+from mailflow.kinds import Distributor, Maildrop, Runtime, Ticket
+from mailflow.mail import Content
+from mailflow.testing.engine import LogDouble, mail
+from mailflow.testing.gateway import Gateway, plain
+from mailflow.testing.tls import Certificate
+
+from .dialogue import Dialogue
+from .servers import Drop, MaildirServer, Server
+from .shelf import Shelf
+
+AT_ONCE = Pace(first=0.0, most=0.0, address=10_000, account=10_000)
+
+
+class OurServer(Server):
+    """Two listeners, one for STLS and one with TLS from the first octet, and an account for
+    each maildrop that is filled."""
+
+    KEPT = 40
+    """Accounts at a time: a test has few, and those of the tests before are over."""
+
+    def __init__(self, certificate: Certificate, ca_file: str) -> None:
+        self.ca_file = ca_file
+        self.accounts: list[Account] = []
+        self._clear = Gateway({}, certificate=certificate, tls="starttls")
+        self._secure = Gateway({}, certificate=certificate, tls="implicit")
+        self._numbers = itertools.count(1)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._clear)
+        self._stack.enter_context(self._secure)
+        self.port, self.tls_port = self._clear.port, self._secure.port
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def grant(self, maildrop: Maildrop, password: str) -> Drop:
+        drop = Drop(f"user{next(self._numbers)}", password)
+        account = Account(drop.login, maildrop, secret=plain(password))
+        self.accounts = [*self.accounts[-self.KEPT :], account]
+        for gateway in (self._clear, self._secure):
+            gateway.service_host.accounts = Accounts(self.accounts, pace=AT_ONCE)
+        return drop
+
+    def maildrop(self, drop: Drop) -> Maildrop:
+        return next(each.maildrop for each in self.accounts if each.name == drop.login)
+
+
+class MemoryServer(OurServer):
+    """Ours, with mail in memory."""
+
+    name = "memory"
+
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        return self.grant(Shelf(*messages), password)
+
+    def shelf(self, drop: Drop) -> Shelf:
+        found = self.maildrop(drop)
+        assert isinstance(found, Shelf)
+        return found
+
+    def deliver(self, drop: Drop, message: bytes) -> None:
+        self.shelf(drop).deliver(message)
+
+    def remove(self, drop: Drop, number: int) -> None:
+        shelf = self.shelf(drop)
+        del shelf.messages[list(shelf.messages)[number - 1]]
+
+    def left(self, drop: Drop) -> int:
+        return len(self.shelf(drop).messages)
+
+
+class Component:
+    """A maildrop or distributor of a plugin, made as the engine makes it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._runtime = Runtime("points", "points", Halt(), LogDouble(), str(directory))  # type: ignore[arg-type]
+
+    def __call__(self, kind: str, use: str, **options: object) -> object:
+        from mailflow.engine.registry import Registry
+
+        component = Registry().component(kind, use)
+        return component(component.options.read(options), self._runtime)
+
+
+class OurMaildirServer(OurServer, MaildirServer):
+    """Ours, with Maildirs as they lie on the disk."""
+
+    name = "maildir"
+
+    def __init__(self, certificate: Certificate, ca_file: str, directory: Path) -> None:
+        super().__init__(certificate, ca_file)
+        self._directory = directory
+        self._make = Component(directory)
+        self._paths = itertools.count(1)
+        self._places: dict[str, Path] = {}
+
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        path = self._directory / f"Maildir{next(self._paths)}"
+        for folder in ("tmp", "new", "cur"):
+            (path / folder).mkdir(parents=True)
+        maildrop: Maildrop = self._make("maildrop", "maildir", path=str(path))  # type: ignore[assignment]
+        drop = self.grant(maildrop, password)
+        self._places[drop.login] = path
+        for message in messages:
+            self.deliver(drop, message)
+        return drop
+
+    def maildir(self, drop: Drop) -> Path:
+        return self._places[drop.login]
+
+    def truncate(self, drop: Drop, number: int, octets: int) -> None:
+        os.truncate(self.files(drop)[number - 1], octets)
+
+
+class SpoolServer(OurServer):
+    """Ours, with the spool: filled by its distributor, as pipelines do it."""
+
+    name = "spool"
+
+    def __init__(self, certificate: Certificate, ca_file: str, directory: Path) -> None:
+        super().__init__(certificate, ca_file)
+        self.directory = directory
+        self._make = Component(directory)
+        self._drops = itertools.count(1)
+        self._tickets = itertools.count(1)
+        self._names: dict[str, str] = {}
+
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        name = f"drop{next(self._drops)}"
+        maildrop: Maildrop = self._make("maildrop", "spool", path=str(self.directory), drop=name)  # type: ignore[assignment]
+        drop = self.grant(maildrop, password)
+        self._names[drop.login] = name
+        self._put(drop, messages)
+        return drop
+
+    def deliver(self, drop: Drop, message: bytes) -> None:
+        self._put(drop, [message])
+
+    def _put(self, drop: Drop, messages: Sequence[bytes]) -> None:
+        distributor: Distributor = self._make(
+            "distribute", "spool", path=str(self.directory), drop=self._names[drop.login]
+        )  # type: ignore[assignment]
+        with distributor:
+            for message in messages:
+                ticket = Ticket(f"points-{next(self._tickets)}", ("",))
+                assert list(distributor.distribute(mail(message), ticket))
+
+    def truncate(self, drop: Drop, number: int, octets: int) -> None:
+        """The largest file is what a large message lies in."""
+        files = [path for path in self.directory.rglob("*") if path.is_file()]
+        os.truncate(max(files, key=lambda path: path.stat().st_size), octets)
+
+    def left(self, drop: Drop) -> int:
+        from mailflow.kinds import Credentials
+
+        opened = self.maildrop(drop).login(Credentials(drop.login, checked=True))
+        try:
+            return len(opened.items())
+        finally:
+            opened.close()
+
+
+class Running:
+    """A gateway of a test's own, with one account; `shelf` is what it serves."""
+
+    def __init__(
+        self, gateway: Gateway, shelf: Shelf, drop: Drop, place: tuple[str, int], ca_file: str
+    ) -> None:
+        self.gateway = gateway
+        self.shelf = shelf
+        self.drop = drop
+        self._server = Server()
+        self._server.host, self._server.port = place
+        self._server.tls_port, self._server.ca_file = place[1], ca_file
+        self.context = self._server.context
+
+    def connect(self, *, implicit: bool = False) -> Dialogue:
+        return self._server.connect(implicit=implicit)
+
+    def enter(self) -> Dialogue:
+        return self._server.enter(self.drop)
+
+    def logged(self) -> list[str]:
+        """What was logged so far, as a log has it: one text for each line."""
+        return [
+            " ".join([line.level, line.event, *(f"{k}={v}" for k, v in line.facts.items())])
+            for line in self.gateway.log.lines
+        ]
+
+
+def shelf_of(messages: Sequence[bytes | Content | Shelf]) -> Shelf:
+    """The one shelf that was given, or one with these messages."""
+    first = messages[0] if messages else None
+    if isinstance(first, Shelf):
+        return first
+    return Shelf(*[each for each in messages if not isinstance(each, Shelf)])

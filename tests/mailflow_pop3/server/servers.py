@@ -1,0 +1,159 @@
+"""Servers that the points are asked of: ours, Dovecot, or one that listens elsewhere.
+
+Rule of the file: a test fills a maildrop with messages and talks to whoever serves it; it
+does not know whom it meets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+from mailflow.testing.dovecot import Dovecot
+
+from .dialogue import Dialogue
+
+
+class Drop(NamedTuple):
+    """A maildrop that a test may use alone."""
+
+    login: str
+    password: str
+
+
+class Server:
+    """What serves. `name` stands in test ids; `ca_file` is whom its certificate needs."""
+
+    name = ""
+    host = "127.0.0.1"
+    port = 0
+    tls_port = 0
+    ca_file = ""
+
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        """A maildrop that holds these messages."""
+        raise NotImplementedError
+
+    def deliver(self, drop: Drop, message: bytes) -> None:
+        """One message more, at the end."""
+        raise NotImplementedError
+
+    def remove(self, drop: Drop, number: int) -> None:
+        """Take a message away behind the server's back."""
+        raise NotImplementedError
+
+    def left(self, drop: Drop) -> int:
+        """How many messages there are in the store."""
+        raise NotImplementedError
+
+    def connect(self, *, implicit: bool = False) -> Dialogue:
+        """A connection, greeted; with `implicit` TLS on the port for that."""
+        if not implicit:
+            return Dialogue(socket.create_connection((self.host, self.port), 20))
+        sock = socket.create_connection((self.host, self.tls_port), 20)
+        return Dialogue(self.context().wrap_socket(sock, server_hostname="localhost"))
+
+    def enter(self, drop: Drop) -> Dialogue:
+        """A session in the TRANSACTION state. A lock that is being given back is awaited:
+        the server sees the end of a connection a little later than its client."""
+        for _ in range(500):
+            dialogue = self.connect()
+            answer = dialogue.log_in(*drop)
+            if answer.ok:
+                return dialogue
+            assert answer.code == "IN-USE", answer.line
+            dialogue.drop()
+        raise AssertionError(f"{drop.login} stays locked")
+
+    def open(self, *messages: bytes) -> Dialogue:
+        """A session with a maildrop of its own that holds these messages."""
+        return self.enter(self.fill(*messages))
+
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ca_file)
+
+
+class MaildirServer(Server):
+    """One that serves Maildirs: what they hold is put there and looked at."""
+
+    _numbers = itertools.count(1)
+
+    def maildir(self, drop: Drop) -> Path:
+        raise NotImplementedError
+
+    def deliver(self, drop: Drop, message: bytes) -> None:
+        number = next(self._numbers)
+        path = self.maildir(drop)
+        name = f"{1700000000 + number}.M{number:06d}P{os.getpid()}.test"
+        (path / "tmp" / name).write_bytes(message)
+        owner = path.stat()
+        os.chown(path / "tmp" / name, owner.st_uid, owner.st_gid)
+        os.rename(path / "tmp" / name, path / "new" / name)
+
+    def remove(self, drop: Drop, number: int) -> None:
+        self.files(drop)[number - 1].unlink()
+
+    def left(self, drop: Drop) -> int:
+        return len(self.files(drop))
+
+    def files(self, drop: Drop) -> list[Path]:
+        """The files of the messages, oldest first."""
+        found = [
+            path for folder in ("new", "cur") for path in (self.maildir(drop) / folder).iterdir()
+        ]
+        return sorted(found, key=lambda path: path.name)
+
+
+class DovecotServer(MaildirServer):
+    """Dovecot as its defaults have it; Debian's package."""
+
+    name = "dovecot"
+
+    def __init__(self, dovecot: Dovecot) -> None:
+        self.dovecot = dovecot
+        self.host, self.port = dovecot.host, dovecot.pop3_port
+        self.tls_port, self.ca_file = dovecot.pop3s_port, dovecot.ca_file
+
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        drop = Drop(f"user{next(self._numbers)}", password)
+        self.dovecot.add_user(*drop)
+        for message in messages:
+            self.deliver(drop, message)
+        return drop
+
+    def maildir(self, drop: Drop) -> Path:
+        return Path(self.dovecot.maildir(drop.login))
+
+
+class ForeignServer(MaildirServer):
+    """One that listens elsewhere, with one account. Its maildrop can be filled where it is
+    a Maildir here; each `fill` empties it first."""
+
+    def __init__(self, place: str, login: str, maildir: str | None, ca_file: str = "") -> None:
+        self.host, _, port = place.rpartition(":")
+        self.port = int(port)
+        self.name = place
+        self.ca_file = ca_file
+        self._drop = Drop(*login.split(":", 1))
+        self._maildir = maildir
+
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        for path in self.files(self._drop):
+            path.unlink()
+        for message in messages:
+            self.deliver(self._drop, message)
+        return self._drop
+
+    def maildir(self, drop: Drop) -> Path:
+        import pytest
+
+        if self._maildir is None:
+            pytest.skip("the maildrop of this server cannot be filled: no --server-maildir")
+        path = Path(self._maildir)
+        for folder in ("tmp", "new", "cur"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        return path
