@@ -7,6 +7,7 @@ are made up, and what is claimed at the end was counted.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,21 @@ port = {smtp}
 name = "archive"
 use = "maildir"
 path = "red.archive"
+
+# Ann has a program that speaks POP3 only: `mailflow serve` has every post ready for it.
+[[distribute]]
+use = "spool"
+drop = "ann"
+path = "red.spool"
+
+[maildrop.ann]
+use = "spool"
+path = "red.spool"
+secret = {{ file = "ann.secret" }}
+
+[[serve]]
+use = "pop3"
+listen = ["127.0.0.1:{serve}"]
 """
 
 
@@ -115,16 +131,19 @@ POSTS = (
 def command(keep: str | None, as_json: bool) -> int:
     """Run a mailing list on servers of its own, and tell the story of every mail.
 
-    Needs no root, no network and a few seconds. Ends with 0 if every mail is where it
-    should be.
+    At its end the posts are served to POP3 clients, which read them. Needs no root, no
+    network and a few seconds. Ends with 0 if every mail is where it should be.
     """
     from mailflow import log
+    from mailflow.testing.serving import free_ports
 
     log.configure(level="error")
+    (port,) = free_ports(1)
     with _directory(keep) as directory, _servers() as (pop3, smtp):
-        pipeline = _write(directory, pop3.port, smtp.port)
-        demo = Demo(pipeline, pop3, smtp)
+        pipeline = _write(directory, pop3.port, smtp.port, port)
+        demo = Demo(pipeline, pop3, smtp, port)
         demo.run()
+        demo.serve()
         if as_json:
             show_json([each._asdict() for each in demo.rows()])
         else:
@@ -144,16 +163,57 @@ class Row(NamedTuple):
     why: str
 
 
-class Demo:
-    """Two runs of the pipeline, and what they did."""
+class Served(NamedTuple):
+    """What a reader of the served drop got: each message, octet for octet."""
 
-    def __init__(self, pipeline: Pipeline, pop3: Pop3Server, smtp: SmtpSink) -> None:
+    reader: str
+    messages: list[bytes]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return sorted(message.partition(b"\r\n\r\n")[2] for message in self.messages)
+
+
+def _by_poplib(port: int) -> Iterator[bytes]:
+    import poplib
+
+    box = poplib.POP3("127.0.0.1", port, timeout=10)
+    box.user("ann")
+    box.pass_(SECRET)
+    for number in range(1, box.stat()[0] + 1):
+        yield b"".join(line + b"\r\n" for line in box.retr(number)[1])
+    box.quit()
+
+
+def _by_curl(curl: str, directory: Path, port: int) -> Iterator[bytes]:
+    """The words with the password stand in a file: others see those of a command."""
+    import subprocess
+
+    options = directory / "curl.secret"
+    _write_secret(options, f'user = "ann:{SECRET}"\n')
+
+    def ask(number: str) -> bytes:
+        url = f"pop3://127.0.0.1:{port}/{number}"
+        command = [curl, "--silent", "--show-error", "--config", str(options), url]
+        return subprocess.run(command, check=True, capture_output=True, timeout=10).stdout
+
+    for line in ask("").split(b"\r\n"):
+        if line:
+            yield ask(line.split()[0].decode())
+
+
+class Demo:
+    """Two runs of the pipeline, and what they did; then its drop, served at `port`."""
+
+    def __init__(self, pipeline: Pipeline, pop3: Pop3Server, smtp: SmtpSink, port: int) -> None:
         self.pipeline = pipeline
         self.pop3 = pop3
         self.smtp = smtp
+        self.port = port
         self.seconds = 0.0
         self.first: list[Story] = []
         self.sent_first = 0
+        self.served: list[Served] = []
 
     def run(self) -> None:
         """Once with a member's mailbox full; then once more, when it has room again."""
@@ -165,6 +225,20 @@ class Demo:
         self.sent_first = self._copies()
         self._retry()
         self._run()
+
+    def serve(self) -> None:
+        """`mailflow serve`, and whoever reads from it."""
+        from pathlib import Path
+
+        from mailflow.testing.serving import Serving
+
+        directory = Path(self.pipeline.base)
+        with Serving(
+            directory / "red.toml", ports=[self.port], arguments=["--offline"], environ=os.environ
+        ):
+            self.served = [Served("Python's poplib", list(_by_poplib(self.port)))]
+            if curl := shutil.which("curl"):
+                self.served.append(Served("curl", list(_by_curl(curl, directory, self.port))))
 
     def rows(self) -> list[Row]:
         """The story of each post, in the order in which they were fetched."""
@@ -188,7 +262,9 @@ class Demo:
             found[body] = found.get(body, 0) + len(set(message.recipients))
         archived = len(os.listdir(os.path.join(self.pipeline.base, "red.archive", "new")))
         left = len(self.pop3.messages("red"))
-        return sorted(found.items()) == wanted and archived == 5 and left == 0
+        delivered = sorted(found.items()) == wanted and archived == 5 and left == 0
+        bodies = [body for body, _ in wanted]
+        return delivered and all(each.bodies == bodies for each in self.served)
 
     def tell(self) -> None:
         click.echo(
@@ -203,6 +279,13 @@ class Demo:
             f" A second one, when the full mailbox\nhad room again, sent {more} more and nothing"
             " twice. The mailbox at the server is empty:\nevery message is in the archive,"
             " in the journal, or was thrown away for the reason above."
+        )
+        readers = " and ".join(each.reader for each in self.served)
+        octets = sum(map(len, self.served[0].messages))
+        click.echo(
+            "\nThen `mailflow serve red.toml` offered the posts to those who only speak POP3:"
+            f"\n{readers} logged in as ann and read {len(self.served[0].messages)} messages,"
+            f" {octets} octets, each as it was."
         )
         if not self.faultless:
             click.echo("\nSomething is not as it should be: please report this.", err=True)
@@ -301,7 +384,7 @@ def _directory(keep: str | None) -> Iterator[str]:
         yield directory
 
 
-def _write(directory: str, pop3: int, smtp: int) -> Pipeline:
+def _write(directory: str, pop3: int, smtp: int, serve: int) -> Pipeline:
     """The files of the demo, as a user would write them; gives the pipeline."""
     from pathlib import Path
 
@@ -309,15 +392,16 @@ def _write(directory: str, pop3: int, smtp: int) -> Pipeline:
     from mailflow.engine.registry import Registry
 
     base = Path(directory)
-    _write_secret(base / "red.secret")
+    _write_secret(base / "red.secret", f"{SECRET}\n")
+    _write_secret(base / "ann.secret", f"{SECRET}\n")
     (base / "red.members").write_text(MEMBERS)
-    (base / "red.toml").write_text(PIPELINE.format(pop3=pop3, smtp=smtp))
+    (base / "red.toml").write_text(PIPELINE.format(pop3=pop3, smtp=smtp, serve=serve))
     return load([str(base / "red.toml")], Registry())[0]
 
 
-def _write_secret(path: Path) -> None:
+def _write_secret(path: Path, text: str) -> None:
     path.touch(0o600)
-    path.write_text(f"{SECRET}\n")
+    path.write_text(text)
 
 
 def _next(keep: str | None) -> None:
@@ -333,5 +417,6 @@ def _next(keep: str | None) -> None:
         f"\nWhat waits:    mailflow queue list --file {file}"
         f"\nOne story:     mailflow trace --file {file} ID"
         f"\nThe archive:   {os.path.join(keep, 'red.archive', 'new')}"
+        f"\nThe drop:      mailflow serve --offline {file}   (ann, ann.secret)"
         "\n(The demo's servers are gone: what is to be sent can wait here for good.)"
     )

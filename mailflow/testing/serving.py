@@ -1,6 +1,6 @@
 """A real `mailflow serve FILE` in a process of its own, from its start to its end.
 
-    with Serving(home, text, ports=[1110]) as serving:
+    with Serving(home / "home.toml", ports=[1110]):
         poplib.POP3("127.0.0.1", 1110)
 
 Rule of the file: it is started as its owner would, with nothing of the environment of
@@ -46,26 +46,22 @@ def free_ports(count: int) -> list[int]:
 
 
 class Serving:
-    """Runs from `__enter__` to `__exit__`. `ports` are those that must greet before it counts
-    as started; `arguments` stand behind the file. `file` is the pipeline's."""
+    """Runs from `__enter__` to `__exit__`, in the directory of `file`, its pipeline. `ports` are
+    those that must answer before it counts as started; `arguments` stand behind the file."""
 
     def __init__(
         self,
-        home: Path,
-        text: str,
+        file: Path,
         *,
         ports: Sequence[int],
-        name: str = "home.toml",
         arguments: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        home.mkdir(parents=True, exist_ok=True)
-        self.home = home
-        self.file = home / name
-        self.file.write_text(text)
+        self.file = file
+        self.home = file.parent
         self.ports = list(ports)
         self.arguments = list(arguments)
-        self.environment = dict(environment or globals()["environment"](home))
+        self.environment = dict(environ or environment(self.home))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

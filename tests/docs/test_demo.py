@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import poplib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mailflow.testing.serving import Serving
 
 COMMAND = Path(sys.executable).parent / "mailflow"
 
@@ -49,6 +53,31 @@ def test_it_tells_what_became_of_every_mail(home: Path) -> None:
         assert outcome in line
     assert "sent 24 copies" in done.stdout
     assert "sent 1 more and nothing twice" in done.stdout
+
+
+@pytest.mark.interop("curl")
+def test_it_serves_the_posts_to_poplib_and_to_curl(home: Path) -> None:
+    done = demo(home)
+    assert "Python's poplib and curl logged in as ann and read 5 messages, " in done.stdout
+    assert "each as it was" in done.stdout
+
+
+def test_without_curl_it_serves_them_to_poplib_alone(home: Path) -> None:
+    done = demo(home, PATH="/nowhere")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nPython's poplib logged in as ann and read 5 messages, " in done.stdout
+
+
+def test_the_drop_that_is_kept_can_be_served_again(home: Path) -> None:
+    assert demo(home, "--keep", "demo").returncode == 0
+    file = home / "demo" / "red.toml"
+    port = int(re.search(r"127\.0\.0\.1:(\d+)\"", file.read_text())[1])  # type: ignore[index]
+    with Serving(file, ports=[port], arguments=["--offline"]):
+        box = poplib.POP3("127.0.0.1", port, timeout=10)
+        box.user("ann")
+        box.pass_((home / "demo" / "ann.secret").read_text().strip())
+        assert box.stat()[0] == 5
+        box.quit()
 
 
 def test_it_leaves_nothing_behind(home: Path, tmp_path: Path) -> None:

@@ -89,10 +89,11 @@ class House:
         secret = home / "ann.secret"
         secret.write_text(f"{PASSWORD}\n")
         secret.chmod(0o600)
-        text = PIPELINE.format(
+        file = home / "home.toml"
+        file.write_text(PIPELINE.format(
             clear=self.clear, secured=self.secured, cert=cert.cert_file, key=cert.key_file
-        )
-        self.serving = Serving(home, text, ports=[self.clear, self.secured])
+        ))  # fmt: skip
+        self.serving = Serving(file, ports=[self.clear, self.secured])
 
     def arrive(self, *messages: bytes) -> None:
         """Mail comes in, and is in the spool when this ends."""
