@@ -473,10 +473,11 @@ class SecretValue:
 
     `reveal` raises ConfigError or UnavailableError; what it gives is registered
     with the log, which masks it everywhere. `check` raises the same if it can be
-    told beforehand that it will; `literal`: it stands in the file itself.
+    told beforehand that it will; `literal`: it stands in the file itself; `watched`: the
+    path of the file that holds it, where whoever keeps it must look for changes.
     """
 
-    __slots__ = ("_check", "_reveal", "literal", "origin")
+    __slots__ = ("_check", "_reveal", "literal", "origin", "watched")
 
     def __init__(
         self,
@@ -485,11 +486,13 @@ class SecretValue:
         *,
         literal: bool = False,
         check: Callable[[], object] | None = None,
+        watched: str | None = None,
     ) -> None:
         self._reveal = reveal
         self._check = check
         self.origin = origin
         self.literal = literal
+        self.watched = watched
 
     def reveal(self) -> str:
         from mailflow.log import register_secret

@@ -66,7 +66,7 @@ def _file(where: object, base: str) -> SecretValue:
     def reveal() -> str:
         return _first_line(_read_private(full, "secret file"), f"secret file {full}")
 
-    return SecretValue(reveal, f"file {full}", check=reveal)
+    return SecretValue(reveal, f"file {full}", check=reveal, watched=full)
 
 
 def _env(where: object, base: str) -> SecretValue:  # noqa: ARG001  # every maker takes both
@@ -96,7 +96,7 @@ def _netrc(where: object, base: str) -> SecretValue:
             raise ConfigError(f"netrc file {full} has no password for machine {machine}")
         return entry[2]
 
-    return SecretValue(reveal, f"netrc machine {machine}", check=reveal)
+    return SecretValue(reveal, f"netrc machine {machine}", check=reveal, watched=full)
 
 
 def netrc_logins() -> dict[str, tuple[str, str]]:

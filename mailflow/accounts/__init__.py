@@ -21,8 +21,9 @@ from mailflow.accounts.claims import (
     TokenClaim,
 )
 from mailflow.accounts.pace import Pace
+from mailflow.accounts.verifiers import ScramKeys
 
 __all__ = [
     "Account", "Accounts", "ApopClaim", "Checked", "Claim", "Entered", "Pace", "PasswordClaim",
-    "ScramClaim", "TokenClaim",
+    "ScramClaim", "ScramKeys", "TokenClaim",
 ]  # fmt: skip

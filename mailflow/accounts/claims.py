@@ -46,7 +46,7 @@ class ApopClaim(NamedTuple):
 
 
 class TokenClaim(NamedTuple):
-    """A name and an OAuth 2 bearer token (RFC 7628); "" where the token says the name."""
+    """A name and an OAuth 2 bearer token (RFC 7628)."""
 
     login: str
     token: str
