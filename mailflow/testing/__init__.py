@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DistributorContract,
         FetcherContract,
         MaildropContract,
+        MailServiceContract,
         ProcessorContract,
         PushFetcherContract,
         ReactorContract,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         RemoteDistributorContract,
         RemoteFetcherContract,
         RemoteSource,
+        ServiceContract,
         Source,
         Stage,
         Taken,
@@ -51,10 +53,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "contracts": (
-        "ComponentContract Destination DistributorContract FetcherContract MaildropContract"
-        " ProcessorContract PushFetcherContract ReactorContract RefusingDestination"
-        " RefusingDistributorContract RemoteDestination RemoteDistributorContract"
-        " RemoteFetcherContract RemoteSource Source Stage Taken WireMaildropContract nothing_left"
+        "ComponentContract Destination DistributorContract FetcherContract MailServiceContract"
+        " MaildropContract ProcessorContract PushFetcherContract ReactorContract"
+        " RefusingDestination RefusingDistributorContract RemoteDestination"
+        " RemoteDistributorContract RemoteFetcherContract RemoteSource ServiceContract Source"
+        " Stage Taken WireMaildropContract nothing_left"
     ),
     "corpus": "AWKWARD Large Sample",
     "crash": "Session Strike Trip killed_at_random killed_before_each_step undisturbed",
@@ -71,13 +74,13 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = [
     "AWKWARD", "CUT", "KILL", "RESET", "STALL", "Authority", "Certificate",
     "ComponentContract", "Desk", "Destination", "Disk", "DistributorContract", "Fault",
-    "Faults", "FetcherContract", "Large", "MaildropContract", "Outcome", "Pop3Server",
-    "ProcessorContract", "Proxy", "PushFetcherContract", "ReactorContract",
-    "RefusingDestination", "RefusingDistributorContract", "RemoteDestination",
-    "RemoteDistributorContract", "RemoteFetcherContract", "RemoteSource", "Sample",
-    "Session", "SmtpSink", "Source", "Stage", "Step", "Strike", "Taken", "Trip",
-    "WireMaildropContract", "killed_at_random", "killed_before_each_step", "mail",
-    "nothing_left", "undisturbed", "watch",
+    "Faults", "FetcherContract", "Large", "MailServiceContract", "MaildropContract",
+    "Outcome", "Pop3Server", "ProcessorContract", "Proxy", "PushFetcherContract",
+    "ReactorContract", "RefusingDestination", "RefusingDistributorContract",
+    "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",
+    "RemoteSource", "Sample", "ServiceContract", "Session", "SmtpSink", "Source", "Stage",
+    "Step", "Strike", "Taken", "Trip", "WireMaildropContract", "killed_at_random",
+    "killed_before_each_step", "mail", "nothing_left", "undisturbed", "watch",
 ]  # fmt: skip
 
 

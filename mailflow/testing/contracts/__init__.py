@@ -36,11 +36,13 @@ from mailflow.testing.contracts.maildrop import MaildropContract, WireMaildropCo
 from mailflow.testing.contracts.processor import ProcessorContract
 from mailflow.testing.contracts.push import PushFetcherContract
 from mailflow.testing.contracts.reactor import ReactorContract
+from mailflow.testing.contracts.service import MailServiceContract, ServiceContract
 
 __all__ = [
     "ComponentContract", "Destination", "DistributorContract", "FetcherContract",
-    "MaildropContract", "ProcessorContract", "PushFetcherContract", "ReactorContract",
-    "RefusingDestination", "RefusingDistributorContract", "RemoteDestination",
-    "RemoteDistributorContract", "RemoteFetcherContract", "RemoteSource", "Source", "Stage",
-    "Taken", "WireMaildropContract", "nothing_left",
+    "MailServiceContract", "MaildropContract", "ProcessorContract", "PushFetcherContract",
+    "ReactorContract", "RefusingDestination", "RefusingDistributorContract",
+    "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",
+    "RemoteSource", "ServiceContract", "Source", "Stage", "Taken", "WireMaildropContract",
+    "nothing_left",
 ]  # fmt: skip
