@@ -365,7 +365,9 @@ class OpenDrop(Protocol):
         octets of 0x21 to 0x7E, the same in every session, never used again. `size` is
         exact: the octets of the message with CRLF line ends, that of the last line included
         where the message lacks it, without dot-stuffing. "utf8" among the `flags`: its header
-        section has UTF-8 (RFC 6532); flags None: that is not known."""
+        section has UTF-8 (RFC 6532); flags None: that is not known, and the message goes to
+        every client as it is. A sequence may have the attributes `sizes` and `utf8`, the same
+        facts of all messages in their order, for whoever needs no items."""
         ...
 
     def read(self, key: str) -> Content:

@@ -14,6 +14,7 @@ from mailflow.accounts import ApopClaim, PasswordClaim
 from mailflow.errors import LoginError, MailflowError
 from mailflow.sasl_server import Exchange, ExchangeError, mechanisms
 from mailflow.typed import TYPE_CHECKING, Any
+from mailflow_pop3 import surrogate
 from mailflow_pop3.transaction import MANAGING, Visit
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mailflow_pop3.server import ServerSession
 
 CLEAR = "no passwords in clear text: begin TLS first"
+
+HEADS = {"surrogate": surrogate.written, "refuse": surrogate.refused}
+"""What becomes of a header section for who has not said UTF8."""
 
 
 def greeting(session: ServerSession) -> str:
@@ -201,7 +205,7 @@ def _visit(session: ServerSession, entered: Entered) -> Visit:
     """The drop as its session sees it; closed again where it cannot be listed."""
     policy, (login, drop) = session.policy, entered
     try:
-        visit = Visit(login, drop, surrogates=policy.utf8 != "off" and not session.utf8)
+        visit = Visit(login, drop, None if session.utf8 else HEADS.get(policy.utf8))
         if policy.delay is not None:
             policy.delay.note(login)
     except BaseException:

@@ -6,22 +6,30 @@ line of one that lacks its CRLF gets it. One that ends early has no end here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mailflow.errors import UnavailableError
 from mailflow.lines import crlf_pieces
 from mailflow.mail import Content, chunks
+from mailflow_pop3.surrogate import head_of
 
 PIECE = 1 << 16
 
 
-def pieces(content: Content, lines: int | None = None) -> Iterator[bytes]:
+def pieces(
+    content: Content,
+    lines: int | None = None,
+    head: Callable[[bytes], bytes] | None = None,
+) -> Iterator[bytes]:
     """What follows the status line, from the first octet to the terminator.
 
-    `lines`: the header section, the blank line, and so many lines of the body. Raises
-    UnavailableError where fewer octets can be read than there are.
+    `lines`: the header section, the blank line, and so many lines of the body. `head` makes
+    another header section of that of the message. Raises UnavailableError where fewer octets
+    can be read than there are.
     """
     plain = crlf_pieces(_whole(content))
+    if head is not None:
+        plain = _headed(plain, head)
     last = b"\r\n"  # the two octets before what comes: a dot after CRLF begins a line
     for piece in plain if lines is None else top(plain, lines):
         if not piece:
@@ -39,6 +47,12 @@ def _whole(content: Content) -> Iterator[bytes]:
         yield piece
     if left > 0:
         raise UnavailableError("the message is shorter than it was")
+
+
+def _headed(plain: Iterator[bytes], head: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    found, rest = head_of(plain)
+    yield head(found) + rest
+    yield from plain
 
 
 def top(source: Iterator[bytes], lines: int) -> Iterator[bytes]:

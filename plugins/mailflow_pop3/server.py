@@ -20,6 +20,7 @@ from mailflow.errors import GoneError, InUseError, LoginError, MailflowError
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_pop3 import authorization, transaction
+from mailflow_pop3.surrogate import Utf8NeededError
 from mailflow_pop3.wire import Malformed, Request, Response, Server, status
 
 if TYPE_CHECKING:
@@ -206,6 +207,8 @@ class ServerSession:
             code = "LOGIN-DELAY" if error.fields.get("again") else "AUTH"
         elif isinstance(error, InUseError):
             code = "IN-USE"
+        elif isinstance(error, Utf8NeededError):
+            code = "UTF8"
         elif isinstance(error, MailflowError):
             code = "SYS/TEMP" if error.temporary or isinstance(error, GoneError) else "SYS/PERM"
         else:

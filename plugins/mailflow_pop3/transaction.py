@@ -7,9 +7,12 @@ DELE marks, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
+from mailflow.errors import MailflowError
+from mailflow.mail import chunks
 from mailflow.typed import TYPE_CHECKING, Any
-from mailflow_pop3 import reply
+from mailflow_pop3 import reply, surrogate
 
 if TYPE_CHECKING:
     from mailflow.kinds import Item, OpenDrop, WirePart
@@ -20,6 +23,9 @@ LINES = 1000
 
 PART = 256
 """What a range of a file counts as: it is no memory, but there is an end to it."""
+
+FEW = 20
+"""So many messages are measured at once, where that waits for a disk at most."""
 
 MANAGING = ("XSTAT", "XPOKE")
 """The commands of a drop that manages."""
@@ -33,26 +39,45 @@ class Visit:
     """A drop as one session sees it, from the log-in to the end.
 
     `octets` is the size of all messages, `deleted` the numbers of those that are marked, `gone`
-    their size, `read` how many were asked for. `surrogates`: the client takes no UTF-8 in header
-    sections (RFC 6856), so that messages with it are sent, and counted, as RFC 6858 has them.
+    their size, `read` how many were asked for. `head` makes of a header section what this client
+    may have (RFC 6856), None where it has it as it is; `wide` are the numbers of messages
+    whose size that changes, until they were measured.
     """
 
     __slots__ = (
-        "deleted", "drop", "gone", "items", "login", "manages", "octets", "prompt", "read",
-        "surrogates", "wire",
+        "deleted",
+        "drop",
+        "gone",
+        "head",
+        "items",
+        "items",
+        "login",
+        "login",
+        "manages",
+        "octets",
+        "prompt",
+        "read",
+        "sizes",
+        "wide",
+        "wire",
     )  # fmt: skip
 
-    def __init__(self, login: str, drop: OpenDrop, *, surrogates: bool = False) -> None:
+    def __init__(
+        self, login: str, drop: OpenDrop, head: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self.login = login
         self.drop = drop
+        self.head = head
         self.items: Sequence[Item] = drop.items()
-        self.octets = sum([item.size or 0 for item in self.items])
+        sizes = getattr(self.items, "sizes", None) or [item.size or 0 for item in self.items]
+        self.octets: int = sum(sizes)
+        self.sizes: dict[int, int] = {}
+        self.wide = _wide(self.items) if head is surrogate.written else ()
         self.prompt: bool = getattr(drop, "prompt", False)
         self.manages: bool = getattr(drop, "manages", False)
         self.wire: Callable[[str], WirePart | None] | None = getattr(drop, "wire", None)
         self.deleted: set[int] = set()
         self.gone = 0
-        self.surrogates = surrogates
         self.read = 0
 
     def number(self, argument: bytes | None) -> int:
@@ -73,12 +98,27 @@ class Visit:
     def delete(self, number: int) -> None:
         """Mark a message that is not marked."""
         self.deleted.add(number)
-        self.gone += self.items[number - 1].size or 0
+        self.gone += self.size(number)
 
     def keep(self) -> None:
         """Take back all marks."""
         self.deleted.clear()
         self.gone = 0
+
+    def size(self, number: int) -> int:
+        """The octets that this client gets of a message."""
+        return self.sizes.get(number) or self.items[number - 1].size or 0
+
+    def measure(self) -> None:
+        """Have the size of every message: some come with another header section."""
+        wide, self.wide = self.wide, ()
+        for number in wide:
+            item = self.items[number - 1]
+            with suppress(MailflowError, OSError):  # RETR will say what is wrong
+                head, _ = surrogate.head_of(chunks(self.drop.read(item.key)))
+                more = len(surrogate.written(head)) - len(head)
+                self.sizes[number] = (item.size or 0) + more
+                self.octets += more
 
     def lines(self, line: Callable[[int, Item], str]) -> Iterator[bytes]:
         """A listing with its end, in pieces: that of a large drop is not made at once."""
@@ -93,10 +133,32 @@ class Visit:
         yield b".\r\n"
 
 
+def _wide(items: Sequence[Item]) -> Sequence[int]:
+    """The numbers of messages that are known to have UTF-8 in the header section."""
+    known = getattr(items, "utf8", None)
+    if known is None:
+        known = [bool(item.flags and "utf8" in item.flags) for item in items]
+    return [number for number, wide in enumerate(known, 1) if wide] if any(known) else ()
+
+
+def _measured(session: ServerSession, then: Callable[[], None]) -> None:
+    """Go on once all sizes are known."""
+    visit = _visit(session)
+    if visit.wide:
+        prompt = visit.prompt and len(visit.wide) <= FEW
+        session.do(visit.measure, lambda _, error: then(), prompt)
+    else:
+        then()
+
+
 def stat(session: ServerSession) -> None:
     """STAT"""
-    visit = _visit(session)
-    session.ok(f"{len(visit.items) - len(visit.deleted)} {visit.octets - visit.gone}")
+
+    def tell() -> None:
+        visit = _visit(session)
+        session.ok(f"{len(visit.items) - len(visit.deleted)} {visit.octets - visit.gone}")
+
+    _measured(session, tell)
 
 
 def noop(session: ServerSession) -> None:
@@ -114,22 +176,27 @@ def rset(session: ServerSession) -> None:
 def dele(session: ServerSession, argument: bytes | None) -> None:
     """DELE: the message is marked, for QUIT."""
     if number := _number(session, argument):
-        _visit(session).delete(number)
-        session.ok(f"message {number} deleted")
+
+        def mark() -> None:
+            _visit(session).delete(number)
+            session.ok(f"message {number} deleted")
+
+        _measured(session, mark)
 
 
 def list_(session: ServerSession, argument: bytes | None) -> None:
     """LIST"""
-    _tell(session, argument, _scan)
+
+    def scan(number: int, item: Item) -> str:
+        return f"{number} {sizes.get(number) or item.size or 0}\r\n"
+
+    sizes = _visit(session).sizes
+    _measured(session, lambda: _tell(session, argument, scan))
 
 
 def uidl(session: ServerSession, argument: bytes | None) -> None:
     """UIDL"""
     _tell(session, argument, _unique)
-
-
-def _scan(number: int, item: Item) -> str:
-    return f"{number} {item.size or 0}\r\n"
 
 
 def _unique(number: int, item: Item) -> str:
@@ -154,7 +221,7 @@ def retr(session: ServerSession, argument: bytes | None) -> None:
     visit = _visit(session)
     visit.read += 1
     item = visit.items[number - 1]
-    if (wire := visit.wire) is None:
+    if (wire := visit.wire) is None or not _as_it_is(visit, item):
         _read(session, visit, item, None)
         return
 
@@ -168,6 +235,14 @@ def retr(session: ServerSession, argument: bytes | None) -> None:
             session.weight += PART
 
     session.do(lambda: wire(item.key), found, visit.prompt)
+
+
+def _as_it_is(visit: Visit, item: Item) -> bool:
+    """Whether a message goes out as it is. Where a drop does not know what its header section
+    holds, nothing is changed, or sizes would be wrong; but it may be refused."""
+    if visit.head is None or item.flags is None:
+        return visit.head is not surrogate.refused
+    return "utf8" not in item.flags
 
 
 def top(session: ServerSession, argument: bytes | None) -> None:
@@ -184,7 +259,8 @@ def _read(session: ServerSession, visit: Visit, item: Item, lines: int | None) -
     """Have the first piece read, so that what is wrong is known before +OK is said."""
 
     def begin() -> tuple[bytes, Iterator[bytes]]:
-        stream = reply.pieces(visit.drop.read(item.key), lines)
+        head = None if _as_it_is(visit, item) else visit.head
+        stream = reply.pieces(visit.drop.read(item.key), lines, head)
         return next(stream), stream
 
     def begun(value: Any, error: BaseException | None) -> None:

@@ -401,6 +401,8 @@ class Server:
     def next_event(self) -> Request | Response | Malformed | None:
         """The next line's event; None: more octets are needed."""
         buffer, at = self._buffer, self._at
+        if not buffer:
+            return None
         limit = RESPONSE_LIMIT if self.challenged else COMMAND_LIMIT
         end = buffer.find(b"\n", at, at + limit)
         if end < 0 or self._swallowing:
