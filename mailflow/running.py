@@ -88,6 +88,15 @@ def describe(pipeline: Described) -> tuple[Step, ...]:
     )
 
 
+def table_of(url: str, table: str) -> Mapping[str, object]:
+    """What a file would say under [[fetch]], [[distribute]] or [maildrop.NAME] of the component
+    that a URL names. Raises ConfigError with what is wrong with the URL, PluginError."""
+    from mailflow.engine.registry import Registry
+    from mailflow.engine.urls import read
+
+    return read(url, table, Registry()).table
+
+
 def state_directory() -> str:
     """Where journals are by default, and what else lasts. Raises ConfigError where no home
     is known."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 WAYS = ("file", "env", "netrc", "keyring")
 """Where a secret of a URL may come from: password_file=PATH, password_env=NAME ..."""
 
-_SIDES = {"fetch": "source", "distribute": "destination"}
+_SIDES = {"fetch": "source", "distribute": "destination", "maildrop": "back end"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)")
 _FALSE_CODE = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -136,9 +136,9 @@ def _component(scheme: str, table: str, registry: Registry) -> tuple[str, type[A
     if found is not None:
         return found
     side = _SIDES[table]
-    other = next(each for each in _SIDES if each != table)
-    if registry.named_by(scheme, other) is not None:
-        raise UrlError(f"{scheme}: is a {_SIDES[other]}, and here stands the {side}")
+    for other in _SIDES:
+        if other != table and registry.named_by(scheme, other) is not None:
+            raise UrlError(f"{scheme}: is a {_SIDES[other]}, and here stands the {side}")
     known = registry.schemes(table)
     hint = nearest(scheme, known) or f"; there are {', '.join(known)}"
     raise UrlError(f"{scheme}: no {side} has such URLs{hint}")

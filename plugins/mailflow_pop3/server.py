@@ -304,7 +304,8 @@ class ServerSession:
             "session ended", login=visit.login, address=self.address, read=visit.read,
             deleted=len(delete),
         )  # fmt: skip
-        self.do(lambda: drop.close(delete), self._ended, visit.prompt and not delete)
+        at_once = visit.prompt and not delete and not self.out  # whose ranges are of its files
+        self.do(lambda: drop.close(delete), self._ended, at_once)
 
     def _ended(self, value: Any, error: BaseException | None) -> None:
         self.ending = True
