@@ -41,7 +41,7 @@ COMMANDS = {
 """Every command with its summary, so that `--help` imports none of them."""
 
 OF_PLUGINS: dict[str, str] = {
-    "pop3": "Download from POP3 mailboxes by hand.",
+    "pop3": "Download from POP3 mailboxes by hand, or serve mail to POP3 clients.",
     "list": "See and change who is on a mailing list.",
     "spool": "Look into the maildrops of the spool, and tidy them.",
 }
