@@ -100,6 +100,9 @@ class Station:
             if self._halt is not None:
                 self._halt.set()
             self._change.notify_all()
+        line = self.line
+        if line is not None:
+            line.inbox.wake()
 
     def join(self) -> None:
         self._thread.join()

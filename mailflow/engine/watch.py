@@ -44,7 +44,7 @@ LEAST = 1.0
 
 
 class Doing(NamedTuple):
-    """What a source is doing: `state` is fetching, listening (it is told when mail comes),
+    """What a source is doing: `state` is starting, fetching, listening (it is told when mail comes),
     waiting, resting (after failures), off (only fetched when asked) or stopped. `next_at` is
     when it is asked next, if that is known, in seconds since the epoch."""
 
@@ -56,6 +56,11 @@ def asks_by_itself(pipeline: Pipeline, step: FetchStep) -> bool:
     """Whether a source is fetched from without being poked (`offline`, `auto`, `local`)."""
     at_work = {"yes": True, "no": False, "local": pipeline.local, "global": not pipeline.local}
     return at_work[step.auto] and not pipeline.offline
+
+
+def jittered(seconds: float) -> float:
+    """About so many seconds."""
+    return seconds * (1 + JITTER * (2 * random.random() - 1))  # noqa: S311  # no secret
 
 
 class Watch:
@@ -73,7 +78,7 @@ class Watch:
         self._change = threading.Condition()
         self._poked = False
         self._ended = False
-        self._doing = Doing("waiting" if self.by_itself else "off")
+        self._doing = Doing("starting" if self.by_itself else "off")
         self._known = SourceState()
         self._alarm = Alarm(flow, step)
         self._intake: Intake | None = None
@@ -205,7 +210,7 @@ class Watch:
 
     def _await(self, fetcher: Any) -> None:
         """Wait for mail in a session, until the next would be due anyway."""
-        due = time.monotonic() + self._jittered(self.step.every)
+        due = time.monotonic() + jittered(self.step.every)
         halt = self._listening or self.flow.halt
         self._say(Doing("listening", time.time() + due - time.monotonic()))
         with self._change:
@@ -245,11 +250,11 @@ class Watch:
             spread = 1 + JITTER * random.random()  # noqa: S311  # it guards nothing
             wait = self._rest_of(state) * spread
         elif intake.in_use:
-            wait = self._jittered(IN_USE)
+            wait = jittered(IN_USE)
         elif self._fetcher is not None:
             wait = 0.0
         else:
-            wait = self._jittered(self.step.every)
+            wait = jittered(self.step.every)
         word = "resting" if state.failures >= BREAKS else "waiting"
         at: float | None = time.time() + wait
         if not self.by_itself:
@@ -263,9 +268,6 @@ class Watch:
         if state.next_try <= (state.failed_at or 0.0):
             return reaction.backoff(state.failures)
         return max(LEAST, state.next_try - time.time())
-
-    def _jittered(self, seconds: float) -> float:
-        return seconds * (1 + JITTER * (2 * random.random() - 1))  # noqa: S311  # no secret
 
     def _tell(self, before: SourceState, after: SourceState) -> None:
         """Say when it is left alone, and when it works again."""
