@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-_BARE_LF = rb"(?<!\r)\n"
 _DOT = rb"\r\n\."
 
 
 def to_crlf(data: bytes) -> bytes:
     """Every bare LF becomes CRLF; all else stays (a bare CR too)."""
-    if data.replace(b"\r", b"").replace(b"\n", b"\r\n") == data:
-        return data
-    return re.sub(_BARE_LF, b"\r\n", data)
+    plain = data.replace(b"\r", b"")
+    whole = plain.replace(b"\n", b"\r\n")
+    if len(plain) == len(data) or whole == data:  # no CR at all, or every line is as it must be
+        return whole
+    return data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def to_lf(data: bytes) -> bytes:
