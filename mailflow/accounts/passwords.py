@@ -27,12 +27,17 @@ QUICK = 1 << 18
 """Of more octets it is read in a thread."""
 
 
-def default_path() -> str:
-    """The file that `mailflow maildrop add` writes. Raises ConfigError."""
+def settings_directory() -> str:
+    """Where the user's settings are. Raises ConfigError."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     if not os.path.isabs(home):
-        raise ConfigError("no home directory is known; say where the passwords are")
-    return os.path.join(home, "mailflow", "maildrops")
+        raise ConfigError("no home directory is known; say which file it shall be")
+    return os.path.join(home, "mailflow")
+
+
+def default_path() -> str:
+    """The file that `mailflow maildrop add` writes. Raises ConfigError."""
+    return os.path.join(settings_directory(), "maildrops")
 
 
 class Entry(NamedTuple):
@@ -210,10 +215,13 @@ def add(path: str, login: str, secret: str, *, replace: bool = False) -> None:
         mine = [number for number, line in enumerate(lines) if _names(line, login)]
         if mine and not replace:
             raise ConfigError(f"{login} is there already, in {path}; see --replace")
-        old = lines[mine[-1]] if mine else b""
-        lines[:] = [line for number, line in enumerate(lines) if number not in mine]
-        more = b"".join(b":" + field for field in old.split(b":")[2:])
-        lines.append(f"{login}:{secret}".encode() + more)
+        if not mine:
+            lines.append(b"")
+        last = mine[-1] if mine else -1
+        more = b"".join(b":" + field for field in lines[last].split(b":")[2:])
+        lines[last] = f"{login}:{secret}".encode() + more
+        for number in reversed(mine[:-1]):
+            del lines[number]
 
 
 def remove(path: str, login: str) -> None:
@@ -243,7 +251,8 @@ def _changing(path: str, *, make: bool = False) -> Iterator[list[bytes]]:
             if not lines[-1]:
                 del lines[-1]
             yield lines
-            _write(path, b"".join(line + b"\n" for line in lines), status)
+            whole = b"".join(line + b"\n" for line in lines)
+            write(path, whole, stat.S_IMODE(status.st_mode), status)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None
     except OSError as error:
@@ -266,8 +275,9 @@ def _locked(path: str, *, make: bool) -> Iterator[os.stat_result]:
             os.close(descriptor)
 
 
-def _write(path: str, data: bytes, like: os.stat_result) -> None:
-    """Put a new file in the place of one, with its mode and owner. Raises OSError."""
+def write(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
+    """Put a new file in the place of what is there, durably, with a mode, and with the owner
+    of another. Raises OSError."""
     new = f"{path}.{os.getpid()}.new"
     with suppress(FileNotFoundError):
         os.unlink(new)
@@ -276,8 +286,8 @@ def _write(path: str, data: bytes, like: os.stat_result) -> None:
         with open(descriptor, "wb") as writer:
             writer.write(data)
             writer.flush()
-            os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
-            if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchmod(descriptor, mode)
+            if like is not None and (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(descriptor, like.st_uid, like.st_gid)
             os.fsync(descriptor)
         os.rename(new, path)

@@ -158,35 +158,44 @@ class Crypt:
 
 
 def read(stored: str) -> Verifier:
-    """The verifier of what is stored: "{SCHEME}..." or, without braces, what crypt(5) or
-    argon2 writes ("$...$"), else a plain password. Raises ValueError."""
-    match = _BRACES.match(stored)
-    if match is None:
-        if stored.startswith("{"):
-            raise ValueError("begins with { but names no scheme; write {PLAIN} before it")
-        scheme, value = _bare(stored), stored
-    else:
-        scheme, value = match[1].upper(), stored[match.end() :]
-    scheme, _, encoding = scheme.partition(".")
-    make = _SCHEMES.get(scheme)
+    """The verifier of what is stored. Raises ValueError that says why there is none."""
+    name, value = scheme(stored)
+    name, _, encoding = name.partition(".")
+    make = _SCHEMES.get(name)
     if make is None:
-        raise ValueError(f"{{{scheme}}} is no scheme that is known here; there are {_known()}")
+        raise ValueError(f"{{{name}}} is no scheme that is known here; there are {_known()}")
     if not value:
-        raise ValueError(f"{{{scheme}}} is empty")
+        raise ValueError("the secret is empty")
     try:
-        return make(scheme, value, encoding)
+        return make(name, value, encoding)
     except ValueError as error:
-        raise ValueError(f"{{{scheme}}} {error}") from None
+        raise ValueError(f"{{{name}}} {error}") from None
+
+
+def scheme(stored: str) -> tuple[str, str]:
+    """(scheme in capitals, the rest) of "{SCHEME}..."; without braces, of what crypt(5) or
+    argon2 writes ("$...$"), else of a plain password. Raises ValueError."""
+    match = _BRACES.match(stored)
+    if match is not None:
+        return match[1].upper(), stored[match.end() :]
+    if stored.startswith("{"):
+        raise ValueError("the secret begins with { but names no scheme; write {PLAIN} before it")
+    if re.match(r"\$argon2id?\$", stored):
+        return "ARGON2ID", stored
+    crypted = re.match(r"\$(1|2[abxy]?|5|6|7|y|gy)\$", stored)
+    return ("CRYPT" if crypted else "PLAIN"), stored
 
 
 def sort(stored: str) -> str:
     """What decides how long it takes to check this, as far as can be told without reading it:
     the scheme, and its parameters without the salt."""
-    match = _BRACES.match(stored)
-    scheme, value = ("", stored) if match is None else (match[1].upper(), stored[match.end() :])
-    if scheme.startswith("SCRAM"):
-        return f"{scheme} {value.partition(',')[0]}"
-    return f"{scheme} {_parameters(value)}" if value.startswith("$") else scheme
+    try:
+        name, value = scheme(stored)
+    except ValueError:
+        return ""
+    if name.startswith("SCRAM"):
+        return f"{name} {value.partition(',')[0]}"
+    return f"{name} {_parameters(value)}" if value.startswith("$") else name
 
 
 def _parameters(value: str) -> str:
@@ -201,12 +210,6 @@ def _parameters(value: str) -> str:
 
 def _known() -> str:
     return ", ".join(f"{{{name}}}" for name in _SCHEMES)
-
-
-def _bare(stored: str) -> str:
-    if re.match(r"\$argon2id?\$", stored):
-        return "ARGON2ID"
-    return "CRYPT" if re.match(r"\$(1|2[abxy]?|5|6|7|y|gy)\$", stored) else "PLAIN"
 
 
 def _plain(_scheme: str, value: str, _encoding: str) -> Verifier:

@@ -30,6 +30,8 @@ COMMANDS = {
     "trace": "Tell one mail's story.",
     "queue": "Look at what is due or held, and decide about it.",
     "journal": "Check a journal, back it up, put a backup back.",
+    "maildrop": "Say who may log in to a maildrop, and with what password.",
+    "tls": "Make a certificate for a server of one's own.",
     "config": "See what the files come to.",
     "plugins": "Say what components there are, and their options.",
     "completion": "Print the script that lets a shell complete command lines.",

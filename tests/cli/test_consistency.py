@@ -14,8 +14,8 @@ LEAVES = [command for command in ALL if not command.group]
 
 ONLY_LOOKS = {
     "check", "completion", "config show", "help", "journal check", "list members", "list show",
-    "plugins", "queue list", "queue show", "schema", "simulate", "spool get", "spool list",
-    "spool show", "spool verify", "status", "trace",
+    "maildrop hash", "maildrop list", "plugins", "queue list", "queue show", "schema", "simulate",
+    "spool get", "spool list", "spool show", "spool verify", "status", "trace",
 }  # fmt: skip
 """What changes nothing."""
 
@@ -28,7 +28,8 @@ NO_DRY_RUN = {
 
 NO_JSON = {
     "completion": "a script", "help": "text", "schema": "JSON anyway",
-    "check": "lines, not a table", "spool get": "the message itself",
+    "check": "lines, not a table", "maildrop hash": "one line, to be stored",
+    "spool get": "the message itself",
 }  # fmt: skip
 
 
