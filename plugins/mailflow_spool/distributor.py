@@ -111,12 +111,13 @@ class SpoolDistributor:
         group: list[tuple[Mail, Ticket]] = []
         octets = 0
         for mail, ticket in jobs:
-            if mail.content.size >= LARGE:
-                yield from self._deliver([(mail, ticket)])
-                continue
+            large = mail.content.size >= LARGE
+            if group and large:
+                yield from self._deliver(group)
+                group, octets = [], 0
             group.append((mail, ticket))
             octets += mail.content.size
-            if len(group) >= GROUP or octets >= GROUP_OCTETS:
+            if large or len(group) >= GROUP or octets >= GROUP_OCTETS:
                 yield from self._deliver(group)
                 group, octets = [], 0
         if group:

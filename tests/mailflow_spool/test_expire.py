@@ -1,0 +1,82 @@
+"""Mail that is too old or too much is removed, and never from under a client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from mailflow_spool.expire import expire, expired
+from mailflow_spool.store import Policy
+
+from .conftest import LARGE, Spool, text
+
+Later = Callable[[float], None]
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Moves the clock on, by so many seconds from now."""
+    now = time.time()
+
+    def move(seconds: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: now + seconds)
+
+    return move
+
+
+def test_what_is_older_than_the_pipeline_says_goes_when_it_delivers(
+    spool: Spool, later: Later
+) -> None:
+    spool.fill(text(1), expire="30d")
+    later(29 * 86400)
+    spool.fill(text(2), expire="30d")
+    assert len(spool.messages()) == 2
+    later(31 * 86400)
+    spool.fill(text(3), expire="30d")
+    assert spool.messages() == [text(2), text(3)]
+
+
+def test_what_is_beyond_the_octets_that_a_drop_keeps_goes_the_oldest_first(spool: Spool) -> None:
+    for number in range(5):
+        spool.fill(text(number, 1000), expire_over="2500")
+    assert spool.messages() == [text(3, 1000), text(4, 1000)]
+
+
+def test_a_message_larger_than_all_that_is_kept_takes_the_older_ones_with_it(spool: Spool) -> None:
+    spool.fill(text(1), LARGE, text(2), expire_over="1k")
+    assert spool.messages() == [text(2)]
+
+
+def test_without_a_word_nothing_expires(spool: Spool, later: Later) -> None:
+    spool.fill(text(1))
+    later(10 * 365 * 86400)
+    spool.fill(text(2))
+    assert len(spool.messages()) == 2
+
+
+def test_another_drop_is_not_touched(spool: Spool, later: Later) -> None:
+    spool.fill(text(1), drop="bob")
+    spool.fill(text(1), expire="1d")
+    later(2 * 86400)
+    spool.fill(text(2), expire="1d")
+    assert spool.messages("bob") == [text(1)]
+
+
+def test_a_drop_in_which_a_client_is_stays_as_it_is(spool: Spool) -> None:
+    spool.fill(text(1), text(2))
+    drop = spool.login()
+    assert expire(spool.store, "ann", Policy(most=0)) is None
+    assert len(drop.items()) == 2
+    drop.close()
+    assert [each.why for each in expire(spool.store, "ann", Policy(most=0)) or ()] == ["size"] * 2
+    assert spool.messages() == []
+
+
+def test_what_would_expire_can_be_asked_without_removing_it(spool: Spool, later: Later) -> None:
+    spool.fill(text(1), text(2), expire="1d")
+    later(2 * 86400)
+    assert [each.why for each in expired(spool.store, "ann")] == ["age", "age"]
+    assert len(spool.messages()) == 2
+    assert expired(spool.store, "nobody") == []
