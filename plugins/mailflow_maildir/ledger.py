@@ -28,6 +28,7 @@ from mailflow.errors import InUseError, UnavailableError
 from mailflow.record import NamedTuple
 from mailflow_maildir.folder import flush_path
 from mailflow_maildir.reading import Glance
+from mailflow_maildir.stored import is_near
 
 NAME = "mailflow-uidlist"
 HEADER = b"mailflow maildir 1\n"
@@ -80,6 +81,12 @@ class Ledger:
 
     def close(self) -> None:
         os.close(self._file)
+
+    @property
+    def near(self) -> bool:
+        """Whether files of this Maildir can be read if, and only if, they are in memory: not
+        so on a file system of another machine."""
+        return is_near(self._file)
 
     @property
     def stamp(self) -> tuple[int, int]:

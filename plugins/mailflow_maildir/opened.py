@@ -19,7 +19,7 @@ from mailflow_maildir.column import Column
 from mailflow_maildir.folder import flush_path
 from mailflow_maildir.ledger import Ledger
 from mailflow_maildir.reading import File, Glance, glance, open_message, path_of
-from mailflow_maildir.stored import WHOLE, content_of
+from mailflow_maildir.stored import AT_HAND, WHOLE, answer, content_of, held
 
 if TYPE_CHECKING:
     from mailflow.log import Logger
@@ -83,6 +83,7 @@ class OpenMaildir:
         self._log = log
         self._next = 0
         self._moved: Glance | None = None
+        self._near = ledger.near
 
     def items(self) -> Sequence[Item]:
         """In the order in which they came to be known; of several at once, by name."""
@@ -105,6 +106,22 @@ class OpenMaildir:
                 said=self._snapshot.sizes[number], found=content.size,
             )  # fmt: skip
         return content
+
+    def wire(self, key: str) -> bytes | None:
+        """A small message that the system has in memory, as the answer to RETR; what is not
+        there, or is not what its name says, is for `read`, which a thread may wait for."""
+        if not self._near:
+            return None
+        number = self._number(key)
+        try:
+            file, stored = self._open(number)
+        except (OSError, ValueError, GoneError):
+            return None
+        try:
+            data = held(file, stored) if 0 < stored <= AT_HAND else None
+        finally:
+            os.close(file)
+        return None if data is None else answer(data, self._snapshot.sizes[number])
 
     def _number(self, key: str) -> int:
         """Raises KeyError for what is not in the snapshot."""

@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Iterator
 
-from mailflow.lines import crlf_pieces, to_crlf
+from mailflow.lines import crlf_pieces, stuff, to_crlf
 from mailflow.mail import CHUNK, Octets
 from mailflow.typed import TYPE_CHECKING, BinaryIO
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 WHOLE = 1 << 20
 """A file up to this size is read in one piece."""
+
+AT_HAND = 1 << 18
+"""A file up to this size may be sent without a thread, where the system has it in memory."""
 
 CRLF = b"\r\n"
 
@@ -44,6 +47,39 @@ def content_of(file: int, stored: int, size: int) -> Content:
         return Octets(_ended(to_crlf(b"".join(_pieces(file, 0)))))
     finally:
         os.close(file)
+
+
+def is_near(file: int) -> bool:
+    """Whether it can be known without waiting if octets of this file are in memory: not so
+    where it lies on another machine."""
+    try:
+        os.preadv(file, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def held(file: int, stored: int) -> bytes | None:
+    """The octets of a file, where that waits for no disk. Raises no OSError."""
+    data = bytearray(stored)
+    try:
+        count = os.preadv(file, [data], 0, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    return bytes(data) if count == stored else None
+
+
+def answer(data: bytes, size: int) -> bytes | None:
+    """The answer to RETR (RFC 1939, 3) of a message as its file has it; None where its size
+    is another than `size`."""
+    whole = _ended(to_crlf(data))
+    if len(whole) != size:
+        return None
+    if data.startswith(b".") or b"\n." in data:
+        whole = stuff(whole)
+    return b"".join((b"+OK\r\n", whole, b".\r\n"))
 
 
 def _ended(octets: bytes) -> bytes:

@@ -39,8 +39,9 @@ def valid(uidl: str, used: Collection[str] = ()) -> bool:
 
 
 class UidlFormat:
-    """Dovecot's pop3_uidl_format: %u is the UID, %v the UIDVALIDITY, %f the file name; before
-    the letter may stand a width, X for hexadecimal digits, M for the MD5 of it."""
+    """Dovecot's pop3_uidl_format: %u is the UID, %v the UIDVALIDITY, %f the file name. Before
+    the letter may stand X for hexadecimal digits (small ones) or M for the MD5, and before
+    that a width: with a zero at least so many characters, without one at most."""
 
     def __init__(self, text: str) -> None:
         """Raises ValueError."""
@@ -48,18 +49,16 @@ class UidlFormat:
         self._parts: list[str | tuple[str, int, str, str]] = []
         end = 0
         for found in _PART.finditer(text):
-            self._parts.append(text[end : found.start()])
+            self._parts.append(_plain(text[end : found.start()]))
             zero, width, modifiers, letter = found.groups()
             if letter == "%":
                 self._parts.append("%")
             elif letter not in "uvf" or len(modifiers) > 1 or (letter == "f" and modifiers == "X"):
                 raise ValueError(f"expected %u, %v or %f, perhaps as %08Xu; found {found[0]}")
             else:
-                self._parts.append((zero or " ", int(width or 0), modifiers, letter))
+                self._parts.append((zero, int(width or 0), modifiers, letter))
             end = found.end()
-        self._parts.append(text[end:])
-        if "%" in "".join(part for part in self._parts if isinstance(part, str) and part != "%"):
-            raise ValueError("expected a letter after %")
+        self._parts.append(_plain(text[end:]))
         self._letters = {part[3] for part in self._parts if isinstance(part, tuple)}
         if not self._letters & {"u", "f"}:
             raise ValueError("expected %u or %f: each message has a UIDL of its own")
@@ -75,7 +74,7 @@ class UidlFormat:
         if listed is not None:
             facts |= {"u": listed.uid, "v": listed.validity}
         return "".join(
-            part if isinstance(part, str) else _padded(facts[part[3]], *part[:3])
+            part if isinstance(part, str) else _fitted(facts[part[3]], *part[:3])
             for part in self._parts
         )
 
@@ -83,7 +82,13 @@ class UidlFormat:
         return f"UidlFormat({self.text!r})"
 
 
-def _padded(value: int | str, fill: str, width: int, modifier: str) -> str:
+def _plain(text: str) -> str:
+    if "%" in text:
+        raise ValueError(f"expected a letter behind %; found {text}")
+    return text
+
+
+def _fitted(value: int | str, zero: str, width: int, modifier: str) -> str:
     if modifier == "M":
         from hashlib import md5
 
@@ -91,8 +96,8 @@ def _padded(value: int | str, fill: str, width: int, modifier: str) -> str:
             str(value).encode("utf-8", "surrogateescape"), usedforsecurity=False
         ).hexdigest()
     elif modifier == "X":
-        value = f"{value:X}"
-    return str(value).rjust(width, fill)
+        value = f"{value:x}"
+    return str(value).rjust(width, "0") if zero else str(value)[: width or None]
 
 
 class UidlOption(Option[UidlFormat]):
