@@ -293,9 +293,11 @@ class ServerSession:
             self.err(event.reason)
 
     def quit(self) -> None:
-        """QUIT: from here on the client waits, and what it marked is removed."""
+        """QUIT: from here on the client waits, and what it marked is removed. A client that is
+        lost before that is begun has removed nothing."""
         self.quitted = True
-        visit = self._leave()
+        self._state = ENDED
+        visit = self.visit
         if visit is None:
             self._ended(None, None)
             return
@@ -308,6 +310,7 @@ class ServerSession:
         self.do(lambda: drop.close(delete), self._ended, at_once)
 
     def _ended(self, value: Any, error: BaseException | None) -> None:
+        self.visit = None
         self.ending = True
         if error is None:
             self.ok("bye")
