@@ -170,9 +170,20 @@ class SpoolServer(OurServer):
                 ticket = Ticket(f"points-{next(self._tickets)}", ("",))
                 assert list(distributor.distribute(mail(message), ticket))
 
+    def remove(self, drop: Drop, number: int) -> None:
+        """As an expiry does it, in a drop whose messages have the numbers 1 and so on."""
+        from mailflow_spool.store import Store
+
+        store = Store(str(self.directory))
+        found = store.drop(self._names[drop.login])
+        assert found is not None
+        store.remove(found, [number])
+        store.close()
+
     def truncate(self, drop: Drop, number: int, octets: int) -> None:
         """The largest file is what a large message lies in."""
-        files = [path for path in self.directory.rglob("*") if path.is_file()]
+        found = self.directory.rglob("*")
+        files = [path for path in found if path.is_file() and "index" not in path.name]
         os.truncate(max(files, key=lambda path: path.stat().st_size), octets)
 
     def left(self, drop: Drop) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Collection, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import BinaryIO, overload
 
 from mailflow.errors import GoneError, InUseError, MailflowError
 from mailflow.kinds import Credentials, Item
@@ -59,12 +59,25 @@ def wire_size(content: Content) -> int:
     return content.size if ended else content.size + 2
 
 
+def flags_of(content: Content) -> frozenset[str] | None:
+    """Whether the header section has UTF-8, where that can be seen at once."""
+    if not isinstance(content, Octets):
+        return None
+    header = content.data.partition(b"\r\n\r\n")[0]
+    try:
+        return frozenset() if header.isascii() or not header.decode() else frozenset({"utf8"})
+    except UnicodeDecodeError:
+        return frozenset()
+
+
 class OpenShelf:
     """One session's snapshot."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
-        self._items = [Item(key, wire_size(each)) for key, each in shelf.messages.items()]
+        self._items = [
+            Item(key, wire_size(each), flags=flags_of(each)) for key, each in shelf.messages.items()
+        ]
 
     def items(self) -> Sequence[Item]:
         return self._items
@@ -122,3 +135,27 @@ class _CutReader(io.RawIOBase):
         if not count and self._error:
             raise self._error
         return count
+
+
+class Counting(Sequence[Item]):
+    """A listing of as many messages of 1,000 octets that counts how often it is looked at."""
+
+    def __init__(self, count: int) -> None:
+        self._items = [Item(f"{index:070d}", 1000) for index in range(count)]
+        self.looks = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        found = self._items[index]
+        self.looks += len(found) if isinstance(index, slice) else 1
+        return found
+
+    def __iter__(self) -> Iterator[Item]:
+        self.looks += len(self._items)
+        return iter(self._items)

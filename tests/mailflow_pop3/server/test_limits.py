@@ -16,7 +16,7 @@ from mailflow.testing.gateway import plain
 from .apart import Apart
 from .dialogue import Dialogue, sasl
 from .ours import AT_ONCE
-from .shelf import Shelf
+from .shelf import Counting, Shelf
 
 MAIL = b"Subject: one\r\n\r\nbody\r\n"
 LARGE = b"Subject: large\r\n\r\n" + (b"x" * 76 + b"\r\n") * 100_000
@@ -214,24 +214,24 @@ def test_119_what_a_client_sends_is_escaped_in_the_log_and_no_password_is_there(
 def test_119_a_refused_login_is_one_line_that_names_the_address(gateway):
     running = gateway(MAIL)
     running.connect().log_in("ann", "canary-7f3a")
-    told = [line for line in running.logged() if "refused" in line]
+    told = [line for line in running.logged() if line.startswith("warning ")]
     assert len(told) == 1
     assert "127.0.0.1" in told[0]
     assert "canary" not in told[0]
 
 
 def test_120_a_listing_of_100000_is_made_as_it_is_read(gateway, monkeypatch):
-    from .test_update import Counting
-
+    """Whoever asks and does not read has what fits on the way, and no more is made of it."""
     items = Counting(100_000)
     running = gateway(Shelf())
     monkeypatch.setattr("tests.mailflow_pop3.server.shelf.OpenShelf.items", lambda _: items)
     dialogue = running.enter()
     items.looks = 0
-    dialogue.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    dialogue.send(b"UIDL\r\n" * 40)
+    dialogue.send(b"UIDL\r\n")
     assert dialogue.status().ok
-    assert dialogue.line() == b"1 key-0"
+    assert dialogue.line() == b"1 " + items[0].key.encode()
     assert running.connect().alive()
-    assert items.looks < 20 * 100_000
-    assert dialogue.body().endswith(b"\r\n100000 key-99999\r\n")
+    assert items.looks < 90_000
+    body = dialogue.body()
+    assert body.count(b"\r\n") == 99_999
+    assert body.endswith(b"100000 " + items[99_999].key.encode() + b"\r\n")

@@ -5,9 +5,16 @@ Each runs over every store: what differs between them is how lines end on the di
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mailflow.testing.corpus import AWKWARD, stored
+
+from .apart import Apart
+from .dialogue import Dialogue
+from .memory import Memory
+from .shelf import Shelf
 
 HEAD = b"Subject: one\r\n\r\n"
 
@@ -144,3 +151,55 @@ def test_023_every_awkward_message_comes_as_it_is(store):
         assert got == served(sample.octets), sample.name
         assert sizes[number] == b"%d" % len(got), sample.name
     dialogue.quit()
+
+
+def test_024_a_client_that_stops_reading_goes_and_its_lock_is_freed(gateway):
+    shelf = Shelf(HEAD + b"x" * 30_000_000 + b"\r\n")
+    running = gateway(shelf, stall="1s")
+    dialogue = running.enter()
+    with Memory() as memory:
+        dialogue.send(b"RETR 1\r\nRETR 1\r\nRETR 1\r\n")
+        assert dialogue.status().ok
+        deadline = time.monotonic() + 20
+        while shelf.lock.locked():
+            assert time.monotonic() < deadline, "it keeps the lock"
+            time.sleep(0.02)  # nothing else tells when it has given up
+    assert memory.grown < 8 << 20
+    assert b"\r\n.\r\n" not in dialogue.rest()
+    assert running.enter().stat()[0] == 1
+
+
+def test_024_a_slow_reader_is_no_stopped_one(gateway):
+    octets = HEAD + b"x" * 20_000_000 + b"\r\n"
+    running = gateway(octets, stall="1s")
+    dialogue = running.enter()
+    dialogue.send(b"RETR 1\r\nQUIT\r\n")
+    got = 0
+    deadline = time.monotonic() + 2.5
+    while data := dialogue.sock.recv(200_000):
+        got += len(data)
+        if time.monotonic() < deadline:
+            time.sleep(0.1)  # slower than the stall in all, never in one step
+    assert got > len(octets)
+
+
+def test_025_two_gigabytes_take_no_memory(tmp_path):
+    """A file with a hole: no disk either. The octets are NUL, and one line."""
+    size = 2 << 30
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.write(HEAD)
+        file.truncate(size - 2)
+        file.seek(0, 2)
+        file.write(b"\r\n")
+    with Apart(messages=0, file=str(large)) as apart:
+        dialogue = Dialogue(apart.connect())
+        assert dialogue.log_in("user0", "sesame").ok
+        with Memory(apart.pid) as memory:
+            dialogue.send(b"RETR 1\r\nQUIT\r\n")
+            got, buffer = 0, bytearray(1 << 20)
+            while count := dialogue.sock.recv_into(buffer):
+                got += count
+        assert got > size
+        assert apart.resident() < 64 << 20
+        assert memory.grown < 16 << 20

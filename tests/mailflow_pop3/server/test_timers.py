@@ -140,6 +140,18 @@ def test_092_commands_get_the_same_octets_however_they_arrive(server, feed):
     assert heard(server, drop, feed) == one_by_one
 
 
+@pytest.mark.parametrize("delete", [b"", b"DELE 1\r\n"], ids=["kept", "deleted"])
+def test_092_quit_behind_retr_takes_nothing_away_from_its_answer(store, delete):
+    """The message may still lie on the disk when QUIT is read, and be gone after it."""
+    large = MAIL + b"x" * 500_000 + b"\r\n"
+    dialogue = store.open(large, MAIL)
+    dialogue.send(b"RETR 1\r\nRETR 2\r\n" + delete + b"QUIT\r\n")
+    for octets in (large, MAIL):
+        assert dialogue.status().ok
+        assert dialogue.body().replace(b"\r\n..", b"\r\n.") == octets
+    assert all(line.startswith(b"+OK") for line in dialogue.rest().splitlines())
+
+
 def test_093_what_is_sent_with_the_password_is_answered_after_it(server):
     drop = server.fill(MAIL, MAIL)
     dialogue = server.connect()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Sequence
 
 import pytest
 
 from mailflow.errors import UnavailableError
-from mailflow.kinds import Item
 
-from .shelf import Shelf
+from .shelf import Counting, Shelf
 
 MAIL = b"Subject: one\r\n\r\nbody\r\n"
 PATIENCE = 20
@@ -102,6 +100,19 @@ def test_084_quit_removes_what_is_marked_then_says_so(store):
     assert store.enter(drop).retrieve(1) == MAIL + b"two\r\n"
 
 
+@pytest.mark.parametrize("delete", [b"", b"DELE 2\r\n"], ids=["nothing-deleted", "deleted"])
+def test_083_a_quit_that_was_not_begun_is_none_when_the_client_is_lost(store, delete):
+    """RETR is being sent, QUIT was read behind it, nobody takes the octets: the drop is
+    unlocked, with all that was in it."""
+    large = b"Subject: large\r\n\r\n" + b"x" * 20_000_000 + b"\r\n"
+    drop = store.fill(large, MAIL)
+    dialogue = store.enter(drop)
+    dialogue.send(delete + b"RETR 1\r\nQUIT\r\n")
+    assert dialogue.status().ok
+    reset(dialogue)
+    assert store.enter(drop).stat()[0] == 2
+
+
 @pytest.mark.parametrize("delete", [False, True], ids=["nothing-deleted", "deleted"])
 def test_084_the_lock_is_free_once_quit_is_answered(store, delete):
     """Not a little later: a client that comes back at once is let in."""
@@ -182,28 +193,6 @@ def test_087_a_quit_whose_answer_cannot_be_sent_is_done_once(gateway):
     assert after.stat()[0] == 1
     assert len(shelf.closings) == 1
     after.quit()
-
-
-class Counting(Sequence[Item]):
-    """A listing that counts how often it is looked at."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.looks = 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(self.count))]
-        if not -self.count <= index < self.count:
-            raise IndexError(index)
-        self.looks += 1
-        return Item(f"key-{index}", 1000)
-
-    def __iter__(self) -> Iterator[Item]:
-        return (self[index] for index in range(self.count))
 
 
 @pytest.mark.parametrize("deleted", [0, 5000])

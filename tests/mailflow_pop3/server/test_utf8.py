@@ -26,16 +26,32 @@ def test_108_utf8_is_for_the_authorization_state(running):
 
 
 @pytest.mark.parametrize("line", ["UTF8 x", "UTF8 USER", "UTF8 1"])
-def test_108_utf8_takes_no_argument(running, line):
+def test_108_utf8_takes_no_argument(gateway, line):
+    running = gateway(PLAIN, WIDE, utf8="refuse")
     dialogue = running.connect()
     assert not dialogue.say(line).ok
     assert dialogue.log_in(*running.drop).ok
     assert dialogue.say("RETR 2").code == "UTF8"
 
 
-def test_109_without_utf8_such_a_message_is_refused_with_its_code(running):
-    """Not a surrogate: whoever asks is told what to do, and no octet is changed."""
+def test_109_without_utf8_a_message_with_encoded_words_comes_instead(running):
+    """The surrogate of RFC 6857 in its simplest form: ASCII headers, the body as it is."""
     dialogue = running.enter()
+    size = int(dialogue.listing()[2])
+    got = dialogue.retrieve(2)
+    assert len(got) == size
+    header, _, body = got.partition(b"\r\n\r\n")
+    assert header.isascii()
+    assert body == "Grüße\r\n".encode()
+    parsed = email.message_from_bytes(got, policy=email.policy.default)
+    assert parsed["Subject"] == "Grüße aus 日本"
+    assert "Jörg" in str(parsed["From"])
+    assert dialogue.ask("TOP 2 0").octets == header + b"\r\n\r\n"
+    assert dialogue.stat()[1] == sum(map(int, dialogue.listing().values()))
+
+
+def test_109_or_it_is_refused_with_its_code(gateway):
+    dialogue = gateway(PLAIN, WIDE, utf8="refuse").enter()
     for command in ("RETR 2", "TOP 2 0"):
         answer = dialogue.say(command)
         assert not answer.ok
