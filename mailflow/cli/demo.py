@@ -233,9 +233,7 @@ class Demo:
         from mailflow.testing.serving import Serving
 
         directory = Path(self.pipeline.base)
-        with Serving(
-            directory / "red.toml", ports=[self.port], arguments=["--offline"], environ=os.environ
-        ):
+        with Serving(directory / "red.toml", arguments=["--offline"], environ=os.environ):
             self.served = [Served("Python's poplib", list(_by_poplib(self.port)))]
             if curl := shutil.which("curl"):
                 self.served.append(Served("curl", list(_by_curl(curl, directory, self.port))))

@@ -11,6 +11,8 @@ Rule of the file: of a pipeline nothing is changed but where its servers are. Wh
     pop.*, mail.*   our POP3 server, with TLS from the first octet
     smtp.*          our SMTP sink, with STARTTLS, for whoever logs in
     localhost       our SMTP sink, in clear (its `port` is replaced)
+
+and where a [[serve]] listens there is 127.0.0.1 with a free port, `here[port]`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mailflow.testing.pop3 import Pop3Server
+from mailflow.testing.serving import free_ports
 from mailflow.testing.smtp import SmtpSink
 from mailflow.testing.tls import Authority
 
@@ -31,6 +34,9 @@ MEMBERS = ("ann@example.org", "ben@example.com", "cleo@example.net")
 
 _HOST = re.compile(r'^(?P<indent> *)host *= *"(?P<host>[^"]*)".*$', re.MULTILINE)
 _PORT = re.compile(r"^ *port *= *[0-9]+.*\n", re.MULTILINE)
+
+_LISTEN = re.compile(r"^ *listen *=.*$", re.MULTILINE)
+_ADDRESS = re.compile(r'"[^"/:]+:(?P<port>[0-9]+)"')
 
 BODY = b"Gr\xc3\xbc\xc3\x9fe,\r\n.\r\n..and dots, and no end of line"
 
@@ -52,12 +58,13 @@ class ExampleOrg:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         os.makedirs(directory, exist_ok=True)
         authority = Authority(directory)
-        certificate = authority.issue()
+        self.certificate = certificate = authority.issue(days=25)
         users = dict.fromkeys(USERS, PASSWORD)
         self.ca_file = authority.ca_file
         self.pop3 = Pop3Server(users, tls=certificate, implicit=True)
         self.smtp = SmtpSink(users=users, tls=certificate.server_context())
         self.relay = SmtpSink()
+        self.here: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         for server in (self.pop3, self.smtp, self.relay):
@@ -75,7 +82,17 @@ class ExampleOrg:
 
     def rewrite(self, text: str) -> str:
         """A pipeline with its servers here. Raises ValueError on a host that is none of ours."""
+        text = _LISTEN.sub(lambda line: _ADDRESS.sub(self._listening, line[0]), text)
         return _HOST.sub(self._here, _PORT.sub("", text))
+
+    def port(self, documented: int) -> int:
+        """Where a listener of the documents is reached here."""
+        if documented not in self.here:
+            (self.here[documented],) = free_ports(1)
+        return self.here[documented]
+
+    def _listening(self, found: re.Match[str]) -> str:
+        return f'"127.0.0.1:{self.port(int(found["port"]))}"'
 
     def _here(self, found: re.Match[str]) -> str:
         kind = found["host"].partition(".")[0]
@@ -95,15 +112,31 @@ class ExampleOrg:
         return "\n".join(lines)
 
     def furnish(self, home: str | os.PathLike[str], text: str) -> None:
-        """Make the secret files and the members' files that a pipeline names in `home`."""
+        """Make the files that a pipeline names in `home`: secrets, members, certificates."""
         import tomli
 
         for key, value in _files(tomli.loads(text)):
             path = value.replace("~", os.fspath(home), 1)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
-                file.write(f"{PASSWORD}\n" if key == "file" else "\n".join(MEMBERS))
+                file.write(self._text(key))
             os.chmod(path, 0o600)
+
+    def _text(self, key: str) -> str:
+        """What stands in a file that an option of this name names."""
+        if key in ("certificate", "key"):
+            cert_file, key_file = self.certificate
+            with open(cert_file if key == "certificate" else key_file, encoding="ascii") as file:
+                return file.read()
+        texts = {
+            "file": f"{PASSWORD}\n",
+            "passwords": "".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in USERS),
+        }
+        return texts.get(key, "\n".join(MEMBERS))
+
+
+FILES = ("certificate", "file", "key", "members", "moderators", "passwords")
+"""Options that name a file which must be there."""
 
 
 def _quoted(text: str) -> str:
@@ -111,9 +144,9 @@ def _quoted(text: str) -> str:
 
 
 def _files(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(key, path) of every secret and every members' file, at any depth."""
+    """(key, path) of every file that must be there, at any depth."""
     for key, value in table.items():
-        if key in ("file", "members", "moderators") and isinstance(value, str):
+        if key in FILES and isinstance(value, str):
             if "/" in value:
                 yield key, value
         elif isinstance(value, Mapping):

@@ -1,6 +1,6 @@
 """A real `mailflow serve FILE` in a process of its own, from its start to its end.
 
-    with Serving(home / "home.toml", ports=[1110]):
+    with Serving(home / "home.toml"):
         poplib.POP3("127.0.0.1", 1110)
 
 Rule of the file: it is started as its owner would, with nothing of the environment of
@@ -10,6 +10,7 @@ the tests; it ends the one process that it started, and says what that said.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 PATIENCE = 20.0
-"""Seconds to wait for the first greeting, and for the end."""
+"""Seconds to wait until it is ready, and for its end."""
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -46,20 +47,18 @@ def free_ports(count: int) -> list[int]:
 
 
 class Serving:
-    """Runs from `__enter__` to `__exit__`, in the directory of `file`, its pipeline. `ports` are
-    those that must answer before it counts as started; `arguments` stand behind the file."""
+    """Runs from `__enter__` to `__exit__`, in the directory of `file`, its pipeline;
+    `arguments` stand behind the file. It is there once it tells its manager that it is ready."""
 
     def __init__(
         self,
         file: Path,
         *,
-        ports: Sequence[int],
         arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.file = file
         self.home = file.parent
-        self.ports = list(ports)
         self.arguments = list(arguments)
         self.environment = dict(environ or environment(self.home))
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,21 +92,35 @@ class Serving:
             self.stop()
 
     def start(self) -> None:
-        """Start, and wait until every port answers. Raises RuntimeError with what it said."""
+        """Start, and wait until it says that it is ready. Raises RuntimeError with what it said."""
         command = [sys.executable, "-m", "mailflow", "serve", str(self.file), *self.arguments]
-        with (self.home / "serve.log").open("ab") as log:
+        name = f"mailflow-{os.urandom(8).hex()}"
+        with (
+            (self.home / "serve.log").open("ab") as log,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        ):
+            manager.bind(f"\0{name}")
             self._process = subprocess.Popen(
-                command, env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log,
+                command, env={**self.environment, "NOTIFY_SOCKET": f"@{name}"}, cwd=self.home,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
+            if not self._ready(manager, self._process):
+                raise RuntimeError(f"it has not become ready:\n{self.said}")
+
+    def _ready(self, manager: socket.socket, process: subprocess.Popen[bytes]) -> bool:
+        """Wait for sd_notify(3); False as soon as the process has ended."""
         deadline = time.monotonic() + PATIENCE
-        for port in self.ports:
-            while not _answers(port):
-                if self._process.poll() is not None:
-                    raise RuntimeError(f"it ends with {self._process.returncode}:\n{self.said}")
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"nobody answers on port {port}:\n{self.said}")
-                time.sleep(0.02)  # nothing tells when a port begins to listen
+        ended = os.pidfd_open(process.pid)
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                ready, _, _ = select.select([manager, ended], [], [], left)
+                if manager in ready and manager.recv(4096).startswith(b"READY=1"):
+                    return True
+                if ended in ready:
+                    return False
+        finally:
+            os.close(ended)
+        return False
 
     def stop(self) -> int:
         """End it in order, and give its exit status; start() may follow."""
@@ -137,14 +150,6 @@ class Serving:
             env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
-    except OSError:
-        return False
-    return True
 
 
 __all__ = ["Serving", "environment", "free_ports"]

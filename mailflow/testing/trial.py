@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mailflow.testing.example_org import BODY, MEMBERS, ExampleOrg, post
+from mailflow.testing.example_org import BODY, MEMBERS, PASSWORD, ExampleOrg, post
 
 if TYPE_CHECKING:
     from mailflow.testing.smtp import SmtpSink
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COMMAND = os.path.join(os.path.dirname(sys.executable), "mailflow")
 
 SOURCE = '[[fetch]]\nuse = "stdin"\n\n'
+SERVICE = '\n[[serve]]\nuse = "pop3"\nlisten = ["127.0.0.1:1110"]\n'
+MAILDROP = '\n[maildrop.ann]\nuse = "spool"\nsecret = { file = "~/.config/mailflow/ann.pop3" }\n'
 DESTINATION = '\n[[distribute]]\nuse = "maildir"\npath = "~/Maildir"\n'
 
 SCRIPTS = {
@@ -35,10 +37,14 @@ SCRIPTS = {
 
 
 def whole(text: str) -> str:
-    """A pipeline of a fragment: what it lacks is stdin as source, a Maildir as destination."""
+    """A pipeline of a fragment: what it lacks is stdin as source, a Maildir as destination,
+    or, where it serves mail, a service or a maildrop."""
     import tomli
 
     data = tomli.loads(text)
+    if "serve" in data or "maildrop" in data:
+        after = "" if "maildrop" in data else MAILDROP
+        return f"{text}{after}" if "serve" in data else f"{text}{after}{SERVICE}"
     before = "" if "fetch" in data else SOURCE
     after = "" if "distribute" in data else DESTINATION
     return f"{before}{text}{after}"
@@ -76,7 +82,7 @@ class Trial:
             found += self._fetched(step)
         for step in self._steps("distribute"):
             found += self._arrived(step)
-        return found
+        return found + list(self._served())
 
     def _furnish_program(self, command: object, script: str) -> None:
         """The program that a step names in the user's home."""
@@ -107,7 +113,9 @@ class Trial:
         posts = [post(address, f"By {name}") for address in self._addresses]
         self.posts += posts
         if step["use"] == "stdin":
-            return [line for each in posts for line in self._complaints("hook", self.file, each)]
+            return [
+                line for each in posts for line in self._complaints("hook", self.file, octets=each)
+            ]
         found = self._complaints("run", self.file) if step.get("start") == "new" else []
         for each in posts:
             self._put(step, each)
@@ -148,7 +156,12 @@ class Trial:
             sink = self.org.relay if step["host"] == "localhost" else self.org.smtp
             return list(self._sent(sink))
         name, wanted = step.get("name", step["use"]), len(self.posts)
-        if step["use"] == "mbox":
+        if step["use"] == "spool":
+            target = self.home / f"exported-{step['drop']}"
+            if said := self._complaints("spool", "export", step["drop"], target):
+                return said
+            found = [path.read_bytes() for path in target.rglob("new/*")]
+        elif step["use"] == "mbox":
             found = _in_mbox(self._path(step).read_bytes())
         elif step["use"] == "command":
             found = [path.read_bytes() for path in self.home.glob("delivered.*")]
@@ -158,6 +171,63 @@ class Trial:
         if bodies != [BODY] * wanted:
             return [f"{name}: not {wanted} messages with their body: {bodies}"]
         return []
+
+    def _served(self) -> Iterator[str]:
+        """Whether each drop can be logged in at, and holds what it should."""
+        from mailflow.testing.serving import Serving
+
+        steps = self._steps("serve")
+        if not any(_ports(step) for step in steps):
+            return
+        for name, drop in self.data["maildrop"].items():
+            if drop["use"] == "maildir":
+                self._fill(drop, name.replace("*", "ann"))
+        environment = {**self._environment, "SSL_CERT_FILE": self.org.ca_file}
+        with Serving(self.file, environ=environment) as serving:
+            for step in steps:
+                for port in _ports(step):
+                    for name, drop in self.data["maildrop"].items():
+                        yield from self._read(step, self.org.port(port), name, drop)
+        if serving.said:
+            yield f"mailflow serve says:\n{serving.said}"
+
+    def _read(
+        self, step: Mapping[str, Any], port: int, name: str, drop: Mapping[str, Any]
+    ) -> Iterator[str]:
+        """A session of one drop; what is in it stays."""
+        import poplib
+        import ssl
+
+        login, secret = name.replace("*", "ann"), drop.get("secret")
+        way = step.get("tls") or ("implicit" if "certificate" in step else "none")
+        context = ssl.create_default_context(cafile=self.org.ca_file)
+        try:
+            if way == "implicit":
+                box: poplib.POP3 = poplib.POP3_SSL("localhost", port, timeout=10, context=context)
+            else:
+                box = poplib.POP3("localhost", port, timeout=10)
+            if way == "starttls":
+                box.stls(context)
+            box.user(login)
+            box.pass_(secret if isinstance(secret, str) else PASSWORD)
+            found = [b"\r\n".join(box.retr(n + 1)[1]) for n in range(box.stat()[0])]
+            box.quit()
+        except (OSError, poplib.error_proto) as error:
+            yield f"{login} cannot read his drop: {error!r}"
+            return
+        if drop["use"] in ("spool", "maildir"):
+            bodies = [_body(octets) for octets in found]
+            wanted = [BODY] * (1 if drop["use"] == "maildir" else len(self.posts))
+            if bodies != wanted:
+                yield f"{login} reads {bodies}"
+
+    def _fill(self, drop: Mapping[str, Any], login: str) -> None:
+        """A Maildir as somebody has it, with a message in it."""
+        path = Path(drop["path"].replace("~", str(self.home), 1).replace("{login}", login))
+        for folder in ("tmp", "new", "cur"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        octets = post(f"{login}@example.org").replace(b"\r\n", b"\n")
+        (path / "cur" / "1767268800.1.host:2,S").write_bytes(octets)
 
     def _sent(self, sink: SmtpSink) -> Iterator[str]:
         if [_body(each.data) for each in sink.messages] != [BODY] * len(self.posts):
@@ -170,17 +240,20 @@ class Trial:
         if sink.violations:
             yield f"against the protocol: {sink.violations}"
 
-    def _complaints(self, command: str, file: Path, octets: bytes = b"") -> list[str]:
-        """Run `mailflow COMMAND FILE`, which must succeed and say nothing on stderr."""
-        environment = {
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
             "HOME": str(self.home),
             "PATH": os.defpath,
             "XDG_STATE_HOME": str(self.home / ".local" / "state"),
         }
+
+    def _complaints(self, *words: str | Path, octets: bytes = b"") -> list[str]:
+        """Run `mailflow WORDS...`, which must succeed and say nothing on stderr."""
         done = subprocess.run(
-            [COMMAND, command, str(file)],
+            [COMMAND, *map(str, words)],
             input=octets,
-            env=environment,
+            env=self._environment,
             cwd=self.home,
             capture_output=True,
             timeout=60,
@@ -188,8 +261,15 @@ class Trial:
         )
         if done.returncode or done.stderr:
             said = (done.stderr or done.stdout).decode(errors="replace")
-            return [f"mailflow {command} {file.name} exits {done.returncode}:\n{said}"]
+            return [f"mailflow {' '.join(map(str, words))} exits {done.returncode}:\n{said}"]
         return []
+
+
+def _ports(step: Mapping[str, Any]) -> list[int]:
+    """The TCP ports of a [[serve]], as its file says them."""
+    default = "*:995" if "certificate" in step else "127.0.0.1:1110"
+    found = (re.fullmatch(r"[^/]+:([0-9]+)", each) for each in step.get("listen", [default]))
+    return [int(each[1]) for each in found if each]
 
 
 def _in_mbox(octets: bytes) -> list[bytes]:

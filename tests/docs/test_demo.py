@@ -72,7 +72,7 @@ def test_the_drop_that_is_kept_can_be_served_again(home: Path) -> None:
     assert demo(home, "--keep", "demo").returncode == 0
     file = home / "demo" / "red.toml"
     port = int(re.search(r"127\.0\.0\.1:(\d+)\"", file.read_text())[1])  # type: ignore[index]
-    with Serving(file, ports=[port], arguments=["--offline"]):
+    with Serving(file, arguments=["--offline"]):
         box = poplib.POP3("127.0.0.1", port, timeout=10)
         box.user("ann")
         box.pass_((home / "demo" / "ann.secret").read_text().strip())

@@ -93,7 +93,7 @@ class House:
         file.write_text(PIPELINE.format(
             clear=self.clear, secured=self.secured, cert=cert.cert_file, key=cert.key_file
         ))  # fmt: skip
-        self.serving = Serving(file, ports=[self.clear, self.secured])
+        self.serving = Serving(file)
 
     def arrive(self, *messages: bytes) -> None:
         """Mail comes in, and is in the spool when this ends."""
