@@ -190,7 +190,7 @@ def unclaimed(directory: Directory, number: int) -> int | None:
     except OSError:
         return None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if oddity(os.fstat(descriptor)):
             raise BlockingIOError
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

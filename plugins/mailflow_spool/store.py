@@ -14,7 +14,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -127,19 +126,12 @@ class Store:
     def lock(self, number: int, name: str) -> int:
         """A descriptor that has the lock of a drop until it is closed. Raises InUseError."""
         path = f"{self._locks}/{number}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(path, flags, 0o600)
+            descriptor = locked(path)
         except OSError as error:
             raise from_os(error, f"lock {path}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise InUseError(f"another session has the drop {name!a}") from None
-        except OSError as error:
-            os.close(descriptor)
-            raise from_os(error, f"lock {path}") from None
+        if descriptor is None:
+            raise InUseError(f"another session has the drop {name!a}")
         return descriptor
 
     def known(self, keys: Iterable[str]) -> set[str]:
@@ -331,7 +323,22 @@ def empty(tx: Transaction) -> list[int]:
     return gone
 
 
-_MAKING = threading.Lock()
+def locked(path: str) -> int | None:
+    """A descriptor that has the lock of a file, made where it is missing; None where another
+    has it. Raises OSError, UnavailableError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UnavailableError(f"{path} is no regular file; remove it")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _make(path: str) -> None:

@@ -7,7 +7,6 @@ file open read on in it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from mailflow.errors import MailflowError, from_os
 from mailflow.typed import TYPE_CHECKING
 from mailflow_spool.files import Writing, stretch, unclaimed
-from mailflow_spool.store import LOST_TICKETS, empty
+from mailflow_spool.store import LOST_TICKETS, empty, locked
 from mailflow_spool.wire import IN_INDEX, Place
 
 if TYPE_CHECKING:
@@ -101,20 +100,15 @@ def _named(store: Store, number: int) -> bool:
 def _alone(store: Store) -> Iterator[bool]:
     """Whether nobody else tidies this spool meanwhile."""
     path = os.path.join(store.path, "locks", "tidy")
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = locked(path)
     except OSError as error:
         raise from_os(error, f"lock {path}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield descriptor is not None
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _due(store: Store) -> bool:
