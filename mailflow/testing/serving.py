@@ -113,8 +113,8 @@ class Serving:
         ended = os.pidfd_open(process.pid)
         try:
             while (left := deadline - time.monotonic()) > 0:
-                ready, _, _ = select.select([manager, ended], [], [], left)
-                if manager in ready and manager.recv(4096).startswith(b"READY=1"):
+                ready, _, _ = select.select([manager.fileno(), ended], [], [], left)
+                if manager.fileno() in ready and manager.recv(4096).startswith(b"READY=1"):
                     return True
                 if ended in ready:
                     return False
