@@ -141,6 +141,7 @@ class Served(Session):
             settings=self.settings, secret=PASSWORD,
         )  # fmt: skip
         self.file.write_text(text)
+        self.file.chmod(0o600)
         for folder in ("tmp", "new", "cur"):
             (home / "in" / folder).mkdir(parents=True)
         for number, octets in enumerate(messages()):
