@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
 
-from mailflow.errors import GoneError, MailflowError, UnavailableError
+from mailflow.errors import GoneError, LoginError, MailflowError, UnavailableError
 from mailflow.kinds import Item, WirePart
 from mailflow.mail import Octets
 from mailflow.options import Options, Path, Text
@@ -60,6 +60,8 @@ class SpoolMaildrop:
 
     def login(self, who: Credentials) -> OpenSpool:
         """Lock the drop, made where it is missing, and take the snapshot."""
+        if not who.checked:
+            raise LoginError('a spool checks no password: its maildrop needs login = "secret"')
         store = self._store
         if store is None:
             store = self._store = _store(self._options.path or default_path())

@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.mail import read
-from mailflow.testing.contracts import Destination, DistributorContract, Taken
+from mailflow.halt import Halt
+from mailflow.kinds import Runtime, Ticket
+from mailflow.log import Logger
+from mailflow.mail import Envelope, Mail, Octets, read
+from mailflow.testing.contracts import (
+    Destination,
+    DistributorContract,
+    Source,
+    Taken,
+    WireMaildropContract,
+)
 from mailflow.testing.corpus import stored
-from mailflow_spool.distributor import SpoolDistributor
-from mailflow_spool.maildrop import OpenSpool
+from mailflow.verdicts import SENT
+from mailflow_spool.distributor import SpoolDistributor, SpoolOptions
+from mailflow_spool.maildrop import OpenSpool, SpoolMaildrop
+from mailflow_spool.shelf import messages
 from mailflow_spool.store import Store
 
 
@@ -44,3 +55,49 @@ class TestDistributor(DistributorContract):
     @pytest.fixture
     def destination(self, tmp_path: Path) -> Drop:
         return Drop(tmp_path / "spool")
+
+
+class Filled(Source):
+    """A drop that a pipeline has put mail into, some of it one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self.spool = path
+        self.table: dict[str, object] = {"path": str(path)}
+        self._put = 0
+
+    def put(self, octets: bytes) -> None:
+        self._put += 1
+        halt = Halt()
+        options = SpoolOptions.read({"path": str(self.spool), "drop": "ann"})
+        runtime = Runtime("spool", "test", halt, Logger(), "")
+        mail = Mail(f"m-{self._put}", Envelope(), Octets(stored(octets)))
+        ticket = Ticket(mail.id, ("",))
+        with SpoolDistributor(options, runtime) as distributor:
+            assert [each.outcome for each in distributor.distribute(mail, ticket)] == [SENT]
+            distributor.finish([ticket.key])
+        halt.close()
+
+    def messages(self) -> Sequence[bytes]:
+        store = Store(str(self.spool))
+        drop = store.drop("ann")
+        assert drop is not None
+        found = [read(each.content) for each in messages(store, drop)]
+        store.close()
+        return found
+
+    def lose(self, octets: bytes) -> None:
+        store = Store(str(self.spool))
+        drop = store.drop("ann")
+        assert drop is not None
+        for each in list(messages(store, drop)):
+            if read(each.content) == octets:
+                store.remove(drop, [each.number])
+        store.close()
+
+
+class TestMaildrop(WireMaildropContract):
+    component = SpoolMaildrop
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Filled:
+        return Filled(tmp_path / "spool")
