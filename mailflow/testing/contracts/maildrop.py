@@ -24,7 +24,7 @@ from typing import ClassVar
 import pytest
 
 from mailflow.errors import GoneError, InUseError, LoginError, MailflowError, UnavailableError
-from mailflow.kinds import Credentials, Item, Maildrop, OpenDrop, WireDrop
+from mailflow.kinds import Credentials, Item, Maildrop, OpenDrop, WireDrop, WirePart
 from mailflow.mail import read
 from mailflow.testing.contracts.component import (
     ComponentContract,
@@ -416,8 +416,8 @@ def _read_or_lost(drop: OpenDrop, key: str) -> bytes | None:
 
 def wire(drop: OpenDrop | WireDrop, key: str) -> bytes | None:
     """What sendfile would send for a message."""
-    part = drop.wire(key)  # type: ignore[union-attr]
-    return part and os.pread(part.file, part.octets, part.offset)
+    part: WirePart | None = drop.wire(key)  # type: ignore[union-attr]
+    return None if part is None else os.pread(part.file, part.octets, part.offset)
 
 
 def sent(octets: bytes) -> bytes:
