@@ -19,12 +19,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 
 from mailflow.errors import GoneError, InUseError, LoginError, MailflowError, UnavailableError
-from mailflow.kinds import Credentials, Item, Maildrop, OpenDrop, WireDrop, WirePart
+from mailflow.kinds import Credentials, Item, Maildrop, OpenDrop, WireDrop
 from mailflow.mail import read
 from mailflow.testing.contracts.component import (
     ComponentContract,
@@ -398,7 +398,7 @@ class WireMaildropContract(MaildropContract):
     ) -> None:
         with self.entered(maildrop) as drop:
             keys = [item.key for item in drop.items()]
-            parts = [drop.wire(key) for key in keys]  # type: ignore[attr-defined]
+            parts = [cast("WireDrop", drop).wire(key) for key in keys]
             for octets in three:
                 source.lose(octets)
             for part in parts:
@@ -414,9 +414,9 @@ def _read_or_lost(drop: OpenDrop, key: str) -> bytes | None:
         return None
 
 
-def wire(drop: OpenDrop | WireDrop, key: str) -> bytes | None:
+def wire(drop: OpenDrop, key: str) -> bytes | None:
     """What sendfile would send for a message."""
-    part: WirePart | None = drop.wire(key)  # type: ignore[union-attr]
+    part = cast("WireDrop", drop).wire(key)
     return None if part is None else os.pread(part.file, part.octets, part.offset)
 
 
