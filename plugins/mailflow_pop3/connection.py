@@ -52,13 +52,14 @@ class Part:
 
 
 class Connection:
-    """`mask` is what the poll watches for, `deadline` when it is over, `busy` that a thread
-    works for it, `held` that its answer is kept back, `shaking` that the TLS handshake goes
-    on, `lingering` that all was said."""
+    """`mask` is what the poll watches for, `deadline` when it is over, `login_by` when it must
+    have logged in, `busy` that a thread works for it, `due` that it has another turn coming,
+    `held` that its answer is kept back, `shaking` that the TLS handshake goes on, `lingering`
+    that all was said."""
 
     __slots__ = (
-        "_context", "_full", "_heard", "busy", "deadline", "fd", "held", "lingering", "login_by",
-        "mask", "queue", "session", "shaking", "sock", "tls",
+        "_context", "_full", "_heard", "busy", "deadline", "due", "fd", "held", "lingering",
+        "login_by", "mask", "queue", "session", "shaking", "sock", "tls",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +74,7 @@ class Connection:
         self.queue: list[bytes | memoryview | Part] = []
         self.mask = 0
         self.deadline = self.login_by = 0.0
-        self.busy = self.held = self.shaking = self.lingering = False
+        self.busy = self.due = self.held = self.shaking = self.lingering = False
         self.tls: ssl.SSLSocket | None = None
         self._context = context
         self._full = self._heard = False

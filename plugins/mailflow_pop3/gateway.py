@@ -31,6 +31,9 @@ SECURE = listening.Address("tcp", "*", 995)
 
 DAY = 86400
 
+DESCRIPTORS, SPARE = 4, 1024
+"""What a session needs: a socket, a lock, files of its drop; and what the rest needs."""
+
 LEAST_IDLE = 600.0
 """RFC 1939, 3: an autologout timer is of ten minutes at least."""
 
@@ -123,6 +126,16 @@ class GatewayOptions(Options):
         return "starttls" if port == 110 else "implicit"
 
 
+def _raise_descriptors(wanted: int) -> None:
+    """Let this process have so many more descriptors, or as many as it may have."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted + SPARE if hard == resource.RLIM_INFINITY else min(hard, wanted + SPARE)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 def _tls(options: GatewayOptions) -> ServerTls | None:
     from mailflow.tls import ServerTls
 
@@ -149,6 +162,7 @@ class Pop3Gateway:
             options.login_timeout, options.timeout, options.stall, options.connections,
             options.per_address,
         )  # fmt: skip
+        _raise_descriptors(DESCRIPTORS * options.connections)
         doors = self._doors(host, listening)
         transport = Transport(doors, limits, halt, host.log, host.report)
         mechanisms(host.accounts, plain=True)  # what it imports, it might not without descriptors

@@ -1,7 +1,7 @@
 """Threads for calls that may wait, and one descriptor that says when some are done.
 
-Rule of the file: a call never waits for another one: where no thread is free, one more is
-started; one that was free for a while ends.
+Rule of the file: a call does not wait for another one: where no thread is free, one more is
+started, up to MOST; one that was free for a while ends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from mailflow.typed import Any
+
+MOST = 500
 
 FREE = 10.0
 """Seconds after which a thread with nothing to do ends."""
@@ -37,14 +39,25 @@ class Hands:
     def give(self, call: Callable[[], Any], whose: Any) -> None:
         """Have it called; `finished` gives `whose` back with what came of it."""
         with self._lock:
-            start = self._free == 0
+            start = self._free <= 0 and len(self._threads) < MOST
             if not start:
                 self._free -= 1
-        self._due.put((call, whose))
         if start:
-            thread = threading.Thread(target=self._work, name="pop3 call", daemon=True)
-            self._threads.add(thread)
+            self._start()
+        self._due.put((call, whose))
+
+    def _start(self) -> None:
+        """One thread more; without the means for it, one of those that there are must do."""
+        thread = threading.Thread(target=self._work, name="pop3 call", daemon=True)
+        try:
             thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            with self._lock:
+                self._free -= 1
+        else:
+            self._threads.add(thread)
 
     def finished(self) -> list[tuple[Any, Any, BaseException | None]]:
         """(whose, value, error) of the calls that are done."""
@@ -90,7 +103,7 @@ class Hands:
             return self._due.get(timeout=FREE)
         except Empty:
             with self._lock:
-                if self._free == 0:  # somebody has counted on this thread
+                if self._free <= 0:  # somebody has counted on this thread
                     wait = True
                 else:
                     self._free -= 1

@@ -43,6 +43,21 @@ BAD_COMMANDS = 10
 WAYS = ("user", "apop", "plain", "login", "scram-sha-256", "oauthbearer", "xoauth2")
 
 
+HANDSHAKES = {
+    "UNSUPPORTED_PROTOCOL": "the client has no TLS of 1.2 or newer",
+    "NO_SHARED_CIPHER": "the client has no cipher that is good today",
+    "HTTP_REQUEST": "the client does not speak TLS, but HTTP",
+    "WRONG_VERSION_NUMBER": "the client does not speak TLS",
+    "UNKNOWN_CA": "the client does not know who signed our certificate",
+    "CERTIFICATE_UNKNOWN": "the client does not trust our certificate",
+    "BAD_CERTIFICATE": "the client does not take our certificate",
+    "CERTIFICATE_EXPIRED": "our certificate has expired, says the client",
+    "EOF": "the client left in the middle of it",
+    "reset": "the client left in the middle of it",
+}
+"""What OpenSSL says, in the words of who has to do something about it."""
+
+
 class Policy(NamedTuple):
     """What one listener grants, the same for all of its sessions.
 
@@ -168,16 +183,24 @@ class ServerSession:
 
     def handshake_failed(self, error: OSError) -> None:
         """Say who could not agree on TLS, and why."""
-        reason = getattr(error, "reason", None) or str(error)
-        self.policy.log.warning("TLS handshake failed", address=self.address, error=reason)
+        reason = str(getattr(error, "reason", None) or error)
+        told = next((text for mark, text in HANDSHAKES.items() if mark in reason), reason)
+        self.policy.log.warning("TLS handshake failed", address=self.address, error=told)
 
-    def abandon(self) -> Callable[[], None] | None:
-        """The client is gone without QUIT: what is still to be called, which may wait.
+    def abandon(self) -> Ask | None:
+        """The client is gone without QUIT: what is still to be called, where that may wait.
 
         Not while an Ask is being called."""
         visit = self._leave()
         self.ending = True
-        return None if visit is None else visit.drop.close
+        if visit is not None:
+            self.do(visit.drop.close, self._left, visit.prompt)
+        ask, self.ask = self.ask, None
+        return ask
+
+    def _left(self, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            self.policy.log.error("a maildrop was not closed in order", error=error)
 
     # For the commands
 

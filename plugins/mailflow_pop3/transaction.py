@@ -75,7 +75,7 @@ class Visit:
         self.wide = _wide(self.items) if head is surrogate.written else ()
         self.prompt: bool = getattr(drop, "prompt", False)
         self.manages: bool = getattr(drop, "manages", False)
-        self.wire: Callable[[str], WirePart | None] | None = getattr(drop, "wire", None)
+        self.wire: Callable[[str], WirePart | bytes | None] | None = getattr(drop, "wire", None)
         self.deleted: set[int] = set()
         self.gone = 0
         self.read = 0
@@ -230,11 +230,13 @@ def retr(session: ServerSession, argument: bytes | None) -> None:
             session.fail(error, "RETR")
         elif part is None:
             _read(session, visit, item, None)
+        elif isinstance(part, bytes):
+            session.say(part)
         else:
             session.out.append(part)
             session.weight += PART
 
-    session.do(lambda: wire(item.key), found, visit.prompt)
+    session.do(lambda: wire(item.key), found, True)
 
 
 def _as_it_is(visit: Visit, item: Item) -> bool:

@@ -20,7 +20,7 @@ from heapq import heappop, heappush
 from mailflow.halt import Halt
 from mailflow.log import Logger
 from mailflow.record import NamedTuple
-from mailflow.typed import TYPE_CHECKING
+from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_pop3.connection import LOST, READABLE, WRITABLE, BlockedError, Connection
 from mailflow_pop3.hands import Hands
 from mailflow_pop3.server import Policy, ServerSession
@@ -88,7 +88,7 @@ class Transport:
         self._ready: deque[Connection] = deque()
         self._held: list[tuple[float, int, Connection]] = []
         self._now = time.monotonic()
-        self._taken = 0
+        self._taken = self._turned_away = 0
         self._open = self._stopping = False
 
     def run(self) -> None:
@@ -127,6 +127,7 @@ class Transport:
                     self._stop()
             for _ in range(len(self._ready)):
                 connection = self._ready.popleft()
+                connection.due = False
                 if connections.get(connection.fd) is connection:
                     self._safely(self._turn, connection)
             while self._held and self._held[0][0] <= self._now:
@@ -142,7 +143,7 @@ class Transport:
         due = min(sweep, self._held[0][0]) if self._held else sweep
         return max(0.0, due - self._now)
 
-    def _safely(self, act: Callable[..., None], connection: Connection, *facts: int) -> None:
+    def _safely(self, act: Callable[..., None], connection: Connection, *facts: Any) -> None:
         """An error of ours ends the one session that met it."""
         try:
             act(connection, *facts)
@@ -177,28 +178,32 @@ class Transport:
                 self._set_open(False)
                 return
             sock.setblocking(False)
-            connection = self._take(door, sock, where[0] if type(where) is tuple else "")
-            self._safely(self._turn, connection)
+            address = where[0].removeprefix("::ffff:") if type(where) is tuple else ""
+            connection = Connection(sock, ServerSession(door.policy, address), door.context)
+            connection.deadline = connection.login_by = self._now + self._limits.login
+            self._connections[connection.fd] = connection
+            self._from[address] = self._from.get(address, 0) + 1
+            self._poll.register(connection.fd, READABLE)
+            connection.mask = READABLE
+            self._taken += 1
+            self._safely(self._welcome, connection, door.implicit)
 
-    def _take(self, door: Door, sock: socket.socket, address: str) -> Connection:
-        session = ServerSession(door.policy, address)
-        connection = Connection(sock, session, door.context)
-        connection.deadline = connection.login_by = self._now + self._limits.login
-        self._taken += 1
-        self._connections[connection.fd] = connection
-        self._from[address] = count = self._from.get(address, 0) + 1
-        self._poll.register(connection.fd, READABLE)
-        connection.mask = READABLE
+    def _welcome(self, connection: Connection, implicit: bool) -> None:
+        """Greet, or say that there are too many; in TLS, once that has begun."""
+        session = connection.session
         if len(self._connections) > self._limits.connections:
             session.refuse("too many connections")
-        elif 0 < self._limits.per_address < count:
+        elif session.address and 0 < self._limits.per_address < self._from[session.address]:
             session.refuse("too many connections from your address")
-        elif not door.implicit:
+        elif implicit:
+            session.secure = True
+        else:
             session.greet()
-        if door.implicit:
-            session.out.clear()
-            session.secure = not session.ending
-        return connection
+        if session.ending:
+            self._turned_away += 1
+            if implicit:
+                session.out.clear()
+        self._turn(connection)
 
     def _close(self, connection: Connection) -> None:
         """Close it now; its drop as soon as no thread works for it."""
@@ -216,9 +221,9 @@ class Transport:
             self._abandon(connection.session)
 
     def _abandon(self, session: ServerSession) -> None:
-        close = session.abandon()
-        if close is not None:
-            self._hands.give(close, None)
+        ask = session.abandon()
+        if ask is not None:
+            self._hands.give(ask.call, None)
 
     def _sweep(self) -> None:
         """Close what is over its time, and say how it goes."""
@@ -229,6 +234,9 @@ class Transport:
                 self._close(connection)
             elif login := connection.session.login:
                 sessions[login] = sessions.get(login, 0) + 1
+        if self._turned_away:
+            self._log.warning("turned clients away: too many connections", count=self._turned_away)
+            self._turned_away = 0
         facts = {"connections": len(self._connections), "taken": self._taken, "sessions": sessions}
         if facts != self._reported:
             self._reported = facts
@@ -252,7 +260,7 @@ class Transport:
             self._shake(connection)
         elif connection.queue:
             self._turn(connection)
-        elif not (connection.busy or connection.held):
+        elif not (connection.busy or connection.held or connection.due):
             self._receive(connection)
 
     def _receive(self, connection: Connection) -> None:
@@ -268,7 +276,8 @@ class Transport:
     def _turn(self, connection: Connection) -> None:
         """Send what is on its way, then answer, and send that."""
         session = connection.session
-        if connection.queue and not self._send(connection):
+        answered = bool(connection.queue)
+        if answered and not self._send(connection):
             return
         if connection.busy or connection.held or connection.lingering:
             return
@@ -279,6 +288,7 @@ class Transport:
             self._watch(connection, 0)
             return
         if session.out:
+            answered = True
             connection.take()
             if not self._send(connection):
                 return
@@ -291,22 +301,28 @@ class Transport:
         elif session.secure:
             self._begin_tls(connection)
         elif more:
-            self._ready.append(connection)
+            self._again(connection)
         elif self._stopping:
             self._close(connection)
         else:
-            logged_in = session.visit is not None
-            connection.deadline = (
-                self._now + self._limits.idle if logged_in else connection.login_by
-            )
+            if session.visit is None:
+                connection.deadline = connection.login_by
+            elif answered:  # a command that is not whole yet is none
+                connection.deadline = self._now + self._limits.idle
             self._watch(connection, READABLE)
+
+    def _again(self, connection: Connection) -> None:
+        """Another turn, once the others had theirs; until then it is not read."""
+        if not connection.due:
+            connection.due = True
+            self._ready.append(connection)
 
     def _send(self, connection: Connection) -> bool:
         """Send what is queued; False where something is left, or the connection is closed."""
         try:
             if not connection.send(SEND):
                 connection.deadline = self._now + self._limits.stall
-                self._ready.append(connection)
+                self._again(connection)
                 return False
         except BlockedError as blocked:
             if blocked.moved or not connection.mask & WRITABLE:
@@ -344,13 +360,15 @@ class Transport:
                 if error is not None:
                     self._log.error("a maildrop was not closed in order", error=error)
                 continue
-            connection: Connection = whose
-            connection.busy = False
-            connection.session.resume(value, error)
-            if self._connections.get(connection.fd) is connection:
-                self._safely(self._turn, connection)
-            else:
-                self._abandon(connection.session)
+            self._safely(self._resume, whose, value, error)
+
+    def _resume(self, connection: Connection, value: object, error: BaseException | None) -> None:
+        connection.busy = False
+        connection.session.resume(value, error)
+        if self._connections.get(connection.fd) is connection:
+            self._turn(connection)
+        else:
+            self._abandon(connection.session)
 
     def _release(self, connection: Connection) -> None:
         if self._connections.get(connection.fd) is connection:
