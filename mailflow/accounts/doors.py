@@ -12,13 +12,17 @@ ELSEWHERE = Lock(None, "not from this network")
 
 
 class Door:
-    """One account. Raises ConfigError where its networks are none."""
+    """One account. Raises ConfigError where its networks are none, or where a password would
+    be passed on to nobody."""
 
     def __init__(self, account: Account, locks: Locks | None) -> None:
         self.account = account
         self.locks = locks
         self.passthrough = account.login == "passthrough"
         self.tokens = self.passthrough and bool(getattr(account.maildrop, "tokens", False))
+        if self.passthrough and not passes(account.maildrop):
+            text = f"maildrop `{account.name}` has no back end that could check a password"
+            raise ConfigError(f"{text}; set a secret, and leave login out")
         words = account.networks or getattr(account.maildrop, "networks", ())
         try:
             self._networks = Networks(words)
@@ -42,3 +46,8 @@ class Door:
 
     def admits(self, address: str) -> bool:
         return self._networks.holds(address)
+
+
+def passes(maildrop: object) -> bool:
+    """Whether a maildrop can ask its back end whether a password is right."""
+    return any(getattr(maildrop, word, False) for word in ("passthrough", "tokens"))

@@ -12,6 +12,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from shlex import quote
 
 from mailflow.accounts.locks import ABSENT, LATER, Lock, Stamp, stamp
 from mailflow.accounts.networks import Networks
@@ -182,7 +183,7 @@ def contents(path: str, *, optional: bool = False) -> bytes:
         raise ConfigError(f"cannot read passwords file {path}: {reason}") from None
     with open(descriptor, "rb") as reader:
         status = os.fstat(descriptor)
-        fault = _exposed(status)
+        fault = _exposed(path, status)
         if fault:
             raise ConfigError(f"passwords file {path} {fault}")
         data = reader.read(LIMIT + 1)
@@ -191,7 +192,7 @@ def contents(path: str, *, optional: bool = False) -> bytes:
     return data
 
 
-def _exposed(status: os.stat_result) -> str:
+def _exposed(path: str, status: os.stat_result) -> str:
     """What is wrong with a file's owner and mode, "" if nothing; its group may read it, as
     Dovecot's does."""
     if not stat.S_ISREG(status.st_mode):
@@ -200,7 +201,7 @@ def _exposed(status: os.stat_result) -> str:
         return f"belongs to another user (uid {status.st_uid})"
     if status.st_mode & 0o027:
         mode = f"{status.st_mode & 0o777:04o}"
-        return f"can be read by others, or written by them (mode {mode}); run: chmod 600 on it"
+        return f"is open to others (mode {mode}); run: chmod 600 {quote(path)}"
     return ""
 
 

@@ -17,6 +17,7 @@ from mailflow.engine.pipeline import (
     TABLES,
     DistributeStep,
     FetchStep,
+    MaildropStep,
     Pipeline,
     PipelineOptions,
     Step,
@@ -97,6 +98,7 @@ class Reader:
         if self._thorough:
             self._check_layers()
         self._check_ways(steps["distribute"])
+        self._check_maildrops(steps["maildrop"])
         if not self._faults:
             self._check_circles(steps["fetch"], steps["distribute"])
         for table in () if steps["serve"] and not steps["fetch"] else ("fetch", "distribute"):
@@ -412,6 +414,15 @@ class Reader:
             elif via is not None and via not in names:
                 hint = nearest(via, names) or f"; there are {', '.join(names)}"
                 self._fault((*path, key), f"no [[distribute]] has the name `{via}`{hint}")
+
+    def _check_maildrops(self, steps: Sequence[MaildropStep]) -> None:
+        """Who may log in where, each by itself and beside the others."""
+        if steps:
+            from mailflow.accounts.audit import audit
+
+            for name, key, text, grave in audit(steps, thorough=self._thorough):
+                tell = self._fault if grave else self._warn
+                tell(("maildrop", name, key) if key else ("maildrop", name), text)
 
     def _check_circles(
         self, sources: Sequence[FetchStep], targets: Sequence[DistributeStep]
