@@ -336,13 +336,14 @@ class Credentials(NamedTuple):
 class Maildrop(Component, Protocol):
     """Mail that a service serves, one drop for each login name. Used by many threads.
 
-    One with the class attribute `tokens = True` takes bearer tokens where its login is
-    passed through. Class attribute `networks`, a tuple such as ("127.0.0.0/8", "::1"):
-    where its clients may come from unless the file says otherwise. `prompt = True`: its
-    `login` waits for nothing but a disk of this machine, so that an event loop may call it.
-    One that knows what lies in its drops without opening them may have `standing() ->
-    Iterable[(login, messages, octets)]` for `mailflow status`, the login "" where it is the
-    name that the maildrop stands under; any thread may call it.
+    One that finds out with a back end whether a password is right says so in the class
+    attribute `passthrough = True`; only there may `login` be passed through. One with
+    `tokens = True` takes bearer tokens, too. Class attribute `networks`, a tuple such as
+    ("127.0.0.0/8", "::1"): where its clients may come from unless the file says otherwise.
+    `prompt = True`: its `login` waits for nothing but a disk of this machine, so that an event
+    loop may call it. One that knows what lies in its drops without opening them may have
+    `standing() -> Iterable[(login, messages, octets)]` for `mailflow status`, the login ""
+    where it is the name that the maildrop stands under; any thread may call it.
     """
 
     def login(self, who: Credentials) -> OpenDrop:
