@@ -52,8 +52,8 @@ class SpoolOptions(Options):
         "How many octets the drop keeps: beyond them its oldest mail is removed, read or not."
     )
     uidl = uidl.UidlFormat(
-        "How UIDLs are made: %u is the message's number in its drop, %v when the drop was made,"
-        " %m the MD5 of the message. What a message has it keeps.",
+        "How UIDLs are made, as in Dovecot: %u is the message's number in its drop, %v when the"
+        " drop was made, %m the MD5 of the message. What a message has it keeps.",
         default=uidl.DEFAULT,
     )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEFAULT = "%08Xu%08Xv"
 MOST = 70
 
-_WORD = re.compile(r"%(?:(0\d{1,2})?([xX])?([uv])|(m)|(%))")
+_WORD = re.compile(r"%(?:(0\d{1,2})?(X)?([uv])|(m)|(%))")
 _SOUND = re.compile(r"[!-~]{1,70}")
 
 
@@ -28,7 +28,8 @@ def is_uidl(text: str) -> bool:
 
 class UidlFormat(Option[str]):
     """A format of UIDLs, with the words of Dovecot's pop3_uidl_format: %u is the message's
-    number in its drop, %v when the drop was made, %m the MD5 of the message."""
+    number in its drop, %v when the drop was made, both in hexadecimal (lower case, as there)
+    where they are %Xu and %Xv; %m is the MD5 of the message."""
 
     expected = 'a format of UIDLs such as "%08Xu%08Xv", "%v.%u" or "%m"'
     json_type = {"type": "string", "pattern": "%"}
@@ -72,7 +73,7 @@ def numbered(form: str) -> bool:
 def written(form: str, number: int, validity: int, digest: str = "") -> str:
     """The UIDL of a message."""
     if form == DEFAULT:
-        return f"{number:08X}{validity:08X}"
+        return f"{number:08x}{validity:08x}"
 
     def word(match: re.Match[str]) -> str:
         width, base, name, by_digest, percent = match.groups()
@@ -81,6 +82,6 @@ def written(form: str, number: int, validity: int, digest: str = "") -> str:
         if by_digest:
             return digest
         value = number if name == "u" else validity
-        return format(value, f"{width or ''}{base or 'd'}")
+        return format(value, f"{width or ''}{'x' if base else 'd'}")
 
     return _WORD.sub(word, form)

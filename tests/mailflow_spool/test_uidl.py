@@ -67,7 +67,7 @@ def test_the_format_can_be_chosen(spool: Spool) -> None:
     (drop,) = spool.store.drops()
     assert first == f"{drop.validity}.1"
     assert second == "m" + hashlib.md5(text(2)).hexdigest()
-    assert third == f"{3:08X}{drop.validity:08X}"
+    assert third == f"{3:08x}{drop.validity:08x}"
 
 
 def test_072_a_uidl_tells_no_path(spool: Spool) -> None:
@@ -78,5 +78,5 @@ def test_072_a_uidl_tells_no_path(spool: Spool) -> None:
 @given(number=st.integers(1, 1 << 40), validity=st.integers(1, 1 << 33))
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_the_default_format_is_written_like_every_other(number: int, validity: int) -> None:
-    assert written("%08Xu%08Xv", number, validity) == f"{number:08X}{validity:08X}"
-    assert written("%%%u-%08xv", number, validity) == f"%{number}-{validity:08x}"
+    assert written("%08Xu%08Xv", number, validity) == f"{number:08x}{validity:08x}"
+    assert written("%%%u-%08Xv", number, validity) == f"%{number}-{validity:08x}"
