@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from mailflow.engine.config import FileFault, load, load_dict
 from mailflow.engine.registry import Registry
-from mailflow.engine.source import ConfigFaults
+from mailflow.engine.source import ConfigFaults, heard
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class Described:
     def __init__(self, given: Sequence[Given], *, offline: bool = False) -> None:
         self._given = tuple(given)
         self._offline = offline
+        self.texts: Mapping[str, str] = {}
+        """What every file said at the last `load_together` that went well."""
 
     def load(self) -> tuple[tuple[Pipeline, ...], Registry]:
         """Raises ConfigFaults with all that is wrong."""
@@ -43,7 +45,8 @@ class Described:
 
     def load_together(self) -> tuple[tuple[Pipeline, ...], Registry]:
         """As `load`, for one installation: a login name is one maildrop's."""
-        pipelines, registry = self.load()
+        with heard() as texts:
+            pipelines, registry = self.load()
         faults = []
         whose: dict[str, str] = {}
         for pipeline in pipelines:
@@ -54,6 +57,7 @@ class Described:
                     faults.append(FileFault(pipeline.path, 0, f"maildrop.{step.name}", text))
         if faults:
             raise ConfigFaults(faults)
+        self.texts = texts
         return pipelines, registry
 
     def words(self) -> list[object]:

@@ -64,21 +64,31 @@ class _Process:
     def __init__(self, installation: Installation, halt: Halt) -> None:
         self.installation = installation
         self.halt = halt
-        self.notifier = Notifier()
-        self.control = Control(self._answer)
-        self._hung_up = threading.Event()
         self._log = get_logger()
+        self.notifier = Notifier()
+        self.control = self._listening()
+        self._hung_up = threading.Event()
+
+    def _listening(self) -> Control | None:
+        """The control socket; mail flows without one, too."""
+        try:
+            return Control(self._answer)
+        except MailflowError as error:
+            self._log.warning("no status, poke or reload here", error=error.text)
+            return None
 
     def run(self) -> None:
         try:
             with _signals(self.halt, self._hang_up):
-                self.control.start()
+                if self.control is not None:
+                    self.control.start()
                 self.installation.start()
                 self._keep()
                 self.notifier.stopping()
                 self._end()
         finally:
-            self.control.close()
+            if self.control is not None:
+                self.control.close()
 
     def _hang_up(self) -> None:
         """SIGHUP: to be seen to by the main thread, outside of the handler."""

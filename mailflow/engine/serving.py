@@ -131,11 +131,13 @@ class Installation:
         with self._turn:
             if self.ending:
                 raise UnavailableError("the installation ends")
+            before = self.described.texts
             try:
                 pipelines, registry = self.described.load_together()
                 changes = Changes(self, pipelines)
                 self.drops.load(pipelines)
             except MailflowError as error:
+                self.described.texts = before
                 self._log.error("not reloaded; all is as before", error=error.text)
                 raise
             self.pipelines, self.registry = pipelines, registry
@@ -150,7 +152,11 @@ class Installation:
     def would_reload(self) -> list[str]:
         """What a reload would come to. Raises ConfigFaults."""
         with self._turn:
-            return Changes(self, self.described.load_together()[0]).said()
+            before = self.described.texts
+            try:
+                return Changes(self, self.described.load_together()[0]).said()
+            finally:
+                self.described.texts = before
 
     def _change_hosts(self, changes: Changes) -> Iterator[str]:
         _end(changes.hosts_ended)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from mailflow.errors import ConfigError
 from mailflow.options import Fault, dotted
@@ -69,13 +70,11 @@ class Source:
     @classmethod
     def read(cls, file: str) -> Source:
         """Raises ConfigFaults with one fault."""
-        try:
-            with open(file, "rb") as reader:
-                octets = reader.read(LIMIT + 1)
-        except OSError as error:
-            raise _whole(file, f"cannot be read: {os.strerror(error.errno or 0)}") from None
-        text = _decoded(file, octets)
-        return cls(file, os.path.abspath(file), _parsed(file, text), text)
+        path = os.path.abspath(file)
+        text = _held[path] if path in _held else _text(file)
+        if _heard is not None:
+            _heard[path] = text
+        return cls(file, path, _parsed(file, text), text)
 
     @property
     def is_file(self) -> bool:
@@ -111,6 +110,28 @@ class Source:
             for f in faults
         ]
         return sorted(found, key=lambda fault: fault.line)
+
+
+_held: dict[str, str] = {}
+_heard: dict[str, str] | None = None
+
+
+def hold(texts: Mapping[str, str]) -> None:
+    """From now on these files, by their absolute paths, say this, whatever is on the disk: a
+    process is to see what another has seen."""
+    _held.clear()
+    _held.update(texts)
+
+
+@contextmanager
+def heard() -> Iterator[dict[str, str]]:
+    """What files say that are read meanwhile, for `hold`."""
+    global _heard
+    before, _heard = _heard, {}
+    try:
+        yield _heard
+    finally:
+        _heard = before
 
 
 def find(word: str) -> str:
@@ -176,6 +197,15 @@ def place_of(file: str, path: tuple[str | int, ...]) -> str:
 
 def _whole(file: str, text: str, line: int = 0) -> ConfigFaults:
     return ConfigFaults([FileFault(file, line, "", text)])
+
+
+def _text(file: str) -> str:
+    try:
+        with open(file, "rb") as reader:
+            octets = reader.read(LIMIT + 1)
+    except OSError as error:
+        raise _whole(file, f"cannot be read: {os.strerror(error.errno or 0)}") from None
+    return _decoded(file, octets)
 
 
 def _decoded(file: str, octets: bytes) -> str:

@@ -44,9 +44,9 @@ LEAST = 1.0
 
 
 class Doing(NamedTuple):
-    """What a source is doing: `state` is starting, fetching, listening (it is told when mail comes),
-    waiting, resting (after failures), off (only fetched when asked) or stopped. `next_at` is
-    when it is asked next, if that is known, in seconds since the epoch."""
+    """What a source is doing: `state` is starting, fetching, listening (it is told when mail
+    comes), waiting, resting (after failures), off (only fetched when asked) or stopped.
+    `next_at` is when it is asked next, if that is known, in seconds since the epoch."""
 
     state: str
     next_at: float | None = None

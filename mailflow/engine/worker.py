@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 
-from mailflow.engine import layers
+from mailflow.engine import layers, source
 from mailflow.engine.channel import Channel
 from mailflow.engine.described import Described
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
@@ -120,6 +120,7 @@ class WorkerProcess:
                         self._answers[value["answer"]] = value
                     self._change.notify_all()
             elif value.get("do") == "reload":
+                source.hold(value["files"])
                 self._reload()
         self.halt.set()
 
@@ -127,7 +128,7 @@ class WorkerProcess:
         try:
             pipelines, self._registry = self._described.load_together()
             self._drops.load(pipelines)
-        except MailflowError as error:  # written again since the parent has read it
+        except MailflowError as error:  # a plugin that has changed since the parent's start
             self.log.error("not reloaded", error=error.text)
         self._channel.send({"reloaded": True})
 
@@ -151,6 +152,7 @@ def main(descriptor: int) -> int:
         return 0
     configure(**begin["log"])
     layers.use_only(begin["config"])
+    source.hold(begin["files"])
     try:
         process = WorkerProcess(channel, begin)
         signal.signal(signal.SIGTERM, lambda *_: process.halt.set())

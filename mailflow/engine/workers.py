@@ -91,10 +91,15 @@ class WorkerHost:
     def begin(self) -> dict[str, Any]:
         """All that a worker must know to be the same as this process."""
         return {
-            "given": self._described.words(), "pipeline": self.pipeline.name,
-            "serve": self.step.name, "sockets": [sock.fileno() for sock in self._listening],
-            "log": configured(), "config": layers.only(),
+            "given": self._described.words(), "files": self._described.texts,
+            "pipeline": self.pipeline.name, "serve": self.step.name,
+            "sockets": self.descriptors(), "log": configured(), "config": layers.only(),
         }  # fmt: skip
+
+    def files(self) -> Mapping[str, str]:
+        """What the files of the installation said: a worker sees them as its parent does,
+        also when it is begun again after one was written that is wrong."""
+        return self._described.texts
 
     def descriptors(self) -> list[int]:
         return [sock.fileno() for sock in self._listening]
@@ -149,7 +154,7 @@ class Worker:
         with self._turn:
             if self._channel is not None:
                 self.reloaded.clear()
-                if not self._channel.send({"do": "reload"}):
+                if not self._channel.send({"do": "reload", "files": self._host.files()}):
                     self.reloaded.set()
 
     def _run(self) -> None:
