@@ -77,13 +77,13 @@ class OpenMaildir:
     """The messages of a Maildir, locked until `close`."""
 
     def __init__(self, root: str, ledger: Ledger, snapshot: Snapshot, log: Logger) -> None:
+        self.prompt = ledger.near
         self._root = root
         self._ledger = ledger
         self._snapshot = snapshot
         self._log = log
-        self._next = 0
+        self._at = 0
         self._moved: Glance | None = None
-        self._near = ledger.near
 
     def items(self) -> Sequence[Item]:
         """In the order in which they came to be known; of several at once, by name."""
@@ -110,7 +110,7 @@ class OpenMaildir:
     def wire(self, key: str) -> bytes | None:
         """A small message that the system has in memory, as the answer to RETR; what is not
         there, or is not what its name says, is for `read`, which a thread may wait for."""
-        if not self._near:
+        if not self.prompt:
             return None
         number = self._number(key)
         try:
@@ -125,9 +125,8 @@ class OpenMaildir:
 
     def _number(self, key: str) -> int:
         """Raises KeyError for what is not in the snapshot."""
-        number = self._snapshot.keys.number(key, self._next)
-        self._next = number + 1 if number + 1 < len(self._snapshot.keys) else 0
-        return number
+        self._at = self._snapshot.keys.number(key, self._at)
+        return self._at
 
     def _open(self, number: int) -> tuple[int, int]:
         """The file and its size. Raises GoneError, OSError, ValueError."""

@@ -25,7 +25,7 @@ from mailflow.halt import Halt
 from mailflow.kinds import Credentials, Runtime
 from mailflow.mail import chunks, read
 from mailflow.testing.engine import LogDouble
-from mailflow_maildir import ledger
+from mailflow_maildir import ledger, opened, stored
 from mailflow_maildir.column import Column
 from mailflow_maildir.maildrop import MaildirDrop, MaildirDropOptions, located
 from mailflow_maildir.opened import OpenMaildir
@@ -723,3 +723,40 @@ def read_all(drop: Drop, key: str) -> bytes:
         return read(session.read(key))
     finally:
         session.close()
+
+
+def test_what_is_not_in_memory_is_not_read_in_the_event_loop(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is large, what lies about its size, nor what is on another machine."""
+    for name, data in (
+        ("1", b"x\n.\n"),
+        ("2", b"x" * stored.AT_HAND + b"\n"),
+        ("3,W=9", b"12345\n"),
+    ):
+        drop.add(f"new/{name}", data)
+    monkeypatch.setattr(ledger, "is_near", lambda file: True)
+    monkeypatch.setattr(opened, "held", lambda file, size: os.pread(file, size, 0))
+    session = drop.enter()
+    assert session.prompt
+    assert [session.wire(key) for key in "123"] == [b"+OK\r\nx\r\n..\r\n.\r\n", None, None]
+    monkeypatch.setattr(opened, "held", lambda file, size: None)
+    assert session.wire("1") is None
+    session.close()
+    monkeypatch.setattr(ledger, "is_near", lambda file: False)
+    session = drop.enter()
+    assert not session.prompt
+    assert session.wire("1") is None
+    session.close()
+
+
+def test_the_system_is_asked_what_it_has_in_memory(drop: Drop) -> None:
+    file = drop.add("new/1", b"hello\n")
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        assert stored.held(descriptor, 6) in (b"hello\n", None)
+        assert stored.held(descriptor, 7) is None
+        if stored.is_near(descriptor):
+            assert os.pread(descriptor, 6, 0) == stored.held(descriptor, 6)
+    finally:
+        os.close(descriptor)
