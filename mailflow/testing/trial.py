@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mailflow.testing.example_org import BODY, MEMBERS, PASSWORD, ExampleOrg, post
+from mailflow.testing.example_org import BODY, MEMBERS, PASSWORD, USERS, ExampleOrg, post
 
 if TYPE_CHECKING:
     from mailflow.testing.smtp import SmtpSink
@@ -66,6 +66,8 @@ class Trial:
     def problems(self) -> list[str]:
         """What it does not do as it says; one line or more for each."""
         self.org.furnish(self.home, self.text)
+        if "maildrop" in self.data:
+            self._add_maildrops()
         for step in self._steps("fetch"):
             if step["use"] == "mbox":
                 self._path(step).parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,13 @@ class Trial:
         for step in self._steps("distribute"):
             found += self._arrived(step)
         return found + list(self._served())
+
+    def _add_maildrops(self) -> None:
+        """What `mailflow maildrop add` keeps."""
+        path = self.home / ".config" / "mailflow" / "maildrops"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in USERS))
+        path.chmod(0o600)
 
     def _furnish_program(self, command: object, script: str) -> None:
         """The program that a step names in the user's home."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import poplib
 import re
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from mailflow.testing.documents import Block, Shell, blocks, commands
 from mailflow.testing.example_org import ExampleOrg, post
+from mailflow.testing.serving import Serving
 from mailflow.testing.trial import Trial
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +32,19 @@ ELSEWHERE = {"$ make test", "$ python3 -m venv ~/mailflow", "$ ~/mailflow/bin/pi
 
 SETS_UP = {"$ make demo": "$ mailflow demo"}
 """What a target of make runs once it has installed what is installed here."""
+
+
+class Desk(Shell):
+    """A shell, and what runs in other terminals meanwhile."""
+
+    def __init__(self, home: Path, environment: dict[str, str]) -> None:
+        super().__init__(home, environment)
+        self.others = ExitStack()
+
+    def ask(self, command: str) -> str:
+        """What a command prints that the page does not show."""
+        (ran,) = self.run(Block("given", 0, "console", f"$ {command}\n"))
+        return ran.output
 
 
 @pytest.fixture
@@ -47,23 +64,29 @@ def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> No
     """From top to bottom: files are written where they stand, commands do what is shown."""
     bin_directory = Path(sys.executable).parent
     path = f"{bin_directory}:{os.environ['PATH']}"
-    shell = Shell(home, {"PATH": path, "SSL_CERT_FILE": org.ca_file})
-    shell.names.update({
+    desk = Desk(home, {"PATH": path, "SSL_CERT_FILE": org.ca_file})
+    desk.names.update({
         "pop.example.org:995": f"localhost:{org.pop3.port}",
         "smtp.example.org:587": f"localhost:{org.smtp.port}",
         "@pop.example.org": "@localhost",
         '"pop.example.org", "port": 995': f'"localhost", "port": {org.pop3.port}',
     })  # fmt: skip
-    for block in blocks(page):
-        if block.language == "given":
-            given(block.text, org, shell)
-        elif block.language == "console" and not elsewhere(block):
-            for before, after in SETS_UP.items():
-                block = block._replace(text=block.text.replace(before, after))
-            complaints = shell.check(block)
-            assert not complaints, "\n".join(complaints)
-        elif block.file:
-            write(block, org, shell)
+    with desk.others:
+        for block in blocks(page):
+            follow(block, org, desk)
+
+
+def follow(block: Block, org: ExampleOrg, desk: Desk) -> None:
+    """Do what a reader does at this place."""
+    if block.language == "given":
+        given(block.text, org, desk)
+    elif block.language == "console" and not elsewhere(block):
+        for before, after in SETS_UP.items():
+            block = block._replace(text=block.text.replace(before, after))
+        complaints = desk.check(block)
+        assert not complaints, "\n".join(complaints)
+    elif block.file:
+        write(block, org, desk)
 
 
 def test_every_target_that_the_readme_names_is_in_the_makefile() -> None:
@@ -79,10 +102,10 @@ def elsewhere(block: Block) -> bool:
     return all(f"$ {command.text}" in ELSEWHERE for command in commands(block))
 
 
-def write(block: Block, org: ExampleOrg, shell: Shell) -> None:
+def write(block: Block, org: ExampleOrg, desk: Desk) -> None:
     """The file that a block shows, and what a pipeline needs that the page has not made."""
     assert block.file
-    home = Path(shell.home)
+    home = Path(desk.home)
     path = Path(block.file.replace("~", str(home), 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     if block.language == "toml":
@@ -90,52 +113,81 @@ def write(block: Block, org: ExampleOrg, shell: Shell) -> None:
         path.write_text(org.rewrite(block.text))
     elif block.language == "python":
         text = block.text
-        for name, here in shell.names.items():
+        for name, here in desk.names.items():
             text = text.replace(name, here)
         path.write_text(text)
     else:
         path.write_text(block.text)
 
 
-def given(words: str, org: ExampleOrg, shell: Shell) -> None:
+def given(words: str, org: ExampleOrg, desk: Desk) -> None:
     """What a page takes for granted at this place."""
     for pattern, prepare in GIVEN.items():
         if found := re.fullmatch(pattern, words):
-            prepare(org, shell, *found.groups())
+            prepare(org, desk, *found.groups())
             return
     pytest.fail(f"nobody knows how to prepare: {words}")
 
 
-def a_post(org: ExampleOrg, shell: Shell, user: str, subject: str, sender: str) -> None:
+def a_post(org: ExampleOrg, desk: Desk, user: str, subject: str, sender: str) -> None:
     org.pop3.deliver(user, post(f"{user}@example.org", subject, sender))
 
 
-def refused(org: ExampleOrg, shell: Shell, address: str, reply: str) -> None:
+def refused(org: ExampleOrg, desk: Desk, address: str, reply: str) -> None:
     org.smtp.on("RCPT", reply, match=address)
 
 
-def a_file(org: ExampleOrg, shell: Shell, path: str, text: str) -> None:
-    file = Path(path.replace("~", shell.home, 1))
+def a_file(org: ExampleOrg, desk: Desk, path: str, text: str) -> None:
+    file = Path(path.replace("~", desk.home, 1))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text.replace("\\n", "\n"))
 
 
-def another_when(org: ExampleOrg, shell: Shell, path: str, expression: str) -> None:
-    file = Path(path.replace("~", shell.home, 1))
+def another_when(org: ExampleOrg, desk: Desk, path: str, expression: str) -> None:
+    file = Path(path.replace("~", desk.home, 1))
     file.write_text(re.sub(r"when = '.*'", f"when = '{expression}'", file.read_text()))
 
 
-def an_id(org: ExampleOrg, shell: Shell, name: str, words: str) -> None:
+def an_id(org: ExampleOrg, desk: Desk, name: str, words: str) -> None:
     """The page calls a mail by `name`; it is the one that `queue list` shows with `words`."""
-    listed = shell.run(Block("given", 0, "console", "$ mailflow queue list\n"))[0].output
-    (shell.names[name],) = {line.split()[0] for line in listed.splitlines() if words in line}
+    listed = desk.ask("mailflow queue list")
+    (desk.names[name],) = {line.split()[0] for line in listed.splitlines() if words in line}
+
+
+def served(org: ExampleOrg, desk: Desk, name: str) -> None:
+    """Another terminal, in which `mailflow serve NAME` runs until the page ends."""
+    for documented, here in org.here.items():
+        desk.names[f"127.0.0.1:{documented}"] = f"127.0.0.1:{here}"
+    file = Path(desk.home, ".config", "mailflow", f"{name}.toml")
+    desk.others.enter_context(Serving(file, environ=desk.environment))
+
+
+def has_come(org: ExampleOrg, desk: Desk, drop: str) -> None:
+    deadline = time.monotonic() + 20
+    while desk.ask(f"mailflow spool list --json {drop}").strip() in ("[]", ""):
+        assert time.monotonic() < deadline, desk.ask("mailflow status")
+        time.sleep(0.05)  # nothing tells another process when mail comes into a drop
+
+
+def a_program_reads(org: ExampleOrg, desk: Desk, login: str, subject: str) -> None:
+    """With a password of its own, since the one that was shown is nowhere any more."""
+    password = desk.ask(f"mailflow maildrop add --replace {login} 2>/dev/null").strip()
+    box = poplib.POP3("127.0.0.1", org.here[1110], timeout=10)
+    box.user(login)
+    box.pass_(password)
+    assert f"Subject: {subject}".encode() in box.retr(1)[1]
+    box.dele(1)
+    assert box.quit().startswith(b"+OK")
 
 
 GIVEN = {
+    r"(\w+) is served": served,
+    r"a message has come for (\w+)": has_come,
+    r'the program of (\w+) reads "(.+)" and deletes it': a_program_reads,
     r'(\w+) has "(.+)" from (.+)': a_post,
     r'(\S+) is answered "(.+)"': refused,
     r'(\S+) holds "(.+)"': a_file,
     r'(\S+) says "(.+)"': another_when,
     r'(\S+) is the mail of "(.+)"': an_id,
-    r"expressions": lambda org, shell: None,
+    r"expressions": lambda org, desk: None,
 }
