@@ -214,7 +214,7 @@ def _open_private(full: str, what: str) -> int:
                 f"{what} {full} belongs to another user (uid {status.st_uid});"
                 f" run: chown {os.geteuid()} {_quoted(full)}"
             )
-        if status.st_mode & 0o077:
+        if status.st_mode & 0o077 and not _is_credential(full, status):
             raise ConfigError(
                 f"{what} {full} can be read by others (mode {status.st_mode & 0o777:04o});"
                 f" run: chmod 600 {_quoted(full)}"
@@ -223,6 +223,14 @@ def _open_private(full: str, what: str) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _is_credential(full: str, status: os.stat_result) -> bool:
+    """Whether systemd has put it there for this service alone (LoadCredential=): its group's
+    bits are the mask of the list of those who may read it, which names our user."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    inside = os.path.realpath(full).startswith(os.path.realpath(given) + os.sep)
+    return os.path.isabs(given) and inside and not status.st_mode & 0o007
 
 
 def _quoted(full: str) -> str:

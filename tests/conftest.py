@@ -24,6 +24,7 @@ FOREIGN = (
     "EXTENSION", "LOCAL", "MAIL", "NETRC", "ORIGINAL_RECIPIENT", "RECIPIENT", "SENDER",
     "XDG_CACHE_HOME", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR",
     "XDG_STATE_HOME",
+    "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "WATCHDOG_USEC",
 )  # fmt: skip
 """What mailflow or a library reads from the environment, and no test inherits."""
 

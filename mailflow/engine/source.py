@@ -70,8 +70,9 @@ class Source:
     @classmethod
     def read(cls, file: str) -> Source:
         """Raises ConfigFaults with one fault."""
+        held = _held.get(os.path.abspath(file)) if _held else None
+        text = _text(file) if held is None else held
         path = os.path.abspath(file)
-        text = _held[path] if path in _held else _text(file)
         if _heard is not None:
             _heard[path] = text
         return cls(file, path, _parsed(file, text), text)
