@@ -232,7 +232,8 @@ class Trial:
 
     def _fill(self, drop: Mapping[str, Any], login: str) -> None:
         """A Maildir as somebody has it, with a message in it."""
-        path = Path(drop["path"].replace("~", str(self.home), 1).replace("{login}", login))
+        where = drop["path"].replace("~", str(self.home), 1)
+        path = Path(where.replace("{login}", login).replace("{user}", login.partition("@")[0]))
         for folder in ("tmp", "new", "cur"):
             (path / folder).mkdir(parents=True, exist_ok=True)
         octets = post(f"{login}@example.org").replace(b"\r\n", b"\n")
