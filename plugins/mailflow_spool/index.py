@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from mailflow.errors import UnavailableError
+from mailflow.errors import UnavailableError, from_os
 from mailflow.typed import TypeVar
 
 T = TypeVar("T")
@@ -111,11 +111,11 @@ class Index:
         connection = self._take()
         try:
             result = query(connection)
-        except sqlite3.Error as error:
+        except BaseException as error:
             connection.close()
-            raise failure(self.path, error) from None
-        except BaseException:
-            connection.close()
+            if isinstance(error, sqlite3.Error):
+                self.close()
+                raise failure(self.path, error) from None
             raise
         self._put_back(connection)
         return result
@@ -141,6 +141,7 @@ class Index:
                         connection.execute("ROLLBACK")
                 connection.close()
                 if isinstance(error, sqlite3.Error):
+                    self.close()
                     raise failure(self.path, error) from None
                 raise
             self._put_back(connection)
@@ -155,10 +156,10 @@ class Index:
     def _take(self) -> sqlite3.Connection:
         if _identity(self.path) != self._file:
             self.close()  # another file was put in its place: those open are of the old one
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._connect()
+        connection = None
+        with suppress(IndexError):
+            connection = self._idle.pop()
+        return connection or self._connect()
 
     def _put_back(self, connection: sqlite3.Connection) -> None:
         if len(self._idle) < IDLE:
@@ -192,19 +193,18 @@ def _make_private(path: str) -> None:
     beside it the same mode. Raises UnavailableError where another's file, or a link, or a
     device stands there."""
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
-        os.fchmod(descriptor, 0o600)
-        os.close(descriptor)
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(path, flags, 0o600)
+            os.fchmod(descriptor, 0o600)
+            os.close(descriptor)
+        for name in (path, f"{path}-wal", f"{path}-shm"):
+            with suppress(FileNotFoundError):
+                status = os.lstat(name)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                    raise UnavailableError(f"{name} is a link or no regular file; remove it")
     except OSError as error:
-        raise UnavailableError(f"cannot make {path}: {error.strerror}") from None
-    for name in (path, f"{path}-wal", f"{path}-shm"):
-        with suppress(FileNotFoundError):
-            status = os.lstat(name)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-                raise UnavailableError(f"{name} is a link or no regular file; remove it")
+        raise from_os(error, f"open {path}") from None
 
 
 def _identity(path: str) -> tuple[int, int] | None:
