@@ -3,7 +3,8 @@
    load sessions PORT CLIENTS WARM SECONDS MESSAGES    connect, USER, PASS, STAT, UIDL, QUIT, each
                                                        command when the answer before is there
    load flight   PORT CLIENTS WARM SECONDS MESSAGES    the same commands in one segment
-   load retrieve PORT CLIENTS WARM SECONDS MESSAGES    RETR 1 to MESSAGES in one flight, and again
+   load retrieve PORT CLIENTS WARM SECONDS MESSAGES    RETR 1 to MESSAGES and STAT in one flight,
+                                                       and again; in the first one ends are counted
 
    Client N logs in as userN with the password "secret" from an address of its own in 127.1/16.
    What ends between WARM and WARM + SECONDS counts. The answer is one line of JSON.
@@ -31,6 +32,7 @@ enum { GREETING, USER, PASS, STAT, UIDL, QUIT, BODIES };
 
 #define ROOM 65536           /* an answer to UIDL fits */
 #define LUMP (1 << 20)       /* what one recv may bring of the bodies */
+#define TAIL 64
 #define MOST 4000000         /* latencies kept */
 
 struct client {
@@ -38,15 +40,16 @@ struct client {
     double begin;
     size_t have;             /* octets of the answer that is arriving */
     size_t sent;             /* octets of the flight of RETRs that are on their way */
-    long ends;               /* terminators seen in the first round */
-    uint64_t round;          /* octets of this round so far */
-    char tail[8];            /* the last octets, for a terminator cut in two */
+    long ends;               /* terminators seen in the first round; then -1 */
+    size_t end_size;
+    char end[TAIL];          /* what ends a round: a terminator, and what STAT is answered */
+    char tail[TAIL];         /* the last octets */
     char *answer;
 };
 
 static int mode, epoll, messages, port;
 static double now, from, until;
-static uint64_t expected, octets, finished, total;
+static uint64_t octets, finished, total;
 static uint32_t *latencies;
 static char *flight, *lump;
 static size_t flight_size;
@@ -80,7 +83,7 @@ static void start(struct client *c) {
     setsockopt(c->socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (c->socket < 0 || bind(c->socket, (void *)&here, sizeof here)) fail(c, strerror(errno));
     c->step = GREETING;
-    c->have = c->sent = c->round = 0;
+    c->have = c->sent = c->ends = 0;
     c->begin = clock_now();
     if (connect(c->socket, (void *)&there, sizeof there) && errno != EINPROGRESS)
         fail(c, strerror(errno));
@@ -151,22 +154,33 @@ static void ask_bodies(struct client *c) {
 }
 
 static void round_begins(struct client *c) {
+    if (c->step == STAT) {
+        c->end_size = 5 + c->have;
+        if (c->end_size > TAIL) fail(c, "a long answer to STAT");
+        memcpy(c->end, "\r\n.\r\n", 5);
+        memcpy(c->end + 5, c->answer, c->have);
+    }
     c->step = BODIES;
-    c->have = c->sent = c->round = 0;
-    c->ends = 0;
-    memset(c->tail, 0, sizeof c->tail);
+    c->have = c->sent = 0;
+    memset(c->tail, 0, TAIL);
     ask_bodies(c);
 }
 
-/* Ends of answers in the first round, of which the length is not known yet. */
-static void look_for_ends(struct client *c, char *text, size_t size) {
-    char seam[16];
+/* Ends of answers; what is cut in two is found in the seam. */
+static void look_for_ends(struct client *c, const char *text, size_t size) {
+    char seam[8];
     size_t first = size < 4 ? size : 4;
-    memcpy(seam, c->tail, 4);
+    memcpy(seam, c->tail + TAIL - 4, 4);
     memcpy(seam + 4, text, first);
     if (memmem(seam, 4 + first, "\r\n.\r\n", 5)) c->ends++;
-    for (char *end = text + size; (text = memmem(text, end - text, "\r\n.\r\n", 5)); text += 5)
+    for (const char *end = text + size; (text = memmem(text, end - text, "\r\n.\r\n", 5)); text += 5)
         c->ends++;
+}
+
+static void keep_tail(struct client *c, const char *text, size_t size) {
+    size_t kept = size < TAIL ? TAIL - size : 0;
+    memmove(c->tail, c->tail + TAIL - kept, kept);
+    memcpy(c->tail + kept, text + size - (TAIL - kept), TAIL - kept);
 }
 
 static void take_bodies(struct client *c) {
@@ -175,17 +189,11 @@ static void take_bodies(struct client *c) {
     if (size <= 0) fail(c, "the server has left");
     now = clock_now();
     if (now >= from && now < until) octets += size;
-    c->round += size;
-    if (!expected) look_for_ends(c, lump, size);
-    if (size >= 4) memcpy(c->tail, lump + size - 4, 4);
-    else {
-        memmove(c->tail, c->tail + size, 4 - size);
-        memcpy(c->tail + 4 - size, lump, size);
-    }
-    if (!expected && c->ends == messages) expected = c->round;
-    if (!expected || c->round < expected) return;
-    if (c->round > expected || memcmp(c->tail, "\n.\r\n", 4))
-        fail(c, "a round of another length");
+    if (c->ends >= 0) look_for_ends(c, lump, size);
+    keep_tail(c, lump, size);
+    if (memcmp(c->tail + TAIL - c->end_size, c->end, c->end_size)) return;
+    if (c->ends >= 0 && c->ends != messages) fail(c, "not so many messages");
+    c->ends = -1;
     total += messages;
     round_begins(c);
 }
@@ -200,7 +208,8 @@ static void take(struct client *c) {
     if (size <= 0) fail(c, "the server has left");
     c->have += size;
     if (!answered(c)) return;
-    if (mode == RETRIEVE && c->step == PASS) round_begins(c);
+    if (mode == RETRIEVE && c->step == STAT) round_begins(c);
+    else if (mode == RETRIEVE && c->step == PASS) ask(c, STAT);
     else if (mode == FLIGHT && c->step == GREETING) ask_all(c);
     else if (c->step == QUIT) count_session(c);
     else ask(c, c->step + 1);
@@ -212,9 +221,10 @@ static int by_value(const void *a, const void *b) {
 }
 
 static void make_flight(void) {
-    flight = malloc(messages * 16);
+    flight = malloc(messages * 16 + 16);
     for (int number = 1; number <= messages; number++)
         flight_size += sprintf(flight + flight_size, "RETR %d\r\n", number);
+    flight_size += sprintf(flight + flight_size, "STAT\r\n");
 }
 
 static void print_figures(double seconds) {

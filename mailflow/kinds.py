@@ -397,11 +397,13 @@ class WirePart(NamedTuple):
 
 
 class WireDrop(OpenDrop, Protocol):
-    """An OpenDrop whose messages lie on the disk as they go over the wire, for sendfile(2).
-    Parts that follow each other in one file go out in one call."""
+    """An OpenDrop that has messages at hand as they go over the wire, so that none of them is
+    worth a thread: on the disk, for sendfile(2), or small ones that it has in memory. Parts
+    that follow each other in one file go out in one call."""
 
-    def wire(self, key: str) -> WirePart | None:
-        """None where this one is to be `read`. Raises as `read` does."""
+    def wire(self, key: str) -> WirePart | bytes | None:
+        """None where this one is to be `read`. Waits for nothing but a disk of this machine,
+        since an event loop calls it; raises as `read` does."""
         ...
 
 

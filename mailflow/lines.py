@@ -2,7 +2,8 @@
 
 Rule of the file: octets are searched and replaced in bulk, never line by line; and
 where there is a choice, one octet is replaced by another number of them, which CPython
-does five to ten times faster than it counts or replaces a pair.
+does five to ten times faster than it counts or replaces a pair; what is rare is searched by
+`re`, which is faster at that than bytes.find.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _joined(pieces: Iterable[bytes], change: Callable[[bytes], bytes]) -> Iterat
 
 def stuff(data: bytes) -> bytes:
     """Double every dot that begins a line. `data` has CRLF line ends and is whole."""
-    stuffed = data.replace(b"\r\n.", b"\r\n..")
+    stuffed = b"\r\n..".join(re.split(_DOT, data))
     return b"." + stuffed if stuffed.startswith(b".") else stuffed
 
 

@@ -77,9 +77,7 @@ def answer(data: bytes, size: int) -> bytes | None:
     whole = _ended(to_crlf(data))
     if len(whole) != size:
         return None
-    if data.startswith(b".") or b"\n." in data:
-        whole = stuff(whole)
-    return b"".join((b"+OK\r\n", whole, b".\r\n"))
+    return b"".join((b"+OK\r\n", stuff(whole), b".\r\n"))
 
 
 def _ended(octets: bytes) -> bytes:
