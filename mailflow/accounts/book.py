@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import translate
@@ -74,11 +75,12 @@ class Accounts:
         before: Accounts | None = None,
         pace: Pace | None = None,
         log: Logger | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if before is not None and pace in (None, before._brake.pace):
             self._brake: Brake = before._brake
         else:
-            self._brake = Brake(pace or Pace())
+            self._brake = Brake(pace or Pace(), clock)
         self._log = log or get_logger()
         self._key = _machine_key()
         self._known: _Stored | None = None

@@ -262,7 +262,9 @@ def _argon(_scheme: str, value: str, _encoding: str) -> Verifier:
 
 
 def _crypted(_scheme: str, value: str, _encoding: str) -> Verifier:
-    if not value.isascii() or _crypt(b"", value.encode("ascii")) is None:
+    libcrypt = _libcrypt()
+    ours = value.startswith("$") and value.isascii() and "\0" not in value
+    if not ours or libcrypt is None or libcrypt.crypt_checksalt(value.encode("ascii")) == _BAD:
         raise ValueError("is nothing that crypt(3) knows on this machine")
     return Crypt(value)
 
@@ -338,24 +340,30 @@ _CRYPT_DATA = 1 << 18
 
 
 def _crypt(password: bytes, stored: bytes) -> bytes | None:
-    """What crypt_r(3) makes of it; None where it does not know the kind, or is not there."""
+    """What crypt_r(3) makes of it; None where it cannot."""
     import ctypes
 
-    call = _crypt_r()
-    if call is None or b"\0" in password + stored:
+    libcrypt = _libcrypt()
+    if libcrypt is None or b"\0" in password:
         return None
+    call = libcrypt.crypt_r
+    call.restype = ctypes.c_char_p
     found: bytes | None = call(password, stored, ctypes.create_string_buffer(_CRYPT_DATA))
     return None if found is None or found.startswith(b"*") else found
 
 
+_BAD = 1
+"""CRYPT_SALT_INVALID."""
+
+
 @cache
-def _crypt_r() -> Any:
+def _libcrypt() -> Any:
+    """libxcrypt, which all of Linux has but musl; None where there is none."""
     import ctypes
 
     for name in ("libcrypt.so.1", "libcrypt.so.2"):
-        with suppress(OSError):
-            call = ctypes.CDLL(name).crypt_r
-            call.restype = ctypes.c_char_p
-            call.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p)
-            return call
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(name)
+            library.crypt_checksalt.argtypes = (ctypes.c_char_p,)
+            return library
     return None
