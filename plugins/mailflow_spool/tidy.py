@@ -26,7 +26,8 @@ ROWS = 256
 ROWS_OCTETS = 4 << 20
 """Where so many messages, or so many octets, are rows of the index, they go into a file."""
 
-FILE_OCTETS = 32 << 20
+AT_ONCE = 1000
+"""Messages of the index that go into one file."""
 
 SWEEP_SECONDS = 86400.0
 
@@ -133,7 +134,7 @@ def _lying(store: Store, file: int) -> list[Row]:
         lambda tx: tx.execute(
             "SELECT drop_id, number, file, start, octets, size, crc FROM messages WHERE file = ?"
             " ORDER BY file, CASE file WHEN 0 THEN drop_id END, CASE file WHEN 0 THEN number END,"
-            " start", (file,),
+            " start LIMIT ?", (file, AT_ONCE if file == IN_INDEX else -1),
         ).fetchall()
     )  # fmt: skip
     return [(row[0], row[1], Place(*row[2:])) for row in rows]
