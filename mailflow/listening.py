@@ -161,9 +161,13 @@ def _unix(address: Address, mode: int) -> socket.socket:
         if _heard(address.path):
             raise UnavailableError(f"cannot listen on {address}: another program listens there")
         sock.bind(new)
-        os.chmod(new, mode)
-        sock.listen(BACKLOG)
-        os.rename(new, address.path)
+        try:
+            os.chmod(new, mode)
+            sock.listen(BACKLOG)
+            os.rename(new, address.path)
+        except BaseException:
+            os.unlink(new)
+            raise
     except OSError as error:
         sock.close()
         raise from_os(error, f"listen on {address}") from None

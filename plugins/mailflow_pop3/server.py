@@ -188,11 +188,13 @@ class ServerSession:
         self.policy.log.warning("TLS handshake failed", address=self.address, error=told)
 
     def abandon(self) -> Ask | None:
-        """The client is gone without QUIT: what is still to be called, where that may wait.
+        """The client is gone: what is still to be called, where that may wait. What was asked
+        and not begun, be it by QUIT, is not done.
 
         Not while an Ask is being called."""
         visit = self._leave()
         self.ending = True
+        self.ask = None
         if visit is not None:
             self.do(visit.drop.close, self._left, visit.prompt)
         ask, self.ask = self.ask, None
