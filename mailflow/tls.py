@@ -130,7 +130,9 @@ def _made(cert_file: str, key_file: str) -> ssl.SSLContext:
     try:
         context.load_cert_chain(cert_file, key_file, ask)
     except ssl.SSLError as error:
-        reason = _REASONS.get(error.reason or "", error.reason or str(error))
+        said = str(error).upper().replace(" ", "_")
+        known = (words for name, words in _REASONS.items() if name in said)
+        reason = next(known, error.reason or str(error))
         raise ConfigError(f"cannot use certificate {cert_file} with {key_file}: {reason}") from None
     except OSError as error:
         reason = os.strerror(error.errno or 0)

@@ -82,14 +82,14 @@ class TestDelays:
 
 
 class TestGuessing:
-    def test_g03_who_guesses_for_a_day_at_many_connections_gets_few_answers(self, clock):
+    def test_g03_who_guesses_for_an_hour_at_many_connections_gets_few_answers(self, clock):
         accounts, read = book(clock), 0
-        end = clock.now + 86400.0
+        end = clock.now + 3600.0
         while clock.now < end:
             for _ in range(30):
                 read += guess(accounts, "ann", "192.0.2.1") is not None
             clock.now += 15.0
-        assert read <= 20 * 86400 / 15 + 20
+        assert read <= 20 * 3600 / 15 + 20
 
     def test_g03_many_addresses_get_few_answers_about_one_name(self, clock):
         accounts, read = book(clock), 0

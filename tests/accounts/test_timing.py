@@ -1,0 +1,91 @@
+"""What time tells about names: nothing."""
+
+from __future__ import annotations
+
+import random
+from statistics import median, quantiles
+from time import perf_counter_ns
+
+import pytest
+
+from mailflow.accounts import Account, Accounts, Pace, PasswordClaim, verifiers
+from mailflow.accounts.verifiers import app_verifier, argon2_verifier, scram_verifier
+from mailflow.errors import LoginError
+
+from .parts import Drops, Log, secret
+
+TRIES = 10_000
+
+
+class Silent(Log):
+    __slots__ = ()
+
+    def _say(self, level, event, facts):
+        pass
+
+
+def book(*accounts):
+    return Accounts(accounts, log=Silent(), pace=Pace(first=0.0))
+
+
+def took(accounts, claim, address):
+    begin = perf_counter_ns()
+    with pytest.raises(LoginError):
+        accounts.check(claim, address)
+    return perf_counter_ns() - begin
+
+
+@pytest.mark.parametrize("where", ["secret", "passwords"])
+def test_g09_an_unknown_name_takes_as_long_as_a_wrong_password(where, tmp_path):
+    file = tmp_path / "passwords"
+    file.write_text("".join(f"user{n}:{app_verifier('x')}\n" for n in range(100)))
+    file.chmod(0o600)
+    if where == "secret":
+        drops = (Account(f"user{n}", Drops(), secret=secret(app_verifier("x"))) for n in range(100))
+        accounts = book(*drops)
+    else:
+        accounts = book(Account("*", Drops(), passwords=str(file)))
+    for number in range(100):  # nobody is looked up for the first time below
+        took(accounts, PasswordClaim(f"user{number}", "guess"), "192.0.2.1")
+    times = {"user": [], "none": []}
+    for number in range(TRIES):
+        pair = ["user", "none"]
+        random.shuffle(pair)
+        for name in pair:
+            claim = PasswordClaim(f"{name}{number % 100}", "guess")
+            times[name].append(took(accounts, claim, "192.0.2.1"))
+    known, unknown = median(times["user"]), median(times["none"])
+    low, _, high = quantiles(times["user"])
+    assert abs(known - unknown) < max(high - low, 0.05 * known)
+
+
+@pytest.mark.parametrize("made", [app_verifier, argon2_verifier, scram_verifier])
+def test_g09_an_unknown_name_costs_one_check_of_the_kind_that_there_is(made, monkeypatch):
+    accounts = book(Account("ann", Drops(), secret=secret(made("x"))))
+    kind = type(verifiers.read(made("x")))
+    tried = []
+    monkeypatch.setattr(kind, "fits", lambda self, password: tried.append(password) or True)
+    for login in ("nobody", "../x", "x" * 300, ""):
+        with pytest.raises(LoginError):
+            accounts.check(PasswordClaim(login, "guess"))
+    assert tried == ["guess"] * 4
+
+
+def test_g09_of_many_kinds_an_unknown_name_always_meets_the_same():
+    made = (app_verifier, argon2_verifier)
+    known = [Account(f"u{n}", Drops(), secret=secret(each("x"))) for n, each in enumerate(made)]
+    first, second = book(*known), book(*reversed(known))
+    kinds = [first._decoy(f"nobody{number}").kind for number in range(100)]
+    assert kinds == [second._decoy(f"nobody{number}").kind for number in range(100)]
+    assert 20 < kinds.count("SHA256") < 80
+
+
+def test_g09_salts_for_scram_do_not_tell_who_is_there():
+    known = Account("ann", Drops(), secret=secret(scram_verifier("x")))
+    accounts, other = book(known), book(known)
+    keys = [each.scram_keys("nobody") for each in (accounts, accounts, other)]
+    assert len({each.salt for each in keys}) == 1
+    assert {len(each.salt) for each in keys} == {len(accounts.scram_keys("ann").salt)}
+    assert {each.iterations for each in keys} == {accounts.scram_keys("ann").iterations}
+    assert len({each.stored_key for each in keys}) == 3
+    assert accounts.scram_keys("somebody").salt != keys[0].salt
