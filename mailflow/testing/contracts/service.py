@@ -57,6 +57,8 @@ class Run:
         self.host = host
         self.sockets: Sequence[socket.socket] = service.listen()
         self.error: BaseException | None = None
+        self.failures: list[threading.ExceptHookArgs] = []
+        """Of threads that an exception has ended."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -82,6 +84,7 @@ class Run:
             halt.close()
         if self.error is not None:
             raise self.error
+        assert not self.failures, [each.exc_value for each in self.failures]
 
     def _serve(self, service: Service, halt: Halt) -> None:
         try:
@@ -118,10 +121,13 @@ class ServiceContract(ComponentContract):
         return Accounts(())
 
     @pytest.fixture
-    def run(self, stage: Stage, accounts: Accounts) -> Iterator[Run]:
+    def run(
+        self, stage: Stage, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Run]:
         host = HostDouble(accounts)
         host.log = stage.log
         run = Run(stage.make(), host)
+        monkeypatch.setattr(threading, "excepthook", run.failures.append)
         yield run
         run.close()
 

@@ -5,15 +5,12 @@ from mailflow import hookimpl
 
 @hookimpl
 def mailflow_register(register):
-    from mailflow_pigeon.distributor import PigeonDistributor
-    from mailflow_pigeon.fetcher import PigeonFetcher
-    from mailflow_pigeon.once import OnceProcessor
-    from mailflow_pigeon.rest import RestReactor
-
-    register.fetcher(PigeonFetcher)
-    register.distributor(PigeonDistributor)
-    register.processor(OnceProcessor, "once")
-    register.reactor(RestReactor, "rest")
+    register.fetcher("mailflow_pigeon.fetcher:PigeonFetcher")
+    register.distributor("mailflow_pigeon.distributor:PigeonDistributor")
+    register.processor("mailflow_pigeon.once:OnceProcessor", "once")
+    register.reactor("mailflow_pigeon.rest:RestReactor", "rest")
+    register.maildrop("mailflow_pigeon.maildrop:PigeonMaildrop")
+    register.service("mailflow_pigeon.service:PigeonService")
 
 
 @hookimpl

@@ -1,17 +1,22 @@
 """The plugin keeps the promises of mailflow."""
 
 import os
+import socket
 
 import pytest
 from mailflow_pigeon.distributor import PigeonDistributor
 from mailflow_pigeon.fetcher import PigeonFetcher
+from mailflow_pigeon.maildrop import PigeonMaildrop
 from mailflow_pigeon.once import OnceProcessor
 from mailflow_pigeon.rest import RestReactor
+from mailflow_pigeon.service import PigeonService
 
 from mailflow.testing import (
     Destination,
     DistributorContract,
     FetcherContract,
+    MaildropContract,
+    MailServiceContract,
     ProcessorContract,
     ReactorContract,
     Source,
@@ -81,3 +86,32 @@ class TestRest(ReactorContract):
     @pytest.fixture
     def table(self):
         return {"after": "5m"}
+
+
+class TestMaildrop(MaildropContract):
+    component = PigeonMaildrop
+    secrets = (WORD,)
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        return Loft(tmp_path / "loft")
+
+
+class TestService(MailServiceContract):
+    component = PigeonService
+
+    def at(self, host, port):
+        return {"listen": f"{host}:{port}"}
+
+    def visit(self, address):
+        assert said(address, b"coo\n") == b"say LOGIN PASSWORD\n"
+
+    def ask(self, address, login, password):
+        answer = said(address, f"{login} {password}\n".encode())
+        return None if answer == b"no\n" else int(answer.split()[0])
+
+
+def said(address, line):
+    with socket.create_connection(address, 10) as client, client.makefile("rb") as answer:
+        client.sendall(line)
+        return answer.read()
