@@ -56,6 +56,7 @@ class Control:
         self.path = os.path.join(directory, f"{os.getpid()}{SUFFIX}")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            _sweep(directory)
             with suppress(FileNotFoundError):  # left by a process that had our number
                 os.unlink(self.path)
             with _reachable(self.path) as path:
@@ -139,6 +140,8 @@ def ask(path: str, request: Mapping[str, object]) -> Any:
                 raise UnavailableError(f"{path} is answered by another user than its owner")
             _send(sock, request)
             answer = _received(sock, most=1 << 28)
+        except TimeoutError:
+            raise UnavailableError(f"no answer within {ANSWER:.0f} s; it is still at it") from None
         except (OSError, ValueError) as error:
             raise NotRunningError(f"nothing answers at {path}: {error}") from None
     if not isinstance(answer, dict):
@@ -190,6 +193,20 @@ def _own_directory() -> str:
     if problem is None:
         raise UnavailableError("no directory is known for the control socket; set HOME")
     raise from_os(problem, f"use {problem.filename} for the control socket")
+
+
+def _sweep(directory: str) -> None:
+    """Remove the sockets of processes that are gone."""
+    for name in os.listdir(directory):
+        pid = name.removesuffix(SUFFIX)
+        if name.endswith(SUFFIX) and pid.isdecimal():
+            try:
+                os.kill(int(pid), 0)
+            except ProcessLookupError:
+                with suppress(OSError):
+                    os.unlink(os.path.join(directory, name))
+            except (OSError, OverflowError):
+                pass  # somebody else's process has that number now
 
 
 def _check(directory: str, owners: set[int] | None) -> None:

@@ -82,10 +82,12 @@ class _Process:
             with _signals(self.halt, self._hang_up):
                 if self.control is not None:
                     self.control.start()
-                self.installation.start()
-                self._keep()
-                self.notifier.stopping()
-                self._end()
+                try:
+                    self.installation.start()
+                    self._keep()
+                finally:
+                    self.notifier.stopping()
+                    self._end()
         finally:
             if self.control is not None:
                 self.control.close()
@@ -99,8 +101,7 @@ class _Process:
         while not self.halt.wait(TICK if ready else TICK / 10):
             if self._hung_up.is_set():
                 self._hung_up.clear()
-                with suppress(MailflowError):  # it was logged, and all is as before
-                    self._reload()
+                threading.Thread(target=self._reload_alone, name="reload").start()
             if not ready and self.installation.is_ready:
                 ready = True
                 self.notifier.ready(line_of(self.installation))
@@ -118,6 +119,11 @@ class _Process:
         while ended.is_alive():
             ended.join(TICK)
             self.notifier.alive()
+
+    def _reload_alone(self) -> None:
+        """Beside the main thread: what is replaced may take its time to end."""
+        with suppress(MailflowError):  # it was logged, and all is as before
+            self._reload()
 
     def _reload(self) -> list[str]:
         self.notifier.reloading()

@@ -55,6 +55,9 @@ class Installation:
         for pipeline in self.pipelines:
             for step in pipeline.serve:
                 self.hosts[pipeline.name, step.name] = self._bound(pipeline, step)
+        if not self.hosts and not any(map(_is_at_work, self.pipelines)):
+            files = ", ".join(self.described.names)
+            raise ConfigError(f"{files}: nothing to do; there is no [[fetch]] and no [[serve]]")
 
     def _bound(self, pipeline: Pipeline, step: ServeStep) -> Hosted:
         service = make(pipeline, "serve", step, self._halt)

@@ -49,6 +49,7 @@ class StandingLine(Line):
         }
         now = time.monotonic()
         self._mend_at, self._tidy_at = now + MEND_SECONDS, now + TIDY_SECONDS
+        self._idle_at, self._seen = now + IDLE_SECONDS, 0
 
     def _visits(self, step: FetchStep) -> Watch:
         return self.watches[step.name]
@@ -70,6 +71,11 @@ class StandingLine(Line):
             self._tidy_at = now + TIDY_SECONDS
             upkeep.tidy(self.flow.journal, self.flow.pipeline.history)
             self.flow.forget()
+        if self.flow.meter.messages != self._seen:
+            self._seen, self._idle_at = self.flow.meter.messages, now + IDLE_SECONDS
+        elif now > self._idle_at:
+            self._idle_at = now + IDLE_SECONDS
+            self.work.leave()
         for watch in self.watches.values():
             watch.look()
         return super()._turn()

@@ -77,6 +77,7 @@ class Watch:
         self._log = flow.log.bind(step=step.name)
         self._change = threading.Condition()
         self._poked = False
+        self._earliest = 0.0
         self._ended = False
         self._doing = Doing("starting" if self.by_itself else "off")
         self._known = SourceState()
@@ -137,9 +138,15 @@ class Watch:
             while self._sleep(due):
                 with self._change:
                     force, self._poked = force or self._poked, False
-                started = time.monotonic()
-                wait = self._session(force=force)
-                due = max(time.monotonic() + wait, started + LEAST)
+                    self._earliest = time.monotonic() + LEAST
+                try:
+                    wait = self._session(force=force)
+                except PLUGIN_FAULTS as error:  # the journal, at the worst moment
+                    failure = as_error(error, f"step {self.step.name}")
+                    self._log.error("session broke", error=failure.text)
+                    self._forget()
+                    wait = jittered(IN_USE)
+                due = time.monotonic() + wait
                 force = False
         finally:
             self._forget()
@@ -148,11 +155,13 @@ class Watch:
     def _sleep(self, due: float) -> bool:
         """Until it is time, or poked; False at the end."""
         with self._change:
-            while not (self._ended or self._poked or self.flow.halt.is_set()):
-                left = due - time.monotonic()
-                if self.by_itself and left <= 0:
+            while not (self._ended or self.flow.halt.is_set()):
+                wanted = self._poked or self.by_itself
+                at = self._earliest if self._poked else max(due, self._earliest)
+                left = at - time.monotonic()
+                if wanted and left <= 0:
                     break
-                self._change.wait(left if self.by_itself else None)
+                self._change.wait(left if wanted else None)
             return not (self._ended or self.flow.halt.is_set())
 
     def _say(self, doing: Doing) -> None:

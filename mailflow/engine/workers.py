@@ -118,6 +118,8 @@ class WorkerHost:
             return {"ok": self._around.facts()}
         except MailflowError as error:
             return {"error": error.text, "exit_code": error.exit_code}
+        except Exception as error:  # noqa: BLE001  # a fault of ours ends no worker
+            return {"error": f"internal error: {type(error).__name__}", "exit_code": 70}
 
 
 class Worker:
