@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import subprocess
@@ -110,3 +111,35 @@ def test_mlmmj_s_control_files_are_those_it_knows() -> None:
     assert len(names) == 5
     for name in names:
         assert name in known
+
+
+@pytest.mark.interop("dovecot-pop3d")
+def test_dovecot_takes_its_file(home: Path) -> None:
+    file = written(home, "~/dovecot/dovecot.conf")
+    for name in re.findall(r"</\S+", file.read_text()):
+        (home / Path(name).name).write_text("certificate\n")
+        file.write_text(file.read_text().replace(name, f"<{home / Path(name).name}"))
+    said = ask(home, "doveconf", "-n", "-c", file)
+    for fact in ("protocols = pop3", "ssl = required", "driver = passwd-file"):
+        assert fact in said
+
+
+def test_the_pipeline_for_a_provider_with_oauth2_is_in_order(home: Path) -> None:
+    file = written(home, "~/.config/mailflow/proxy.toml")
+    program = home / "bin" / "oauth-token"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho token-of-$1\n")
+    program.chmod(0o700)
+    file.write_text(file.read_text().replace('"oauth-token"', f'"{program}"'))
+    ask(home, COMMAND, "maildrop", "add", "ann")
+    assert "in order" in ask(home, COMMAND, "check", file)
+
+
+def test_the_proxy_s_file_says_the_same_as_the_pipeline_beside_it(home: Path) -> None:
+    proxy = configparser.ConfigParser(interpolation=None)
+    proxy.read_string(BLOCKS["~/emailproxy.config"].text)
+    section = proxy["POP-1110"]
+    text = BLOCKS["~/.config/mailflow/proxy.toml"].text
+    assert f'host = "{section["server_address"]}"' in text
+    assert f'listen = ["{section["local_address"]}:1110"]' in text
+    assert f'user = "{proxy.sections()[1]}"' in text
