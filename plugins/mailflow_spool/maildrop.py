@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
 
@@ -18,7 +18,7 @@ from mailflow.mail import Octets
 from mailflow.options import Options, Path, Text
 from mailflow.typed import TYPE_CHECKING, ClassVar, overload
 from mailflow_spool import tidy
-from mailflow_spool.store import Store, default_path
+from mailflow_spool.store import Drop, Store, default_path
 from mailflow_spool.wire import IN_INDEX, Place, Stored, from_wire
 
 if TYPE_CHECKING:
@@ -67,6 +67,21 @@ class SpoolMaildrop:
             store = self._store = _store(self._options.path or default_path())
         return OpenSpool(store, self._options.drop or who.login)
 
+    def standing(self) -> Iterable[tuple[str, int, int]]:
+        """(login name, messages, octets) of each drop that is served here, "" where it is the
+        one that the maildrop stands under."""
+        path = self._options.path or default_path()
+        if not os.path.isdir(path):
+            return []
+        drops = _store(path).drops()
+        if self._options.drop is not None:
+            return [("", d.messages, d.octets) for d in drops if d.name == self._options.drop]
+        own = self._runtime.name
+        return [
+            ("" if drop.name == own else drop.name, drop.messages, drop.octets)
+            for drop in _fitting(drops, own)
+        ]
+
 
 _STORES: dict[str, Store] = {}
 
@@ -77,6 +92,13 @@ def _store(path: str) -> Store:
     if store is None:
         store = _STORES.setdefault(path, Store(path))
     return store
+
+
+def _fitting(drops: Sequence[Drop], name: str) -> Iterator[Drop]:
+    """Those of which `name` is the name, or a glob that it fits."""
+    from fnmatch import fnmatchcase
+
+    return (drop for drop in drops if fnmatchcase(drop.name, name))
 
 
 class Listing(Sequence[Item]):
@@ -192,15 +214,18 @@ class OpenSpool:
         os.close(descriptor)
         return Stored(place.size, opened)
 
-    def wire(self, key: str) -> WirePart | None:
+    def wire(self, key: str) -> WirePart | bytes | None:
         index = self._listing.find(key)
         place = self._place(index)
         if place.file == IN_INDEX:
-            self._places[index] = place  # it is read next
-            return None
+            octets = self._row(place)
+            if octets is not None:
+                return octets
+            place = self._moved(index, place)
         there = self._files.get(place.file)
         if there is None:
             if len(self._files) >= FILES:
+                self._places[index] = place  # it is read next
                 return None
             try:
                 there = self._store.bodies.open(place.file)
