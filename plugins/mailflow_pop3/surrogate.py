@@ -15,6 +15,13 @@ from mailflow.mail import HEADER_LIMIT
 
 _FIELD = re.compile(rb"[^\r\n][^\r\n]*(?:\r\n[ \t][^\r\n]*)*\r\n")
 
+LARGE = 1 << 16
+"""Octets of a header section beyond which it is written in the simplest way: the parser of
+the standard library takes ten seconds for a megabyte."""
+
+_WORD = 42
+"""Octets of an encoded word before they are encoded; with them it has 68 (RFC 2047, 2)."""
+
 _ADDRESSES = frozenset(
     f"{resent}{name}"
     for resent in ("", "resent-")
@@ -46,7 +53,9 @@ def refused(head: bytes) -> bytes:
 
 def written(head: bytes) -> bytes:
     """The header section in ASCII, where it holds UTF-8."""
-    return _FIELD.sub(_field, head) if is_utf8(head) else head
+    if not is_utf8(head):
+        return head
+    return _FIELD.sub(_field if len(head) <= LARGE else _plain_field, head)
 
 
 def _field(found: re.Match[bytes]) -> bytes:
@@ -61,6 +70,33 @@ def _field(found: re.Match[bytes]) -> bytes:
         if text.isascii():
             return b"%b: %b\r\n" % (name, text.encode("ascii"))
     return _folded(word, text)
+
+
+def _plain_field(found: re.Match[bytes]) -> bytes:
+    """The field as nothing but encoded words; addresses become the name of a group of nobody."""
+    octets = found.group()
+    name, colon, value = octets.partition(b":")
+    if octets.isascii() or not colon:
+        return octets
+    word = name.decode("ascii", "replace").strip()
+    words = _plain_words(b" ".join(value.split()))
+    end = b" :;\r\n" if word.lower() in _ADDRESSES else b"\r\n"
+    return word.encode("ascii", "replace") + b": " + words + end
+
+
+def _plain_words(text: bytes) -> bytes:
+    """UTF-8 as encoded words in base64, a line each; no character is cut in two."""
+    from binascii import b2a_base64
+
+    words = []
+    at = 0
+    while at < len(text):
+        end = at + _WORD
+        while end < len(text) and text[end] & 0xC0 == 0x80:
+            end -= 1
+        words.append(b"=?utf-8?b?%b?=" % b2a_base64(text[at:end], newline=False))
+        at = end
+    return b"\r\n ".join(words)
 
 
 def _addresses(text: str) -> str:

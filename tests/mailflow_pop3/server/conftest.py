@@ -216,7 +216,7 @@ def gateway(authority: Authority, certificate: Certificate) -> Iterator[Callable
                 certificate=own or (certificate if secure else None),
                 **{"listen": [f"{host}:0"], **options},
             )
-            server.service_host.accounts = Accounts([account], pace=pace)
+            server.service_host.accounts = Accounts([account], pace=pace, log=server.log)
             stack.enter_context(server)
             place = (host, server.port)
             return Running(server, shelf, Drop(login, password), place, authority.ca_file)

@@ -59,7 +59,7 @@ class Dialogue:
         self.sock.settimeout(PATIENCE)
         if sock.family != socket.AF_UNIX:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = b""
+        self.buffer = bytearray()
         self.transcript: list[bytes] = []
         self.greeting = self.line() if greeted else b""
 
@@ -68,10 +68,11 @@ class Dialogue:
 
     def line(self) -> bytes:
         """The next line of the server, without its CRLF."""
-        while b"\n" not in self.buffer:
+        while (end := self.buffer.find(b"\n")) < 0:
             assert len(self.buffer) < 1 << 16, f"a line without end: {self.buffer[:80]!r}"
             self._more()
-        found, _, self.buffer = self.buffer.partition(b"\n")
+        found = bytes(self.buffer[:end])
+        del self.buffer[: end + 1]
         assert found.endswith(b"\r"), f"a line that ends in a bare LF: {found[:80]!r}"
         self.transcript.append(found[:-1][:SHOWN])
         return found[:-1]
@@ -86,13 +87,18 @@ class Dialogue:
 
     def body(self) -> bytes:
         """What follows, up to the line with a single dot."""
-        while not (self.buffer.startswith(b".\r\n") or b"\r\n.\r\n" in self.buffer):
+        while len(self.buffer) < 3:
             self._more()
         if self.buffer.startswith(b".\r\n"):
-            self.buffer = self.buffer[3:]
+            del self.buffer[:3]
             return b""
-        found, _, self.buffer = self.buffer.partition(b"\r\n.\r\n")
-        return found + b"\r\n"
+        seen = 0
+        while (end := self.buffer.find(b"\r\n.\r\n", seen)) < 0:
+            seen = max(0, len(self.buffer) - 4)
+            self._more()
+        found = bytes(self.buffer[: end + 2])
+        del self.buffer[: end + 5]
+        return found
 
     def say(self, line: bytes | str) -> Answer:
         """Send one command, and give its single-line answer."""
@@ -149,8 +155,8 @@ class Dialogue:
 
     def rest(self) -> bytes:
         """Everything until the server closes; a reset counts as its end."""
-        parts = [self.buffer]
-        self.buffer = b""
+        parts = [bytes(self.buffer)]
+        self.buffer.clear()
         try:
             while data := self.sock.recv(1 << 18):
                 parts.append(data)
@@ -164,7 +170,7 @@ class Dialogue:
 
     def secure(self, context: ssl.SSLContext) -> None:
         """Shake hands, as after the answer to STLS."""
-        assert self.buffer == b"", "octets in clear behind the answer to STLS"
+        assert not self.buffer, "octets in clear behind the answer to STLS"
         self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
 
     def end_of_sending(self) -> None:

@@ -63,7 +63,7 @@ class OurServer(Server):
         account = Account(drop.login, maildrop, secret=plain(password))
         self.accounts = [*self.accounts[-self.KEPT :], account]
         for gateway in (self._clear, self._secure):
-            gateway.service_host.accounts = Accounts(self.accounts, pace=AT_ONCE)
+            gateway.service_host.accounts = Accounts(self.accounts, pace=AT_ONCE, log=gateway.log)
         return drop
 
     def maildrop(self, drop: Drop) -> Maildrop:

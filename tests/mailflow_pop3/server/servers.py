@@ -57,11 +57,14 @@ class Server:
         sock = socket.create_connection((self.host, self.tls_port), 20)
         return Dialogue(self.context().wrap_socket(sock, server_hostname="localhost"))
 
-    def enter(self, drop: Drop) -> Dialogue:
-        """A session in the TRANSACTION state. A lock that is being given back is awaited:
-        the server sees the end of a connection a little later than its client."""
+    def enter(self, drop: Drop, *, utf8: bool = False) -> Dialogue:
+        """A session in the TRANSACTION state, after UTF8 where that is asked for and offered.
+        A lock that is being given back is awaited: the server sees the end of a connection a
+        little later than its client."""
         for _ in range(500):
             dialogue = self.connect()
+            if utf8 and "UTF8" in dialogue.capabilities():
+                assert dialogue.say("UTF8").ok
             answer = dialogue.log_in(*drop)
             if answer.ok:
                 return dialogue
@@ -69,9 +72,9 @@ class Server:
             dialogue.drop()
         raise AssertionError(f"{drop.login} stays locked")
 
-    def open(self, *messages: bytes) -> Dialogue:
+    def open(self, *messages: bytes, utf8: bool = False) -> Dialogue:
         """A session with a maildrop of its own that holds these messages."""
-        return self.enter(self.fill(*messages))
+        return self.enter(self.fill(*messages), utf8=utf8)
 
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.ca_file)

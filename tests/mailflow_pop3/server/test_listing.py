@@ -32,8 +32,9 @@ def test_063_stat_is_two_numbers_and_nothing_but_text_after_them(session):
     assert re.fullmatch(rb"\+OK 5 \d+( [ -~]*)?", session.say("STAT").line)
 
 
-def test_064_list_says_how_many_octets_retr_gives(store):
-    dialogue = store.open(*[sample.octets for sample in AWKWARD])
+@pytest.mark.parametrize("utf8", [False, True], ids=["plain", "utf8"])
+def test_064_list_says_how_many_octets_retr_gives(store, utf8):
+    dialogue = store.open(*[sample.octets for sample in AWKWARD], utf8=utf8)
     for number, size in dialogue.listing().items():
         sample = AWKWARD[number - 1]
         assert int(size) == len(dialogue.retrieve(number)), sample.name

@@ -144,7 +144,7 @@ def test_023_a_message_that_is_hardly_one_comes_as_it_is(store, octets):
 
 
 def test_023_every_awkward_message_comes_as_it_is(store):
-    dialogue = store.open(*[sample.octets for sample in AWKWARD])
+    dialogue = store.open(*[sample.octets for sample in AWKWARD], utf8=True)
     sizes = dialogue.listing()
     for number, sample in enumerate(AWKWARD, 1):
         got = dialogue.retrieve(number)

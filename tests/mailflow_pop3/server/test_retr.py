@@ -21,7 +21,7 @@ def served(octets: bytes) -> bytes:
 
 
 def test_074_every_stored_message_comes_with_the_same_digest(store):
-    dialogue = store.open(*[sample.octets for sample in AWKWARD])
+    dialogue = store.open(*[sample.octets for sample in AWKWARD], utf8=True)
     got = [hashlib.sha256(dialogue.retrieve(n)).hexdigest() for n in range(1, len(AWKWARD) + 1)]
     assert got == [hashlib.sha256(served(sample.octets)).hexdigest() for sample in AWKWARD]
     dialogue.quit()

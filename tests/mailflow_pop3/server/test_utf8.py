@@ -50,6 +50,21 @@ def test_109_without_utf8_a_message_with_encoded_words_comes_instead(running):
     assert dialogue.stat()[1] == sum(map(int, dialogue.listing().values()))
 
 
+def test_109_a_large_header_section_is_written_so_too(gateway):
+    """By another way than the parser of the standard library, which would take seconds."""
+    subject = "Grüße aus 日本 " * 9_000
+    octets = f"From: Jörg <jörg@exämple.org>\r\nSubject: {subject}\r\n\r\nbody\r\n".encode()
+    dialogue = gateway(octets).enter()
+    size = int(dialogue.listing()[1])
+    got = dialogue.retrieve(1)
+    assert len(got) == size
+    assert got.isascii()
+    assert all(len(line) <= 78 for line in got.split(b"\r\n"))
+    parsed = email.message_from_bytes(got, policy=email.policy.default)
+    assert parsed["Subject"] == subject.strip()
+    assert "jörg@exämple.org" in str(parsed["From"])
+
+
 def test_109_or_it_is_refused_with_its_code(gateway):
     dialogue = gateway(PLAIN, WIDE, utf8="refuse").enter()
     for command in ("RETR 2", "TOP 2 0"):
