@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from mailflow.halt import Halt
+    from mailflow.log import Logger
     from mailflow.tls import ServerTls
     from mailflow_pop3.transport import Door
 
@@ -144,10 +145,12 @@ def _raise_descriptors(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def _tls(options: GatewayOptions) -> ServerTls | None:
+def _tls(options: GatewayOptions, log: Logger | None = None) -> ServerTls | None:
     from mailflow.tls import ServerTls
 
-    return None if options.certificate is None else ServerTls(options.certificate, options.key)
+    if options.certificate is None:
+        return None
+    return ServerTls(options.certificate, options.key, log)
 
 
 class Pop3Gateway:
@@ -205,7 +208,9 @@ class Pop3Gateway:
         from mailflow_pop3.transport import Door
 
         options = self._options
-        tls = _tls(options)
+        tls = _tls(options, host.log)
+        if tls is not None:
+            tls.context()  # what is wrong with it is told now, not to the first client
         granted = self._granted(host)
         doors = []
         for sock in sockets:
