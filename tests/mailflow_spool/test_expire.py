@@ -80,3 +80,19 @@ def test_what_would_expire_can_be_asked_without_removing_it(spool: Spool, later:
     assert [each.why for each in expired(spool.store, "ann")] == ["age", "age"]
     assert len(spool.messages()) == 2
     assert expired(spool.store, "nobody") == []
+
+
+def test_it_goes_in_its_time_also_where_no_mail_comes(spool: Spool, later: Later) -> None:
+    spool.fill(text(1), expire="30d")
+    spool.fill(text(2), drop="bob")
+    later(31 * 86400)
+    with spool.distributor() as distributor:
+        distributor.upkeep()
+    assert spool.messages() == []
+    assert spool.messages("bob") == [text(2)]
+
+
+def test_upkeep_makes_no_spool_where_there_is_none(spool: Spool) -> None:
+    with spool.distributor() as distributor:
+        distributor.upkeep()
+    assert not spool.path.exists()
