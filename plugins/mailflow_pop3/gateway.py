@@ -104,15 +104,17 @@ class GatewayOptions(Options):
                 yield "certificate", f'expected one, since tls is "{self.tls}"'
             if self.key is not None:
                 yield "certificate", "expected one, since there is a `key`"
-        if self.plaintext != "anywhere" and not any(map(self._reachable, self.addresses)):
+        if not any(map(self._reachable, self.addresses)):
             yield "plaintext", "nobody could log in: give a `certificate`, or allow it"
         mode = self.socket_mode
         if not mode.isdigit() or len(mode) > 4 or set(mode) & {"8", "9"}:
             yield "socket_mode", 'expected an octal number such as "0660"'
 
     def _reachable(self, address: listening.Address) -> bool:
-        """Whether a password may come there, as far as the file tells."""
+        """Whether somebody can log in there, as far as the file tells."""
         if self.protection(address.port) != "none" or address.kind == "systemd":
+            return True
+        if self.plaintext == "anywhere" or {"scram-sha-256", "apop"} & set(self.auth):
             return True
         return self.plaintext == "loopback" and address.local
 

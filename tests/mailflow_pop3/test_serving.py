@@ -170,7 +170,7 @@ def test_the_table_of_a_url_is_what_a_file_would_say(tmp_path: Path) -> None:
         ({"socket_mode": "0688"}, "socket_mode: expected an octal number"),
         ({"listen": ["nowhere"]}, "listen.*expected an address"),
         ({"auth": ["digest-md5"]}, "auth.*expected"),
-        ({"tls": "none", "listen": ["*:110"]}, "plaintext: nobody could log in"),
+        ({"tls": "none", "listen": ["*:110"], "auth": "user"}, "plaintext: nobody could log in"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_say_what_was_expected(table: dict[str, object], said: str) -> None:
