@@ -26,7 +26,7 @@ from mailflow.accounts.claims import (
     TokenClaim,
 )
 from mailflow.accounts.doors import ELSEWHERE, Door
-from mailflow.accounts.locks import ABSENT, Lock, Locks, OneSecret
+from mailflow.accounts.locks import ABSENT, Locks, OneSecret
 from mailflow.accounts.pace import AT_ONCE, Brake, Pace, Turns
 from mailflow.accounts.passwords import PasswordFile, default_path
 from mailflow.accounts.verifiers import ScramKeys, Verifier, app_verifier, octets, read
@@ -90,7 +90,8 @@ class Accounts:
         self._doors = [Door(account, self._locks(account)) for account in accounts]
         for door in self._doors:
             self._hang(door)
-        locks = {id(door.locks): door.locks for door in self._doors if door.locks is not None}
+        self._locked = tuple(door for door in self._doors if door.locks is not None)
+        locks = {id(door.locks): door.locks for door in self._locked if door.locks is not None}
         self._sources = tuple(locks.values())
         for each in self._sources:
             with suppress(UnavailableError):  # it was logged, and is tried again at a login
@@ -120,7 +121,7 @@ class Accounts:
             return True
         login, door = self._find(claim.login)
         if door is None:
-            return self._decoy(login).quick
+            return self._decoy(self._mark(login)).quick
         if door.passthrough:
             return True
         if not door.quick():
@@ -129,7 +130,7 @@ class Accounts:
             verifier = door.verifier(login)
         except UnavailableError:
             return True
-        return (verifier or self._decoy(login)).quick
+        return (verifier or self._decoy(self._mark(login))).quick
 
     def check(self, claim: Claim, address: str = "") -> Checked:
         """Whose claim it is. What a back end must decide (passthrough) holds for now."""
@@ -137,11 +138,17 @@ class Accounts:
         self._admit(login, address)
         if door is not None and door.passthrough:
             return self._passed_on(claim, login, door, address)
-        lock = self._nobodys(login) if door is None else door.lock(login, address)
-        decoy = self._decoy(login)
-        fits = self._tried(lock.verifier or decoy, claim, login, address)
+        mark = self._mark(login)
+        asked = door or self._ghost(mark)
+        lock = ABSENT if asked is None else asked.lock(login, address)
+        decoy = self._decoy(mark)
+        tried = lock.verifier or decoy
+        if door is None and tried.kind != decoy.kind:
+            tried = decoy  # `quick` has said how long it takes
+        fits = self._tried(tried, claim, login, address)
         if door is None or lock.verifier is None or not fits:
-            raise self._refused(login, address, lock.why or "wrong password")
+            why = ABSENT.why if door is None else lock.why or "wrong password"
+            raise self._refused(login, address, why)
         self._brake.passed(login, address)
         return Checked(login, door.account, Credentials(login, checked=True, address=address))
 
@@ -174,14 +181,14 @@ class Accounts:
         """What an exchange of SCRAM-SHA-256 is made with; for a name that cannot log in so,
         keys that nothing fits, the salt the same each time. Raises UnavailableError."""
         login, door = self._find(login)
-        salt = self._digest(login)
+        salt = self._mark(login)
         verifier = None
         if door is not None and not door.passthrough:
             verifier = door.verifier(login)
         keys = None if verifier is None else verifier.scram(salt)
         if keys is not None:
             return keys
-        like = self._decoy(login).scram(salt)
+        like = self._decoy(salt).scram(salt)
         iterations = 4096 if like is None else like.iterations
         return ScramKeys(salt, secrets.token_bytes(32), secrets.token_bytes(32), iterations)
 
@@ -271,16 +278,14 @@ class Accounts:
         origin = address or "a unix socket"
         self._log.warning(f"login failed from {origin}", reason=why, login=login)
 
-    def _nobodys(self, login: str) -> Lock:
-        """What costs as much as to look for the lock of a name that somebody has."""
-        if self._sources:
-            self._sources[self._digest(login)[1] % len(self._sources)].lock(login)
-        return ABSENT
+    def _ghost(self, mark: bytes) -> Door | None:
+        """The door that is tried for a name that leads to none."""
+        return self._locked[mark[1] % len(self._locked)] if self._locked else None
 
-    def _decoy(self, login: str) -> Verifier:
+    def _decoy(self, mark: bytes) -> Verifier:
         """Somebody's verifier, the same each time, for a name that nobody has."""
         kinds = self._stored().kinds
-        return kinds[self._digest(login)[0] % len(kinds)]
+        return kinds[mark[0] % len(kinds)]
 
     def _stored(self) -> _Stored:
         """What there is now, looked up when a file has changed."""
@@ -299,7 +304,8 @@ class Accounts:
     def _changed(self) -> None:
         self._known = None
 
-    def _digest(self, login: str) -> bytes:
+    def _mark(self, login: str) -> bytes:
+        """16 octets that say how a name is answered where nobody has it."""
         said = login.encode("utf-8", "surrogatepass")
         return blake2b(said, digest_size=16, key=self._key).digest()
 

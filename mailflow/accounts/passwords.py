@@ -127,11 +127,8 @@ class PasswordFile:
 
     def _of(self, table: Table, login: str) -> Lock:
         locks = self._locks
-        found = locks.get(login)
-        if found is None:
-            entry = table.entries.get(login)
-            if entry is None:
-                return ABSENT
+        entry, found = table.entries.get(login), locks.get(login, ABSENT)
+        if entry is not None and found is ABSENT:
             found = locks[login] = self._made(entry)
         return found
 
