@@ -56,7 +56,9 @@ class Serving:
         *,
         arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "mailflow"),
     ) -> None:
+        self.program = program
         self.file = file
         self.home = file.parent
         self.arguments = list(arguments)
@@ -93,7 +95,7 @@ class Serving:
 
     def start(self) -> None:
         """Start, and wait until it says that it is ready. Raises RuntimeError with what it said."""
-        command = [sys.executable, "-m", "mailflow", "serve", str(self.file), *self.arguments]
+        command = [*self.program, "serve", str(self.file), *self.arguments]
         name = f"mailflow-{os.urandom(8).hex()}"
         with (
             (self.home / "serve.log").open("ab") as log,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import poplib
+import socket
 from pathlib import Path
 
 import pytest
 
 from mailflow.testing import kill
+from mailflow.testing.serving import Serving, free_ports
 
 from .conftest import PIGEON, Environment
 
@@ -54,7 +57,7 @@ def test_what_runs_is_what_was_installed(pigeon: Environment) -> None:
     assert where.count(str(pigeon.path)) == 2
 
 
-def test_it_keeps_the_contracts_of_all_four_kinds(pigeon: Environment) -> None:
+def test_it_keeps_the_contracts_of_all_kinds(pigeon: Environment) -> None:
     said = pigeon("python", "-m", "pytest", "-q", "-p", "no:cacheprovider",
                   PIGEON / "tests" / "test_contracts.py")  # fmt: skip
     assert " passed" in said
@@ -78,7 +81,7 @@ def test_plugins_shows_its_components_and_their_options(pigeon: Environment) -> 
     theirs = {(each["use"], each["kind"]): each for each in listed if "pigeon" in each["use"]}
     assert theirs.keys() == {
         ("pigeon", "fetcher"), ("pigeon", "distributor"), ("pigeon.once", "processor"),
-        ("pigeon.rest", "reactor"),
+        ("pigeon.rest", "reactor"), ("pigeon", "maildrop"), ("pigeon", "service"),
     }  # fmt: skip
     assert {each["distribution"] for each in theirs.values()} == {"mailflow-pigeon"}
     assert "The directory in which the pigeons sit" in pigeon("mailflow", "plugins", "pigeon")
@@ -113,3 +116,52 @@ def test_its_commands_are_commands_of_mailflow(pigeon: Environment, file: Path) 
     assert pigeon("mailflow", "pigeon", "count", near) == "0\n"
     assert there(file, "far") == [MESSAGE] * 2
     assert "Say how many pigeons sit in LOFT" in pigeon("mailflow", "pigeon", "--help")
+
+
+COTE = """
+[maildrop.ann]
+use = "pigeon"
+loft = "near"
+secret = "secret"
+
+[[serve]]
+use = "pop3"
+listen = "127.0.0.1:{0}"
+
+[[serve]]
+use = "pigeon"
+listen = "127.0.0.1:{1}"
+"""
+
+
+def test_p3s_07_its_maildrop_is_read_over_pop3_and_its_service_serves(
+    pigeon: Environment, file: Path
+) -> None:
+    """What a back end of a POP3 server is: who may log in, what is there, read it, delete it."""
+    ports = free_ports(2)
+    cote = file.with_name("cote.toml")
+    cote.write_text(COTE.format(*ports))
+    program = [f"{pigeon.path}/bin/mailflow"]
+    with Serving(cote, environ=pigeon.environment, program=program) as serving:
+        assert said(ports[1], b"ann secret\n") == b"2 pigeons\n"
+        assert said(ports[1], b"ann wrong\n") == b"no\n"
+        client = poplib.POP3("127.0.0.1", ports[0], timeout=20)
+        client.user("ann")
+        client.pass_("secret")
+        assert said(ports[1], b"ann secret\n") == b"no\n", "another session has it"
+        assert client.stat() == (2, 2 * len(MESSAGE))
+        assert b"\r\n".join(client.retr(2)[1]) + b"\r\n" == MESSAGE
+        client.dele(1)
+        client.quit()
+        assert said(ports[1], b"ann secret\n") == b"1 pigeons\n"
+        status = json.loads(pigeon("mailflow", "status", "--json"))
+        assert "'clients': " in str(status), status
+        assert "secret" not in serving.said
+    assert there(file, "near") == [MESSAGE]
+
+
+def said(port: int, line: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        client.sendall(line)
+        with client.makefile("rb") as answer:
+            return answer.read()
