@@ -249,6 +249,9 @@ class Distributor(Component, Protocol):
     `repeatable`: handing in one ticket.key twice leaves one copy. `per_recipient`
     False (a Maildir, a spool): one delivery per mail, reported with recipient "".
     `sends`: mail leaves for other people (SMTP); asks for `start` on a full mailbox.
+    One that has something to do at times, mail or no mail (what expires), may have
+    `upkeep() -> None`: called on one that was entered for that alone, when a run begins and
+    every hour under `serve`.
     """
 
     repeatable: bool

@@ -71,6 +71,8 @@ class StandingLine(Line):
             self._tidy_at = now + TIDY_SECONDS
             upkeep.tidy(self.flow.journal, self.flow.pipeline.history)
             self.flow.forget()
+            self.work.leave()
+            upkeep.of_destinations(self.flow)
         if self.flow.meter.messages != self._seen:
             self._seen, self._idle_at = self.flow.meter.messages, now + IDLE_SECONDS
         elif now > self._idle_at:

@@ -206,6 +206,7 @@ class Line:
             if self._force:
                 self._wait_no_longer()
             self._put_right()
+            upkeep.of_destinations(self.flow)
             self._open_sources()
             self._claim()
             while self._turn():

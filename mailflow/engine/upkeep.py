@@ -9,6 +9,7 @@ import time
 
 from mailflow.engine.context import Ledger
 from mailflow.engine.delivery import doubt_rows
+from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.engine.journal import Row, arrivals, owners, plans
 from mailflow.errors import BadMailError, ConfigError
 from mailflow.typed import TYPE_CHECKING
@@ -75,6 +76,19 @@ def hold_orphans(flow: Flow) -> None:
         flow.failed(ConfigError(why))
         flow.log.warning("held", mail=job.mail, step=job.step, reason=why)
         _amend(flow, _held(job, why), "due", ledger)
+
+
+def of_destinations(flow: Flow) -> None:
+    """Let the distributors do what they do at times (kinds.Distributor); what fails is for
+    the next time."""
+    for step in flow.pipeline.distribute:
+        if not hasattr(step.component, "upkeep"):
+            continue
+        try:
+            with flow.make(step) as distributor:
+                distributor.upkeep()
+        except PLUGIN_FAULTS as error:
+            flow.log.warning("no upkeep", step=step.name, error=as_error(error, step.use).text)
 
 
 def hold_crashed(flow: Flow, mail: str) -> None:

@@ -7,6 +7,7 @@ ticket that was handed in before leaves one copy, also where a client has delete
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterable, Iterator
 
@@ -126,6 +127,15 @@ class SpoolDistributor:
     def finish(self, keys: Iterable[str]) -> None:
         """The journal has these as final: they are forgotten with the next commit."""
         self._final += keys
+
+    def upkeep(self) -> None:
+        """Expire what is too old or too much, and tidy up, also where no mail comes."""
+        if not os.path.isdir(self._options.path or default_path()):
+            return
+        store = self._open()
+        for drop in store.drops():
+            expire.expire(store, drop.name)
+        tidy.tidy(store)
 
     def _close(self) -> None:
         store, self._store = self._store, None

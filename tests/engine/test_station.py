@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mailflow.engine import station, upkeep
+from mailflow.engine.config import DistributeStep
 from mailflow.engine.journal import Database, plans
 from mailflow.errors import JournalError, UnavailableError
 from mailflow.verdicts import LATER, SENT, Report, Retry, Stop
@@ -102,6 +103,52 @@ def test_what_a_reactor_wrote_is_not_kept_in_memory_for_good(
         line = at_work.line
         assert line is not None
         eventually(lambda: len(line.flow.shared) < box.sessions - 1)
+
+
+class TestUpkeep:
+    def post(self, kept: list[int], error: Exception | None = None) -> DistributeStep:
+        """A destination with something to do at times."""
+
+        def upkeep(self: object) -> None:
+            kept.append(1)
+            if error is not None:
+                raise error
+
+        step = distribute(Post())
+        return step._replace(component=type("Post", (step.component,), {"upkeep": upkeep}))
+
+    def test_destinations_do_at_the_start_and_now_and_then_what_is_theirs(
+        self, works: Works, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(station, "TIDY_SECONDS", 0.01)
+        kept: list[int] = []
+        pipeline = works.pipeline([fetch(Mailbox(), every=3600.0)], [self.post(kept)])
+        with standing(works, pipeline):
+            eventually(lambda: len(kept) >= 2)
+
+    def test_one_run_does_it_once(self, works: Works) -> None:
+        kept: list[int] = []
+        assert works.run(works.pipeline([fetch(Mailbox())], [self.post(kept)])) == 0
+        assert kept == [1]
+
+    def test_what_fails_there_stops_nothing(
+        self, works: Works, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        box, kept = Mailbox(a=message("a")), list[int]()
+        step = self.post(kept, ValueError("a bug"))
+        assert works.run(works.pipeline([fetch(box)], [step])) == 0
+        assert step.component.post.subjects == ["a"]
+        assert "no upkeep: post: ValueError: a bug" in capfd.readouterr().err
+
+
+def test_what_a_destination_keeps_open_is_closed_when_nothing_comes(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "IDLE_SECONDS", 0.05)
+    box, post = Mailbox(a=message("a")), Post(repeatable=True, per_recipient=False)
+    with standing(works, works.pipeline([fetch(box, every=3600.0)], [distribute(post)])):
+        eventually(lambda: post.closed == [None])
+        assert post.subjects == ["a"]
 
 
 class TestBreaks:
