@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from mailflow.testing.crash import Session, Strike
+from mailflow.testing.kill import Step
 from mailflow.testing.serving import free_ports
 
 PASSWORD = "correct horse"
@@ -46,8 +47,8 @@ path = "{spool}"
 drop = "ann"
 
 [maildrop.ann]
-use = "spool"
-path = "{spool}"
+use = "{kind}"
+path = "{drop}"
 secret = "{secret}"
 
 [[serve]]
@@ -127,6 +128,7 @@ class Served(Session):
     """
 
     deleted = 2
+    kind = "spool"
     settings: ClassVar[str] = "offline = true"
 
     def __init__(
@@ -136,9 +138,10 @@ class Served(Session):
         (self.port,) = free_ports(1)
         self.hook = hook
         self.file = home / "served.toml"
+        self.spool = spool or home / "spool"
         text = PIPELINE.format(
-            journal=home / "journal.db", spool=spool or home / "spool", port=self.port,
-            settings=self.settings, secret=PASSWORD,
+            journal=home / "journal.db", spool=self.spool, port=self.port, kind=self.kind,
+            drop=self.drop(), settings=self.settings, secret=PASSWORD,
         )  # fmt: skip
         self.file.write_text(text)
         self.file.chmod(0o600)
@@ -149,6 +152,10 @@ class Served(Session):
         self.visits: list[Visit] = []
         self.last = Visit({})
         self.prepare()
+
+    def drop(self) -> Path:
+        """What the maildrop's `path` names."""
+        return self.spool
 
     def prepare(self) -> None:
         """What is so before the first blow."""
@@ -268,6 +275,43 @@ class Everything(Served):
             if len(visit.drop) == len(messages()):
                 break
         yield caller.visit(delete=self.deleted, at_the_end=self.hook)
+
+
+class ServedMaildir(Served):
+    """The same of a Maildir, which is served as it is."""
+
+    kind = "maildir"
+
+    def drop(self) -> Path:
+        return self.home / "in"
+
+    def prepare(self) -> None:
+        """It is all there."""
+
+
+class Expired(Served):
+    """`mailflow spool expire` removes the first two, undisturbed or not."""
+
+    def session(self, strike: Strike) -> None:
+        self.visits = self.served(None, self.looks)
+        last = messages()[-1]
+        most = len(last) + last.count(b"\n")
+        words = ("spool", "expire", "--spool", str(self.spool), "--over", str(most))
+        self.start(strike, *words)
+        for _ in range(AGAIN):
+            if self.start(None, *words).status == 0:
+                break
+        (self.last,) = self.served(None, self.looks)
+
+    @property
+    def first_steps(self) -> list[Step]:
+        return self.outcomes[1].steps
+
+    def complaints(self) -> list[str]:
+        said = list(self._kept_uidls())
+        if list(self.last.drop.values()) != messages()[-1:]:
+            said.append(f"there are {[octets[:60] for octets in self.last.drop.values()]}")
+        return said
 
 
 def _running(file: str) -> list[int]:

@@ -12,7 +12,7 @@ from mailflow.testing import power
 from mailflow.testing.crash import Strike, killed_at_random, killed_before_each_step, undisturbed
 
 from .conftest import CUTS, KILLS, SEED, demand
-from .served import Everything, Gathered, Served, Visit, messages
+from .served import Everything, Expired, Gathered, Served, ServedMaildir, Visit, messages
 
 pytestmark = [pytest.mark.crash, pytest.mark.usefixtures("watched"), pytest.mark.timeout(900)]
 
@@ -35,10 +35,11 @@ def on(disk: power.Disk, kind: type[Served]) -> Callable[[Path], Served]:
     return lambda home: kind(home, disk.path / f"spool{next(numbers)}")
 
 
+@pytest.mark.parametrize("kind", [Served, ServedMaildir])
 def test_g10_killed_before_any_step_of_a_session_nothing_goes_without_a_quit(
-    tmp_path: Path,
+    kind: type[Served], tmp_path: Path
 ) -> None:
-    found = killed_before_each_step(Served, tmp_path, thorough=KILLS >= 100, share=SHARE)
+    found = killed_before_each_step(kind, tmp_path, thorough=KILLS >= 100, share=SHARE)
     assert found == [], f"MAILFLOW_SEED={SEED}"
 
 
@@ -46,6 +47,11 @@ def test_d04_killed_before_any_step_on_its_way_each_mail_is_in_the_drop_once(
     tmp_path: Path,
 ) -> None:
     found = killed_before_each_step(Gathered, tmp_path, thorough=KILLS >= 100, share=SHARE)
+    assert found == [], f"MAILFLOW_SEED={SEED}"
+
+
+def test_d04_killed_before_any_step_of_expiry_what_is_to_stay_stays(tmp_path: Path) -> None:
+    found = killed_before_each_step(Expired, tmp_path, thorough=KILLS >= 100, share=SHARE)
     assert found == [], f"MAILFLOW_SEED={SEED}"
 
 
