@@ -44,6 +44,7 @@ SCHEMES = {
     "pop3s": "pop3",
     "smtp": "smtp",
     "smtps": "smtp",
+    "spool": "spool",
     "submission": "smtp",
 }
 """Which of our own plugins has components that a URL of a scheme names."""

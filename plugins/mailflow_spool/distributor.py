@@ -17,7 +17,7 @@ from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import FAILED, LATER, SENT, Report
 from mailflow_spool import expire, tidy, uidl
 from mailflow_spool.files import Writing
-from mailflow_spool.store import New, Policy, Store, default_path, is_name
+from mailflow_spool.store import New, Policy, Store, default_path, fault_of, is_name
 from mailflow_spool.wire import small
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class SpoolOptions(Options):
 
     examples = {"drop": "ann"}
 
-    drop = Template("The drop: by default, the login name of whoever reads it.")
+    drop = Template("The drop it goes into: the login name of whoever reads it there.")
     path = Path.optional("The spool's directory; by default `spool` beside the journals.")
     expire = Duration(
         "How old mail of the drop becomes: what is older is removed, read or not.", default=FOREVER
@@ -58,11 +58,17 @@ class SpoolOptions(Options):
         default=uidl.DEFAULT,
     )
 
+    def look(self) -> Iterator[tuple[str, str]]:
+        if self.path is not None and (fault := fault_of(self.path)):
+            yield "path", fault
+
 
 class SpoolDistributor:
     """Puts each mail into a drop of the spool, once, for POP3 clients to fetch."""
 
     options: ClassVar[type[Options]] = SpoolOptions
+    schemes: ClassVar[dict[str, dict[str, object]]] = {"spool": {}}
+    url_path = "path"
     repeatable = True
     per_recipient = False
     sends = False

@@ -18,7 +18,7 @@ from mailflow.mail import Octets
 from mailflow.options import Options, Path, Text
 from mailflow.typed import TYPE_CHECKING, ClassVar, overload
 from mailflow_spool import tidy
-from mailflow_spool.store import Drop, Store, default_path
+from mailflow_spool.store import Drop, Store, default_path, fault_of
 from mailflow_spool.wire import IN_INDEX, Place, Stored, from_wire
 
 if TYPE_CHECKING:
@@ -46,11 +46,17 @@ class MaildropOptions(Options):
     drop = Text.optional("The drop; by default the one of the login name.", least=1)
     path = Path.optional("The spool's directory; by default `spool` beside the journals.")
 
+    def look(self) -> Iterator[tuple[str, str]]:
+        if self.path is not None and (fault := fault_of(self.path)):
+            yield "path", fault
+
 
 class SpoolMaildrop:
     """The mail that pipelines have put into a drop of the spool."""
 
     options: ClassVar[type[Options]] = MaildropOptions
+    schemes: ClassVar[dict[str, dict[str, object]]] = {"spool": {}}
+    url_path = "path"
     prompt = True
 
     def __init__(self, options: MaildropOptions, runtime: Runtime) -> None:
@@ -204,11 +210,17 @@ class OpenSpool:
             octets = self._row(place)
             if octets is not None:
                 return Octets(from_wire(octets))
-            self._moved(index, place)
+            place = self._moved(index, place)
         self._places[index] = place
 
         def opened() -> tuple[int, Place]:
-            return self._opened(index)
+            place = self._place(index)
+            there = self._files.get(place.file)
+            if there is not None:
+                self._check(place, there[1])
+                return os.dup(there[0]), place
+            place, descriptor, _ = self._open(index, place)
+            return descriptor, place
 
         descriptor, place = opened()
         os.close(descriptor)
@@ -218,21 +230,19 @@ class OpenSpool:
         index = self._listing.find(key)
         place = self._place(index)
         if place.file == IN_INDEX:
-            octets = self._row(place)
-            if octets is not None:
-                return octets
+            row = self._row(place)
+            if row is not None:
+                return row
             place = self._moved(index, place)
         there = self._files.get(place.file)
         if there is None:
             if len(self._files) >= FILES:
                 self._places[index] = place  # it is read next
                 return None
-            try:
-                there = self._store.bodies.open(place.file)
-            except GoneError:
-                place = self._moved(index, place)
-                there = self._files.get(place.file) or self._store.bodies.open(place.file)
-            self._files[place.file] = there
+            place, descriptor, octets = self._open(index, place)
+            there = self._files.setdefault(place.file, (descriptor, octets))
+            if there[0] != descriptor:
+                os.close(descriptor)  # it had moved into one that is open
         self._check(place, there[1])
         return tuple.__new__(WirePart, (there[0], place.start, place.octets))
 
@@ -297,24 +307,20 @@ class OpenSpool:
             raise GoneError(f"{self._store.bodies.file(place.file)} is gone, and the mail in it")
         return moved
 
-    def _opened(self, index: int) -> tuple[int, Place]:
-        """A descriptor of its own, for a reader, and where in it the message lies."""
-        place = self._place(index)
-        there = self._files.get(place.file)
-        if there is not None:
-            self._check(place, there[1])
-            return os.dup(there[0]), place
-        try:
-            descriptor, octets = self._store.bodies.open(place.file)
-        except GoneError:
-            place = self._moved(index, place)
-            descriptor, octets = self._store.bodies.open(place.file)
-        try:
-            self._check(place, octets)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor, place
+    def _open(self, index: int, place: Place) -> tuple[Place, int, int]:
+        """(place, descriptor, octets) of a message, wherever it lies by now."""
+        while True:
+            try:
+                descriptor, octets = self._store.bodies.open(place.file)
+            except GoneError:
+                place = self._moved(index, place)
+                continue
+            try:
+                self._check(place, octets)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return place, descriptor, octets
 
     def _check(self, place: Place, octets: int) -> None:
         if place.start + place.octets > octets:

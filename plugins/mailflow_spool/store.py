@@ -265,7 +265,7 @@ def _take(
             body = tx.execute("INSERT INTO bodies (octets) VALUES (?)", (new.octets,))
             place = place._replace(start=body.lastrowid or 0)
         rows.append((drop, number, name, place.size, place.file, place.start, place.octets,
-                     place.crc, place.utf8, new.arrived, new.sender))  # fmt: skip
+                     place.crc, place.utf8, new.arrived, _text(new.sender)))  # fmt: skip
         live += place.octets
         given.append(name)
     tx.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
@@ -276,6 +276,11 @@ def _take(
     if live and file is not None:
         tx.execute("INSERT INTO files VALUES (?, ?, ?)", (file.number, file.octets, live))
     return given
+
+
+def _text(sender: str | None) -> str | None:
+    """As SQLite can keep it: octets that are no UTF-8 become question marks."""
+    return sender and sender.encode("utf-8", "replace").decode("utf-8")
 
 
 def _name(tx: Transaction, drop: int, validity: int, number: int, new: New) -> tuple[int, str]:
@@ -323,6 +328,23 @@ def empty(tx: Transaction) -> list[int]:
     return gone
 
 
+def fault_of(path: str) -> str:
+    """Why a directory cannot be the spool's; "" where it can, or is not there yet."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return f"{path} is a link to nothing" if os.path.islink(path) else ""
+    except OSError as error:
+        return from_os(error, f"read {path}").text
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{path} is no directory"
+    if status.st_uid != os.geteuid():
+        return f"{path} belongs to another user (uid {status.st_uid})"
+    if status.st_mode & 0o077:
+        return f"others can get into {path}: chmod 700 {path}"
+    return ""
+
+
 def locked(path: str) -> int | None:
     """A descriptor that has the lock of a file, made where it is missing; None where another
     has it. Raises OSError, UnavailableError."""
@@ -344,14 +366,9 @@ def locked(path: str) -> int | None:
 def _make(path: str) -> None:
     """Make a directory and what is missing above it, lasting, for this user alone; one that
     is there must be ours. Raises OSError, UnavailableError."""
-    with suppress(FileNotFoundError):
-        status = os.stat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            raise UnavailableError(f"{path} is no directory")
-        if status.st_uid != os.geteuid():
-            raise UnavailableError(f"{path} belongs to another user (uid {status.st_uid})")
-        if status.st_mode & 0o077:
-            raise UnavailableError(f"others can get into {path}: chmod 700 {path}")
+    if os.path.lexists(path):
+        if fault := fault_of(path):
+            raise UnavailableError(fault)
         return
     above = os.path.dirname(path)
     if not os.path.isdir(above):

@@ -158,3 +158,11 @@ def test_what_lies_in_the_spool_is_for_its_user_alone(tmp_path: Path) -> None:
 def test_a_format_that_would_not_tell_messages_apart_is_refused(form: object) -> None:
     with pytest.raises(ConfigError, match="uidl"):
         SpoolOptions.read({"drop": "ann", "uidl": form})
+
+
+def test_a_sender_that_is_no_utf_8_harms_no_mail(spool: Spool) -> None:
+    odd = mail(text(1)).replace(envelope=Envelope("\udcfc@example.org"))
+    with spool.distributor() as distributor:
+        (report,) = distributor.distribute(odd, Ticket("k-1", ("",)))
+    assert report.outcome is SENT
+    assert spool.messages() == [text(1)]

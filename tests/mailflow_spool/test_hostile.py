@@ -14,6 +14,8 @@ from mailflow.errors import MailflowError
 from mailflow.mail import read
 from mailflow.verdicts import LATER, SENT
 from mailflow_spool import tidy
+from mailflow_spool.distributor import SpoolOptions
+from mailflow_spool.maildrop import MaildropOptions
 
 from .conftest import LARGE, Spool, text
 
@@ -133,6 +135,12 @@ def test_g06_a_spool_into_which_others_can_write_is_not_used(spool: Spool) -> No
     (report,) = spool.deliver(text(1))
     assert report.outcome is LATER
     assert f"chmod 700 {spool.path}" in report.text
+    for options in (SpoolOptions, MaildropOptions):
+        table = {"path": str(spool.path), "drop": "ann"}
+        ((where, said),) = options.read(table).look()
+        assert (where, said) == ("path", report.text)
+    spool.path.chmod(0o700)
+    assert list(SpoolOptions.read(table).look()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
