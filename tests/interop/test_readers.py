@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.testing.corpus import stored
+from mailflow.testing.corpus import AWKWARD, stored
 from mailflow.testing.proxy import Fault, Proxy
 from mailflow.testing.serving import Serving, free_ports
 from mailflow.testing.tls import Authority
 
-from .readers import PASSWORD, PLAIN, READERS, TLS, Door, Mutt, Reader
+from .readers import PASSWORD, PLAIN, READERS, TLS, Curl, Door, Mutt, Reader
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -206,3 +206,31 @@ def test_a_line_that_breaks_deletes_nothing_and_it_goes_on(house: House, make: M
         assert reader.read(house.door(PLAIN, proxy.port), keep=False) == 0, reader.said
     assert set(reader.brought()) >= set(WANTED), reader.said
     assert house.left() == 0
+
+
+def has_utf8_header(octets: bytes) -> bool:
+    """Whether a client that has not said UTF8 gets a surrogate (RFC 6856, 3)."""
+    head = stored(octets).partition(b"\r\n\r\n")[0]
+    try:
+        return not head.decode("utf-8").isascii()
+    except ValueError:
+        return False
+
+
+@pytest.mark.interop("curl")
+def test_p3s_18_awkward_mail_reaches_curl_octet_for_octet(tmp_path: Path) -> None:
+    """It alone neither cuts long lines nor decodes anything."""
+    samples = [sample.octets for sample in AWKWARD if not has_utf8_header(sample.octets)]
+    house = House(tmp_path / "house")
+    for number, octets in enumerate(samples):
+        (house.home / "in/new" / f"{number:03}.x").write_bytes(octets)
+    house.arrive()
+    with house.serving:
+        reader = Curl(tmp_path / "reader")
+        assert reader.read(house.door(TLS), keep=True) == 0, reader.said
+        sizes = reader.ask(house.door(PLAIN), "").stdout.split()[1::2]
+    found = [path.read_bytes() for path in (tmp_path / "reader/Maildir/new").iterdir()]
+    # With an end to the last line, which the wire cannot do without.
+    wanted = [stored(octets).removesuffix(b"\r\n") + b"\r\n" for octets in samples]
+    assert sorted(found) == sorted(wanted)
+    assert sorted(map(int, sizes)) == sorted(map(len, wanted))
