@@ -36,23 +36,25 @@ def self_signed(
 ) -> None:
     """Make a certificate that nobody else has signed, for host names and addresses.
 
-    By default for this machine's name and localhost. FILE holds the certificate and its key;
-    FILE.crt is the certificate alone, for the programs that shall trust it.
+    By default for this machine's name and localhost. FILE, which ends in .pem, holds the
+    certificate and its key; beside it, .crt is the certificate alone, for the programs that
+    shall trust it.
     """
     from mailflow.accounts.passwords import settings_directory
 
     path = os.path.abspath(out or os.path.join(settings_directory(), "gateway.pem"))
     if os.path.lexists(path) and not replace:
         raise ConfigError(f"{path} is there already; see --replace")
+    alone = f"{path.removesuffix('.pem')}.crt"
     wanted = names or _own_names()
     if dry:
         say(f"would make a certificate for {', '.join(wanted)}, {days} days, in {path}")
         return
     certificate, key, mark = _signed(wanted, days)
     _write(path, certificate + key, 0o600)
-    _write(f"{path}.crt", certificate, 0o644)
+    _write(alone, certificate, 0o644)
     say(f"certificate and key:  {path}")
-    say(f"for programs:         {path}.crt")
+    say(f"for programs:         {alone}")
     say(f"names:                {', '.join(wanted)}")
     say(f"SHA-256 fingerprint:  {mark}")
 

@@ -17,7 +17,7 @@ from .command import Shop
 
 def paths(shop: Shop) -> tuple[Path, Path]:
     pem = shop.home / ".config/mailflow/gateway.pem"
-    return pem, Path(f"{pem}.crt")
+    return pem, pem.with_suffix(".crt")
 
 
 def verified(pem: Path, ca: Path, name: str) -> None:
