@@ -132,6 +132,13 @@ def disk_store(request: pytest.FixtureRequest) -> Server:
     return found
 
 
+@pytest.fixture(params=["memory", "maildir", "spool"])
+def store_at_home(request: pytest.FixtureRequest) -> Server:
+    """Ours, with each of its stores."""
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
 def outer_address() -> str:
     """An address of this machine that is not loopback."""
