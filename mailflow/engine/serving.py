@@ -10,7 +10,6 @@ import threading
 import time
 
 from mailflow.engine.hosting import Drops, Hosted, ThreadHost, make
-from mailflow.engine.intake import interested
 from mailflow.engine.sameness import same
 from mailflow.engine.situation import facts_of
 from mailflow.engine.station import Station
@@ -107,22 +106,16 @@ class Installation:
     def poke(self, source: str, *, dry: bool = False) -> None:
         """Fetch from a source now, by its step's name or by its own; `dry`, only look whether
         there is one. Raises ConfigError where there is none."""
-        found = [watch for name, watch in self.watches() if source in (*name, watch.source)]
+        stations = list(self.stations.values())
+        found = [station for station in stations if station.poke(source, dry=dry)]
         if not found:
-            raise ConfigError(f"there is no source {source!r} here; {self._sources()}")
-        for watch in found:
-            if not dry:
-                watch.poke()
+            names = [name for station in stations for name in station.steps]
+            there = f"there is {', '.join(names)}" if names else "there is none at all"
+            raise ConfigError(f"there is no source {source!r} here; {there}")
 
-    def watches(self) -> Iterator[tuple[tuple[str, str], Watch]]:
-        """Each source that is asked, with the two forms of its name."""
-        for station in list(self.stations.values()):
-            for name, watch in station.watches.items():
-                yield (name, f"{station.pipeline.name}/{name}"), watch
-
-    def _sources(self) -> str:
-        names = [step.name for each in self.pipelines for step in interested(each.fetch)]
-        return f"there is {', '.join(names)}" if names else "there is none at all"
+    def watches(self) -> list[Watch]:
+        """Each source that is asked now."""
+        return [watch for each in list(self.stations.values()) for watch in each.watches.values()]
 
     def facts(self) -> Mapping[str, object]:
         """What `status` says of it."""

@@ -10,6 +10,9 @@ from collections import Counter
 
 import mailflow
 from mailflow.engine.flow import PLUGIN_FAULTS, describe
+from mailflow.engine.intake import Tally
+from mailflow.engine.journal import SourceState
+from mailflow.engine.watch import Doing
 from mailflow.log import get_logger
 from mailflow.typed import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from mailflow.engine.hosting import Hosted
     from mailflow.engine.serving import Installation
     from mailflow.engine.station import Station
+    from mailflow.engine.watch import Watch
 
 
 def facts_of(installation: Installation) -> dict[str, object]:
@@ -38,7 +42,7 @@ def facts_of(installation: Installation) -> dict[str, object]:
 
 def line_of(installation: Installation) -> str:
     """The same in a few words."""
-    watches = [watch for _, watch in installation.watches()]
+    watches = installation.watches()
     failing = sum(1 for watch in watches if watch.known.failures)
     sessions = sum(_sessions(installation.hosts.values()).values())
     parts = [_counted(len(watches), "source"), _counted(sessions, "session")]
@@ -52,20 +56,26 @@ def _counted(number: int, word: str) -> str:
 
 
 def _pipeline(station: Station) -> dict[str, object]:
+    watches = station.watches
     return {
         "pipeline": station.pipeline.name,
         "journal": station.pipeline.journal,
         "state": station.state,
         "error": station.error,
-        "sources": [
-            {
-                "step": name, "source": watch.source, "by_itself": watch.by_itself,
-                **watch.doing._asdict(), **watch.total._asdict(),
-                "worked_at": watch.known.worked_at, "failures": watch.known.failures,
-                "error": watch.known.error, "alarm": watch.alarm,
-            }
-            for name, watch in station.watches.items()
-        ],
+        "sources": [_source(station, name, watches.get(name)) for name in station.steps],
+    }
+
+
+def _source(station: Station, name: str, watch: Watch | None) -> dict[str, object]:
+    """One source; that of a pipeline that is not at work does as that does."""
+    doing = Doing(station.state) if watch is None else watch.doing
+    total = Tally() if watch is None else watch.total
+    known = SourceState() if watch is None else watch.known
+    return {
+        "step": name, "source": "" if watch is None else watch.source,
+        **doing._asdict(), **total._asdict(), "worked_at": known.worked_at,
+        "failures": known.failures, "error": known.error,
+        "alarm": None if watch is None else watch.alarm,
     }  # fmt: skip
 
 

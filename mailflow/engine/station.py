@@ -96,6 +96,7 @@ class Station:
         self._change = threading.Condition()
         self._halt: Halt | None = None
         self._stopping = False
+        self._pokes: set[str] = set()
         self._thread = threading.Thread(target=self._run, name=pipeline.name)
 
     def start(self) -> None:
@@ -114,6 +115,27 @@ class Station:
 
     def join(self) -> None:
         self._thread.join()
+
+    def poke(self, source: str, *, dry: bool) -> bool:
+        """Whether there is such a source here: then it is fetched from now or, where the
+        pipeline is not at work yet, as soon as it is."""
+        names = {f"{self.pipeline.name}/{name}": name for name in self.steps}
+        with self._change:
+            watches = self.watches
+            found = {names.get(source, source)} & set(self.steps)
+            found |= {name for name, watch in watches.items() if watch.source == source}
+            if not dry:
+                for name in found:
+                    if name in watches:
+                        watches[name].poke()
+                    else:
+                        self._pokes.add(name)
+        return bool(found)
+
+    @property
+    def steps(self) -> list[str]:
+        """The names of its sources."""
+        return [step.name for step in interested(self.pipeline.fetch)]
 
     @property
     def alive(self) -> bool:
@@ -167,7 +189,11 @@ class Station:
             upkeep.free_the_dead(journal)
             upkeep.tidy(journal, self.pipeline.history)
             flow = Flow(self.pipeline, journal, self.registry, halt, get_logger())
-            self.line = StandingLine(flow)
+            with self._change:
+                self.line = StandingLine(flow)
+                for name in self._pokes:
+                    self.line.watches[name].poke()
+                self._pokes.clear()
             self.state, self.error = "running", ""
             self.line.run()
             return flow.broken

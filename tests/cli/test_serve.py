@@ -167,7 +167,7 @@ class TestRunning:
         drop(shop)
         drop(shop, box="more")
         begin(shop.write(BOX + second.partition("[[distribute]]")[0]))
-        eventually(lambda: set(sources(shop)) == {"maildir", "more"})
+        assert set(sources(shop)) == {"maildir", "more"}
         eventually(lambda: all(each["worked_at"] for each in sources(shop).values()))
 
     def test_a_fault_of_a_file_is_told_before_anything_is_begun(
@@ -193,8 +193,7 @@ class TestRunning:
     def test_offline_fetches_what_is_poked_alone(self, shop: Shop, begin: Begin) -> None:
         drop(shop)
         begin("--offline", shop.write(BOX))
-        eventually(lambda: sources(shop))
-        assert sources(shop)["maildir"]["state"] == "off"
+        eventually(lambda: sources(shop)["maildir"]["state"] == "off")
         assert not shop.maildir
         assert shop("poke", "maildir") == (0, "", "")
         eventually(lambda: shop.maildir)
@@ -451,15 +450,14 @@ class TestCommands:
     def test_poke_dry_run_fetches_nothing(self, shop: Shop, begin: Begin) -> None:
         drop(shop)
         begin("--offline", shop.write(BOX))
-        eventually(lambda: sources(shop))
+        eventually(lambda: sources(shop)["maildir"]["state"] == "off")
         assert shop("poke", "--dry-run", "maildir").out == "would fetch from maildir now\n"
-        assert sources(shop)["maildir"]["state"] == "off"
         assert not shop.maildir
 
     def test_status_says_what_each_source_does(self, shop: Shop, begin: Begin) -> None:
         drop(shop)
         begin(shop.write(BOX))
-        eventually(lambda: sources(shop) and sources(shop)["maildir"]["state"] == "listening")
+        eventually(lambda: sources(shop)["maildir"]["state"] == "listening")
         source = sources(shop)["maildir"]
         assert source["fetched"] == 1
         assert source["octets"] == len(MAIL.replace(b"\n", b"\r\n"))
