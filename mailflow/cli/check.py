@@ -61,11 +61,14 @@ def _describe(pipeline: Pipeline) -> None:
     for table, steps in (
         ("fetch", pipeline.fetch), ("process", pipeline.process),
         ("distribute", pipeline.distribute), ("react", pipeline.react),
+        ("maildrop", pipeline.maildrop), ("serve", pipeline.serve),
     ):  # fmt: skip
         for step in steps:
             click.echo(
                 f"  {table:<10}  {step.name}" + ("" if step.name == step.use else f" ({step.use})")
             )
+    if not pipeline.fetch:
+        return  # it only serves, and nothing is journalled
     click.echo(f"  journal     {pipeline.journal}")
     reason = why_common_way(pipeline)
     if reason:

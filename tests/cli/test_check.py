@@ -17,6 +17,14 @@ host = "127.0.0.1"
 tls = "none"
 """
 
+SERVE = """
+[maildrop.ann]
+use = "spool"
+secret = { env = "PATH" }
+[[serve]]
+use = "pop3"
+"""
+
 
 class TestCheck:
     def test_the_steps_in_order_the_journal_and_the_way(self, shop: Shop) -> None:
@@ -28,6 +36,15 @@ class TestCheck:
             "  distribute  maildir",
             f"  journal     {shop.journal}",
             "  way         deliver first: every step can be repeated, so no body is written twice",
+        ]
+
+    def test_what_a_file_serves_and_no_journal_where_it_delivers_nothing(self, shop: Shop) -> None:
+        done = shop("check", shop.write(SERVE))
+        assert (done.status, done.err) == (0, "")
+        assert done.out.splitlines() == [
+            f"{shop.file}: in order",
+            "  maildrop    ann (spool)",
+            "  serve       pop3",
         ]
 
     def test_why_a_pipeline_goes_the_common_way(self, shop: Shop) -> None:
