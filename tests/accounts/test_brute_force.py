@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -141,8 +142,11 @@ class TestGuessing:
 
 
 class TestLog:
-    FAIL2BAN = r"^(?:\S+ )?\[warning\s*\] login failed from (?P<host>[0-9a-f.:]+): "
-    """The failregex of the docs, with its <HOST> written out."""
+    DOCS = Path(__file__).parents[2] / "docs" / "accounts.rst"
+    FAIL2BAN = re.search(r"failregex = (.*)", DOCS.read_text())[1].replace(
+        "<HOST>", "(?P<host>[0-9a-f.:]+)"
+    )
+    """As the docs tell it to fail2ban, which takes the date away first."""
 
     def line(self, capsys, login):
         mailflow_log.configure(level="warning")
@@ -157,6 +161,10 @@ class TestLog:
         found = re.search(self.FAIL2BAN, self.line(capsys, "ann"))
         assert found
         assert found["host"] == "192.0.2.1"
+
+    def test_g03_journald_s_mark_before_it_is_no_hindrance(self, capsys):
+        line = "host mailflow[4711]: " + self.line(capsys, "ann")
+        assert re.search(self.FAIL2BAN, line)["host"] == "192.0.2.1"
 
     @pytest.mark.parametrize(
         "login",
