@@ -5,7 +5,7 @@ Rule of the file: in doubt they differ; what is begun anew harms nobody.
 
 from __future__ import annotations
 
-from mailflow.options import SecretValue
+from mailflow.options import Options, SecretValue
 from mailflow.query import Query
 from mailflow.typed import Any
 
@@ -22,7 +22,9 @@ def same(one: Any, other: Any) -> bool:
         return _same_mapping(one, other)
     if isinstance(one, tuple | list):
         return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, type):
+    if isinstance(one, Options):
+        return _same_mapping(vars(one), vars(other))
+    if callable(one):
         return one is other
     if _is_bare(one):  # a value of a plugin's own kind
         return _same_mapping(_attributes(one), _attributes(other))
