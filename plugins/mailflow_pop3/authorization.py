@@ -7,6 +7,7 @@ before it is sent.
 from __future__ import annotations
 
 from base64 import b16encode
+from collections.abc import Callable
 from os import urandom
 from socket import gethostname
 
@@ -124,21 +125,15 @@ def auth(session: ServerSession, argument: bytes | None) -> None:
         session.ok("mechanisms follow")
         session.say("\r\n".join([*found, ".", ""]).encode())
         return
-    word, space, initial = argument.partition(b" ")
+    word, _, initial = argument.partition(b" ")
     name = word.decode("ascii", "replace").upper()
     if name not in found:
         clear = name.lower() in session.policy.ways and not _clear(session)
         session.err(CLEAR if clear else "no such mechanism")
         return
     exchange = Exchange(name, session.policy.accounts())
-    try:
-        said = exchange.begin(initial.decode("ascii") if space else None)
-    except ExchangeError as error:
-        session.err(error.text)
-    except UnicodeDecodeError:
-        session.err("the response is not base64")
-    else:
-        _said(session, exchange, said)
+    said = initial.decode("ascii", "replace") or None
+    _exchange(session, exchange, lambda: exchange.begin(said))
 
 
 def answered(session: ServerSession, data: bytes) -> None:
@@ -148,22 +143,25 @@ def answered(session: ServerSession, data: bytes) -> None:
         error, session.refused = session.refused, None
         _refuse(session, error)
     elif exchange is not None:
-        try:
-            said = exchange.answer(data.decode("ascii"))
-        except ExchangeError as error:
+        said = data.decode("ascii", "replace")
+        _exchange(session, exchange, lambda: exchange.answer(said))
+
+
+def _exchange(session: ServerSession, exchange: Exchange, step: Callable[[], str | Claim]) -> None:
+    """A step of it: another challenge, or a claim. SCRAM derives keys, which takes a while."""
+
+    def done(said: Any, error: BaseException | None) -> None:
+        if isinstance(error, ExchangeError):
             session.err(error.text)
-        except UnicodeDecodeError:
-            session.err("the response is not base64")
+        elif error is not None:
+            _refuse(session, error)
+        elif isinstance(said, str):
+            session.exchange = exchange
+            session.challenge(said)
         else:
-            _said(session, exchange, said)
+            claim(session, said, exchange)
 
-
-def _said(session: ServerSession, exchange: Exchange, said: str | Claim) -> None:
-    if isinstance(said, str):
-        session.exchange = exchange
-        session.challenge(said)
-    else:
-        claim(session, said, exchange)
+    session.do(step, done, exchange.mechanism != "SCRAM-SHA-256")
 
 
 def claim(session: ServerSession, made: Claim, exchange: Exchange | None = None) -> None:
@@ -198,7 +196,8 @@ def _open(session: ServerSession, accounts: Accounts, checked: Checked) -> None:
             policy.delay.check(checked.login)
         return _visit(session, accounts.enter(checked))
 
-    session.do(enter, opened, getattr(checked.account.maildrop, "prompt", False))
+    prompt = getattr(checked.account.maildrop, "prompt", False)
+    session.do(enter, opened, prompt(checked.who.login) if callable(prompt) else prompt)
 
 
 def _visit(session: ServerSession, entered: Entered) -> Visit:

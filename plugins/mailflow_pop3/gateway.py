@@ -35,6 +35,9 @@ DAY = 86400
 DESCRIPTORS, SPARE = 4, 1024
 """What a session needs: a socket, a lock, files of its drop; and what the rest needs."""
 
+LONGEST = 200
+"""Characters of what a status line says, which has 512 octets at most (RFC 2449, 4)."""
+
 LEAST_IDLE = 600.0
 """RFC 1939, 3: an autologout timer is of ten minutes at least."""
 
@@ -91,7 +94,9 @@ class GatewayOptions(Options):
         default=LEAST_IDLE,
     )
     stall = Duration("How long a client may take nothing of an answer.", default=LEAST_IDLE)
-    connections = Integer("How many connections there may be.", default=10000, least=1)
+    connections = Integer(
+        "How many connections there may be, in each process.", default=10000, least=1
+    )
     per_address = Integer(
         "How many connections one address may have; 0 for as many as it likes.", default=0
     )
@@ -106,6 +111,9 @@ class GatewayOptions(Options):
                 yield "certificate", "expected one, since there is a `key`"
         if not any(map(self._reachable, self.addresses)):
             yield "plaintext", "nobody could log in: give a `certificate`, or allow it"
+        for name, text in (("banner", self.banner), ("implementation", self.implementation)):
+            if not text.isascii() or len(text) > LONGEST or "<" in text:
+                yield name, f'expected at most {LONGEST} characters of ASCII, no "<" among them'
         mode = self.socket_mode
         if not mode.isdigit() or len(mode) > 4 or set(mode) & {"8", "9"}:
             yield "socket_mode", 'expected an octal number such as "0660"'

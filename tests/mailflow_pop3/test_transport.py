@@ -395,8 +395,8 @@ def test_a_failed_handshake_is_one_clear_line(tmp_path, serve, sent, said):
         sock.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):  # what it sent was not read
             all_of(sock)
-    (line,) = gateway.log.lines
-    assert line.event == "TLS handshake failed"
+    wait_for(lambda: bool(failed(gateway)))
+    (line,) = failed(gateway)
     assert line.facts == {"address": "127.0.0.1", "error": said}
 
 
@@ -407,8 +407,12 @@ def test_who_does_not_trust_the_certificate_is_told_of(tmp_path, serve):
     with pytest.raises(ssl.SSLError):
         ssl.create_default_context().wrap_socket(raw, server_hostname="localhost")
     raw.close()
-    wait_for(lambda: bool(gateway.log.lines))
-    assert "certificate" in str(gateway.log.lines[0].facts["error"])
+    wait_for(lambda: bool(failed(gateway)))
+    assert "certificate" in str(failed(gateway)[0].facts["error"])
+
+
+def failed(gateway):
+    return [line for line in gateway.log.lines if line.event == "TLS handshake failed"]
 
 
 class TestHands:

@@ -242,7 +242,8 @@ def test_p3s_23_a_lost_connection_deletes_nothing(gateway):
     dialogue = running.enter()
     dialogue.say("DELE 1")
     dialogue.drop()
-    assert running.enter().stat()[0] == 2
+    again = running.enter()
+    assert again.stat()[0] == 2
     assert running.shelf.closings == [()]
 
 
