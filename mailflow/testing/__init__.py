@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         undisturbed,
     )
     from mailflow.testing.engine import Desk, mail
+    from mailflow.testing.gateway import Gateway
     from mailflow.testing.kill import KILL, Outcome, Step, watch
     from mailflow.testing.pop3 import Faults, Pop3Server
     from mailflow.testing.power import Disk
@@ -62,6 +63,7 @@ _HOMES = {
     "corpus": "AWKWARD Large Sample",
     "crash": "Session Strike Trip killed_at_random killed_before_each_step undisturbed",
     "engine": "Desk mail",
+    "gateway": "Gateway",
     "kill": "KILL Outcome Step watch",
     "pop3": "Faults Pop3Server",
     "power": "Disk",
@@ -74,7 +76,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = [
     "AWKWARD", "CUT", "KILL", "RESET", "STALL", "Authority", "Certificate",
     "ComponentContract", "Desk", "Destination", "Disk", "DistributorContract", "Fault",
-    "Faults", "FetcherContract", "Large", "MailServiceContract", "MaildropContract",
+    "Faults", "FetcherContract", "Gateway", "Large", "MailServiceContract", "MaildropContract",
     "Outcome", "Pop3Server", "ProcessorContract", "Proxy", "PushFetcherContract",
     "ReactorContract", "RefusingDestination", "RefusingDistributorContract",
     "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",
