@@ -46,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--server", metavar="HOST:PORT", help="ask this server instead of ours")
     group.addoption("--server-login", metavar="NAME:PASSWORD", default="red:secret")
     group.addoption("--server-maildir", metavar="PATH", help="what that account serves")
+    group.addoption("--write-tables", action="store_true", help="write those of docs/pop3.rst")
     group.addoption("--server-ca", metavar="FILE", default="", help="whom its TLS needs")
 
 

@@ -66,9 +66,8 @@ class Model:
         """Compare an answer with the one that is due."""
         keyword, *words = command.split(" ")
         number = int(words[0]) if words and words[0].isdigit() else 0
-        if keyword in ("XYZZY",) or command in ("TOP 1", "DELE x"):
-            assert not answer.ok, command
-        elif words and number not in self.there():
+        bad = command in ("XYZZY", "TOP 1", "DELE x")
+        if bad or (words and number not in self.there()):
             assert not answer.ok, command
         else:
             assert answer.ok, (command, answer.line)
@@ -177,7 +176,7 @@ class Session(RuleBasedStateMachine):
     @precondition(lambda self: self.dialogue is not None)
     @rule(commands=st.lists(COMMANDS, max_size=8), cut=st.integers(1, 40))
     def ask_in_one_flight(self, commands: list[str], cut: int) -> None:
-        commands = [each for each in commands if each not in ("XYZZY",)]
+        commands = [each for each in commands if each != "XYZZY"]  # ten in a row are too many
         dialogue = self._dialogue()
         octets = "".join(f"{each}\r\n" for each in commands).encode()
         for at in range(0, len(octets), cut):
