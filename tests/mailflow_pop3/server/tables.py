@@ -67,12 +67,13 @@ def _csv(rows: list[tuple[str, ...]]) -> str:
 
 
 def _rst(text: str) -> str:
-    """`word` as rst has it; a lone asterisk or bar means nothing there."""
+    """`word` as rst has it, whatever stands behind it; an asterisk means nothing there."""
     parts = re.split(r"`([^`]+)`", text)
-    plain = [re.sub(r"([*|_\\])", r"\\\1", each) for each in parts]
-    return "".join(
-        f"``{parts[n].strip()}``" if n % 2 else plain[n] for n in range(len(parts))
-    ).strip()
+    made = re.sub(r"([*|_\\])", r"\\\1", parts[0])
+    for literal, after in zip(parts[1::2], parts[2::2], strict=True):
+        glue = "\\ " if after[:1].isalnum() else ""
+        made += f"``{literal.strip()}``{glue}" + re.sub(r"([*|_\\])", r"\\\1", after)
+    return made
 
 
 def _numbers_asked_elsewhere() -> Iterator[str]:
