@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 KEPT = 1 << 17
 """Messages whose places are remembered from one session to the next, of all drops together."""
 
+SMALL = 2000
+"""A drop with so many messages is listed in a few milliseconds."""
+
 SETTLED = 2.0
 """Seconds after a change of a directory in which another may have left the same time."""
 
@@ -84,6 +87,7 @@ class MaildirDrop:
         self._lock = Lock()
         self._kept: OrderedDict[str, tuple[_Stamp, Snapshot]] = OrderedDict()
         self._count = 0
+        self._small: set[str] = set()
 
     def login(self, who: Credentials) -> OpenMaildir:
         """Raises LoginError for a name that can name no Maildir, InUseError, UnavailableError."""
@@ -91,12 +95,26 @@ class MaildirDrop:
             raise LoginError("a Maildir knows no passwords: set a secret for its maildrop")
         root = located(self._options.path, who.login)
         try:
-            return self._opened(root)
+            drop = self._opened(root)
         except FileNotFoundError as error:
             missing = error.filename or root
             raise UnavailableError(f"no Maildir at {root}: {missing} is missing") from None
         except OSError as error:
             raise from_os(error, f"open {root}") from None
+        self._note(who.login, drop.prompt and len(drop.items()) <= SMALL)
+        return drop
+
+    def prompt(self, login: str) -> bool:
+        """Whether that drop was small and on this machine when it was opened last."""
+        return login in self._small
+
+    def _note(self, login: str, small: bool) -> None:
+        if not small:
+            self._small.discard(login)
+            return
+        if len(self._small) >= KEPT:
+            self._small.clear()
+        self._small.add(login)
 
     def _opened(self, root: str) -> OpenMaildir:
         if self._options.create and not _is_maildir(root):

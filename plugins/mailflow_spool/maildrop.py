@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 AHEAD = 64
 """So many messages are looked up at once: who asks for one asks for the next."""
 
+SMALL = 2000
+"""A drop with so many messages is listed in a few milliseconds."""
+
+NAMES = 1 << 16
+"""So many names of small drops are remembered."""
+
 FILES = 24
 """So many files a session keeps open; messages in others are read, not sent."""
 
@@ -57,12 +63,17 @@ class SpoolMaildrop:
     options: ClassVar[type[Options]] = MaildropOptions
     schemes: ClassVar[dict[str, dict[str, object]]] = {"spool": {}}
     url_path = "path"
-    prompt = True
 
     def __init__(self, options: MaildropOptions, runtime: Runtime) -> None:
         self._options = options
         self._runtime = runtime
         self._store: Store | None = None
+        self._small: set[str] = set()
+
+    def prompt(self, login: str) -> bool:
+        """Whether that drop was small when it was opened last: the listing of a large one
+        takes long enough for others to notice."""
+        return login in self._small
 
     def login(self, who: Credentials) -> OpenSpool:
         """Lock the drop, made where it is missing, and take the snapshot."""
@@ -71,7 +82,14 @@ class SpoolMaildrop:
         store = self._store
         if store is None:
             store = self._store = _store(self._options.path or default_path())
-        return OpenSpool(store, self._options.drop or who.login)
+        drop = OpenSpool(store, self._options.drop or who.login)
+        if len(drop.items()) > SMALL:
+            self._small.discard(who.login)
+        else:
+            if len(self._small) >= NAMES:
+                self._small.clear()
+            self._small.add(who.login)
+        return drop
 
     def standing(self) -> Iterable[tuple[str, int, int]]:
         """(login name, messages, octets) of each drop that is served here, "" where it is the

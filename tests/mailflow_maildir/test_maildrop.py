@@ -25,7 +25,7 @@ from mailflow.halt import Halt
 from mailflow.kinds import Credentials, Runtime
 from mailflow.mail import chunks, read
 from mailflow.testing.engine import LogDouble
-from mailflow_maildir import ledger, opened, stored
+from mailflow_maildir import ledger, maildrop, opened, stored
 from mailflow_maildir.column import Column
 from mailflow_maildir.maildrop import MaildirDrop, MaildirDropOptions, located
 from mailflow_maildir.opened import OpenMaildir
@@ -760,3 +760,27 @@ def test_the_system_is_asked_what_it_has_in_memory(drop: Drop) -> None:
             assert os.pread(descriptor, 6, 0) == stored.held(descriptor, 6)
     finally:
         os.close(descriptor)
+
+
+def test_a_drop_that_was_small_and_near_is_opened_in_the_event_loop(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maildrop, "SMALL", 1)
+    monkeypatch.setattr(ledger, "is_near", lambda file: True)
+    served, ann = drop.maildrop(), Credentials("ann", checked=True)
+    drop.add("new/1")
+    assert not served.prompt("ann")  # it is not known yet
+    served.login(ann).close()
+    assert served.prompt("ann")
+    drop.add("new/2")
+    served.login(ann).close()
+    assert not served.prompt("ann")
+
+
+def test_a_drop_of_another_machine_is_never_opened_in_the_event_loop(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "is_near", lambda file: False)
+    served = drop.maildrop()
+    served.login(Credentials("ann", checked=True)).close()
+    assert not served.prompt("ann")

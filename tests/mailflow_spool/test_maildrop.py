@@ -9,10 +9,11 @@ import tracemalloc
 import pytest
 
 from mailflow.errors import GoneError, InUseError, UnavailableError
-from mailflow.kinds import Item, Ticket, WirePart
+from mailflow.kinds import Credentials, Item, Ticket, WirePart
 from mailflow.lines import stuff
 from mailflow.mail import read
 from mailflow.testing.corpus import AWKWARD, Large
+from mailflow_spool import maildrop
 from mailflow_spool.maildrop import AHEAD, FILES
 from mailflow_spool.store import New
 from mailflow_spool.wire import END, HEAD, IN_INDEX, Place
@@ -293,3 +294,28 @@ def test_120_a_session_of_100_000_messages_takes_little_memory(spool: Spool) -> 
         tracemalloc.stop()
     drop.close()
     assert peak < 16 << 20
+
+
+def test_a_drop_that_was_small_is_opened_in_the_event_loop(spool: Spool, monkeypatch) -> None:
+    monkeypatch.setattr(maildrop, "SMALL", 2)
+    options = maildrop.MaildropOptions.read({"path": str(spool.path)})
+    served = maildrop.SpoolMaildrop(options, spool.runtime)
+    spool.fill(text(1), text(2))
+    assert not served.prompt("ann")  # it is not known yet
+    served.login(Credentials("ann", checked=True)).close()
+    assert served.prompt("ann")
+    assert not served.prompt("bob")
+    spool.fill(text(3))
+    served.login(Credentials("ann", checked=True)).close()
+    assert not served.prompt("ann")
+
+
+def test_no_more_names_of_small_drops_are_remembered_than_a_few(spool: Spool, monkeypatch) -> None:
+    monkeypatch.setattr(maildrop, "NAMES", 3)
+    options = maildrop.MaildropOptions.read({"path": str(spool.path)})
+    served = maildrop.SpoolMaildrop(options, spool.runtime)
+    names = "abcdefg"
+    for name in names:
+        served.login(Credentials(name, checked=True)).close()
+    assert served.prompt("g")
+    assert sum(map(served.prompt, names)) <= 3
