@@ -130,7 +130,11 @@ class ExampleOrg:
                 return file.read()
         texts = {
             "file": f"{PASSWORD}\n",
-            "passwords": "".join(f"{user}:{{PLAIN}}{PASSWORD}\n" for user in USERS),
+            "passwords": "".join(
+                f"{user}{domain}:{{PLAIN}}{PASSWORD}\n"
+                for user in USERS
+                for domain in ("", "@example.org")
+            ),
         }
         return texts.get(key, "\n".join(MEMBERS))
 

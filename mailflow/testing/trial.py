@@ -122,9 +122,9 @@ class Trial:
         posts = [post(address, f"By {name}") for address in self._addresses]
         self.posts += posts
         if step["use"] == "stdin":
-            return [
-                line for each in posts for line in self._complaints("hook", self.file, octets=each)
-            ]
+            handed = zip(self._addresses, posts, strict=True)
+            said = (self._complaints("hook", self.file, to, octets=each) for to, each in handed)
+            return [line for lines in said for line in lines]
         found = self._complaints("run", self.file) if step.get("start") == "new" else []
         for each in posts:
             self._put(step, each)
@@ -166,8 +166,9 @@ class Trial:
             return list(self._sent(sink))
         name, wanted = step.get("name", step["use"]), len(self.posts)
         if step["use"] == "spool":
-            target = self.home / f"exported-{step['drop']}"
-            if said := self._complaints("spool", "export", step["drop"], target):
+            drop = step["drop"].replace("{recipient}", self._addresses[0])
+            target = self.home / f"exported-{drop}"
+            if said := self._complaints("spool", "export", drop, target):
                 return said
             found = [path.read_bytes() for path in target.rglob("new/*")]
         elif step["use"] == "mbox":

@@ -63,11 +63,13 @@ def test_d04_killed_at_any_time_while_it_fetches_and_serves_nothing_is_lost(
 
 
 @pytest.mark.interop("xfsprogs", "e2fsprogs")
-def test_d05_cut_off_before_any_step_of_a_session_nothing_goes_without_a_quit(
-    tmp_path: Path, disk: power.Disk
+@pytest.mark.parametrize("kind", [Served, Gathered, Expired])
+def test_d05_cut_off_before_any_step_what_was_promised_is_there(
+    kind: type[Served], tmp_path: Path, disk: power.Disk
 ) -> None:
-    share = (SEED % (2 * PARTS), 1 if CUTS >= 100 else 2 * PARTS)
-    found = killed_before_each_step(on(disk, Served), tmp_path, share=share, disk=disk)
+    parts = 1 if CUTS >= 100 else 3 * PARTS
+    share = (SEED % parts, parts)
+    found = killed_before_each_step(on(disk, kind), tmp_path, share=share, disk=disk)
     assert found == [], f"MAILFLOW_SEED={SEED}"
 
 
