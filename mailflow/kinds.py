@@ -344,9 +344,10 @@ class Maildrop(Component, Protocol):
     `tokens = True` takes bearer tokens, too. Class attribute `networks`, a tuple such as
     ("127.0.0.0/8", "::1"): where its clients may come from unless the file says otherwise.
     `prompt = True`, or a method `prompt(login)` that says so of one drop: its `login` waits for
-    nothing but a disk of this machine, and not for long, so that an event loop may call it. One that knows what lies in its drops without opening them may have
-    `standing() -> Iterable[(login, messages, octets)]` for `mailflow status`, the login ""
-    where it is the name that the maildrop stands under; any thread may call it.
+    nothing but a disk of this machine, and not for long, so that an event loop may call it. One
+    that knows what lies in its drops without opening them may have `standing() ->
+    Iterable[(login, messages, octets)]` for `mailflow status`, the login "" where it is the
+    name that the maildrop stands under; any thread may call it.
     """
 
     def login(self, who: Credentials) -> OpenDrop:
