@@ -441,9 +441,10 @@ class Server:
         if b"\0" in line or b"\r" in line:
             return Malformed("control character in a command")
         keyword, space, argument = line.partition(b" ")
-        if not keyword.isalnum() or not keyword.isascii():
+        if not keyword.isalnum():
             return Malformed("no command")
-        return Request(keyword.decode("ascii").upper(), argument if space else None)
+        word = keyword.decode("ascii").upper()
+        return tuple.__new__(Request, (word, argument if space else None))
 
 
 def status(ok: bool, text: str = "", code: str = "") -> bytes:
