@@ -96,12 +96,12 @@ class TestHandshake:
 
 class TestRenewal:
     def test_105_the_next_handshake_has_the_new_certificate(self, authority, here):
-        put(authority.issue(days=30), here)
+        put(authority.issue(days=29), here)
         log = Log()
         tls, client = ServerTls(*here, log), client_of(authority)
         before = tls.context()
         first = shake(before, client)[2]
-        put(authority.issue(days=30), here)
+        put(authority.issue(days=29), here)
         assert shake(tls.context(), client)[2] != first
         assert shake(before, client)[2] == first
         assert log.lines == [("info", f"read certificate {here[0]} anew")]
@@ -112,7 +112,7 @@ class TestRenewal:
         assert tls.context() is tls.context()
 
     def test_105_a_new_one_that_cannot_be_used_leaves_the_old_one(self, authority, here):
-        put(authority.issue(days=30), here)
+        put(authority.issue(days=29), here)
         log = Log()
         tls = ServerTls(*here, log)
         before = tls.context()
@@ -127,10 +127,10 @@ class TestRenewal:
         assert all("the one from before still counts" in event for _, event in log.lines)
 
     def test_105_between_two_files_of_a_renewal_the_old_pair_goes_on(self, authority, here):
-        put(authority.issue(days=30), here)
+        put(authority.issue(days=29), here)
         log = Log()
         tls = ServerTls(*here, log)
-        before, renewed = tls.context(), authority.issue(days=30)
+        before, renewed = tls.context(), authority.issue(days=29)
         put((renewed.cert_file, here[1]), (here[0], f"{here[1]}.same"))
         assert tls.context() is before
         assert "the key belongs to another certificate" in log.lines[0][1]
@@ -154,10 +154,10 @@ class TestExpiry:
 
     def test_of_a_good_one_nothing_is_told_until_then(self, authority, monkeypatch):
         log = Log()
-        tls = ServerTls(*authority.issue(days=30), log)
+        tls = ServerTls(*authority.issue(days=29), log)
         tls.context()
         assert log.lines == []
-        now = time.time() + 17 * DAY
+        now = time.time() + 16 * DAY
         monkeypatch.setattr("mailflow.tls.time.time", lambda: now)
         tls.context()
         assert len(log.lines) == 1

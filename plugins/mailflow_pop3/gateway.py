@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Sequence
 
 from mailflow import listening
-from mailflow.errors import ConfigError
 from mailflow.kinds import Host, Runtime
 from mailflow.log import tells
 from mailflow.options import FOREVER, Choice, Duration, Integer, ListOf, Options, Path, Text
@@ -128,10 +127,10 @@ class GatewayOptions(Options):
 
     def look(self) -> Iterator[tuple[str, str]]:
         if self.certificate is not None:
-            try:
-                _tls(self)
-            except ConfigError as error:
-                yield "certificate", error.text
+            from mailflow.tls import certificate_faults
+
+            for text in certificate_faults(self.certificate, self.key):
+                yield "certificate", text
 
     @property
     def addresses(self) -> Sequence[listening.Address]:
