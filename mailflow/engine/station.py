@@ -54,11 +54,14 @@ class StandingLine(Line):
     def _visits(self, step: FetchStep) -> Watch:
         return self.watches[step.name]
 
+    def _halted(self) -> None:
+        for watch in self.watches.values():
+            watch.end()
+
     def _stays(self) -> bool:
         halted = self.flow.halt.is_set()
         if halted:
-            for watch in self.watches.values():
-                watch.end()
+            self._halted()
         return bool(self._open) or not halted
 
     def _turn(self) -> bool:

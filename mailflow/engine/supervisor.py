@@ -215,6 +215,7 @@ class Line:
             failure = as_error(error, f"pipeline {self.flow.pipeline.name}")
             self.flow.log.error("run ended", error=failure.text, exc_info=error)
             self.flow.give_up(failure)
+            self._halted()
             self._refuse_rest(failure)
         finally:
             for thread in self._sources:
@@ -278,6 +279,9 @@ class Line:
             return True
         self._looked = time.monotonic()
         return at_work
+
+    def _halted(self) -> None:
+        """The flow is halted: whoever waits within a source must hear it."""
 
     def _stays(self) -> bool:
         """Whether mail may still come."""

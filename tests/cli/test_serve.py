@@ -518,6 +518,37 @@ class TestManager:
         assert "NOTIFY_SOCKET" not in Path(f"/proc/{pid}/environ").read_text()
 
 
+EAR = """
+import json, os
+from mailflow import hookimpl
+
+@hookimpl
+def mailflow_register(register):
+    pass
+
+@hookimpl
+def mailflow_event(event, facts):
+    with open(os.environ["EVENTS"], "a") as file:
+        print(json.dumps([event, facts]), file=file)
+"""
+
+
+def test_listeners_hear_of_the_start_a_reload_and_the_end(
+    shop: Shop, begin: Begin, port: int
+) -> None:
+    shop.plugin("ear", EAR)
+    events = shop.root / "events"
+    file = shop.write('plugins = ["ear"]\n' + SERVE, port=port)
+    serving = begin(file, env={"EVENTS": str(events)})
+    assert parrot.ask(port, "raise") == "as you like"
+    assert parrot.ask(port, "say") == "hello"
+    assert shop("reload").status == 0
+    serving.end()
+    told = dict(json.loads(line) for line in events.read_text().splitlines())
+    assert list(told) == ["serve.started", "service.failed", "serve.reloaded", "serve.ended"]
+    assert told["service.failed"]["error"] == "parrot: ValueError: a bug"
+
+
 class TestProcess:
     def test_p3s_15_the_pid_file_holds_its_number_as_long_as_it_runs(
         self, shop: Shop, begin: Begin
