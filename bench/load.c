@@ -166,8 +166,10 @@ static void round_begins(struct client *c) {
     ask_bodies(c);
 }
 
-/* Ends of answers; what is cut in two is found in the seam. */
+/* Ends of answers; what is cut in two is found in the seam. No line of the mail says -ERR. */
 static void look_for_ends(struct client *c, const char *text, size_t size) {
+    int begins = size > 5 && c->tail[TAIL - 1] == '\n' && !memcmp(text, "-ERR ", 5);
+    if (begins || memmem(text, size, "\n-ERR ", 6)) fail(c, "not so many messages");
     char seam[8];
     size_t first = size < 4 ? size : 4;
     memcpy(seam, c->tail + TAIL - 4, 4);
