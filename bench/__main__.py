@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import install, machine, report
+from bench import install, machine, report, soak
 from bench.measure import Launcher
 from bench.row import Options
 from bench.rows import hook, memory, pop3, serve, smtp, spool
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.page:
         measure(options)
     if not options.no_save:
-        report.publish(report.saved(list(ROWS)))
+        report.publish(report.saved(list(ROWS)), soak.page())
         print(f"written: {report.PAGE}")
     return 0
 

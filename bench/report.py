@@ -202,9 +202,9 @@ def summary(entries: Sequence[Record]) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def publish(entries: Sequence[Record]) -> None:
-    """Write the figures into the page, between its two markers."""
+def publish(entries: Sequence[Record], more: str = "") -> None:
+    """Write the figures, and `more` behind them, into the page, between its two markers."""
     before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
-    body = "\n".join([summary(entries), *map(as_rst, entries)])
+    body = "\n".join([summary(entries), *map(as_rst, entries), *([more] if more else [])])
     PAGE.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")

@@ -34,6 +34,9 @@ from bench.soaking import Client, Installation, SoakError
 EVERY = 5.0
 """Seconds between two samples."""
 
+PATH = RESULTS / "soak.json"
+TITLE = "The soak: mixed sessions"
+
 SLACK = {"memory": 4 << 20, "descriptors": 16}
 """By how much the last quarter may be above the second one: what clients come and go with."""
 
@@ -53,7 +56,8 @@ def main() -> int:
         record = soak(options, script.absolute(), directory)
     print(text(record))
     if not options.no_save:
-        (RESULTS / "soak.json").write_text(json.dumps(record) + "\n")
+        PATH.write_text(json.dumps(record) + "\n")
+        print("`python -m bench --page` writes it into the page")
     return 0 if record["met"] else 1
 
 
@@ -149,6 +153,16 @@ def text(record: dict[str, Any]) -> str:
         f"descriptors {held[0]} and {held[1]}: {flat}.",
         *record["faults"],
     ]
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """Its section of the page; nothing where it has not been run."""
+    if not PATH.exists():
+        return ""
+    record = json.loads(PATH.read_text())
+    about = "; ".join(f"{key} {value}" for key, value in record["machine"].items())
+    lines = [TITLE, "~" * len(TITLE), "", text(record), "", f"*{record['date']}: {about}.*", ""]
     return "\n".join(lines)
 
 
