@@ -90,6 +90,15 @@ def test_troubles_of_another_stage_or_step_are_told_as_well() -> None:
     assert len(notices(desk, reactor, FETCH, *others, FETCH, *others)) == 3
 
 
+def test_an_alarm_is_told_as_one_and_not_counted_with_the_failures_before_it() -> None:
+    desk = Desk()
+    error = UnavailableError("red@pop.example.org has not worked for 6 hours: down")
+    alarm = Trouble("alarm", "pop3", error, attempt=36, age=6 * 3600.0)
+    _, second = notices(desk, made(desk), FETCH, alarm)
+    assert second["Subject"] == "[mailflow] pipeline: nothing has been fetched by pop3 for too long"
+    assert "has not worked for 6 hours: down" in second.get_content()
+
+
 def test_every_may_be_nothing() -> None:
     desk = Desk()
     assert len(notices(desk, made(desk, every=0), FETCH, FETCH, FETCH)) == 3
