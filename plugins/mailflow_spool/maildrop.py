@@ -18,7 +18,7 @@ from mailflow.mail import Octets
 from mailflow.options import Options, Path, Text
 from mailflow.typed import TYPE_CHECKING, ClassVar, overload
 from mailflow_spool import tidy
-from mailflow_spool.store import Drop, Store, default_path, fault_of
+from mailflow_spool.store import Drop, Store, default_path, fault_of, is_name
 from mailflow_spool.wire import IN_INDEX, Place, Stored, from_wire
 
 if TYPE_CHECKING:
@@ -82,7 +82,10 @@ class SpoolMaildrop:
         store = self._store
         if store is None:
             store = self._store = _store(self._options.path or default_path())
-        drop = OpenSpool(store, self._options.drop or who.login)
+        name = self._options.drop or who.login
+        if not is_name(name):
+            raise LoginError(f"no drop can be called {name[:80]!a}")
+        drop = OpenSpool(store, name)
         if len(drop.items()) > SMALL:
             self._small.discard(who.login)
         else:

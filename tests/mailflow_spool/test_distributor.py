@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import re
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mailflow.errors import ConfigError
+from mailflow.errors import ConfigError, InUseError
 from mailflow.kinds import Ticket
-from mailflow.mail import Envelope, Mail, Octets
+from mailflow.mail import Envelope, Mail, Octets, read
 from mailflow.testing.corpus import Large
 from mailflow.verdicts import FAILED, SENT
 from mailflow_spool.distributor import GROUP, SpoolOptions
@@ -166,3 +174,88 @@ def test_a_sender_that_is_no_utf_8_harms_no_mail(spool: Spool) -> None:
         (report,) = distributor.distribute(odd, Ticket("k-1", ("",)))
     assert report.outcome is SENT
     assert spool.messages() == [text(1)]
+
+
+def test_a_mail_larger_than_memory_goes_through_in_pieces(spool: Spool) -> None:
+    spool.fill(text(1))
+    tracemalloc.start()
+    try:
+        spool.fill(Large(16 << 20))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from conftest import Spool, text
+spool = Spool(Path(sys.argv[1]))
+spool.fill(text(0))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+contents = [text(n, size) for n, size in enumerate((300_000, 900_000, 400_000), 1)]
+for report in spool.deliver(*contents):
+    print(report.outcome.name, report.text)
+"""
+
+
+def test_d02_of_what_the_disk_takes_half_nothing_stays_and_the_others_go_on(
+    spool: Spool, tmp_path: Path
+) -> None:
+    """A write that is cut short, and then fails (RLIMIT_FSIZE), in the middle of a group."""
+    code = LIMITED.format(here=str(Path(__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, str(spool.path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said = done.stdout.splitlines()
+    assert [line.split()[0] for line in said] == ["SENT", "LATER", "SENT"]
+    assert "File too large" in said[1]
+    assert spool.messages() == [text(0), text(1, 300_000), text(3, 400_000)]
+    assert spool.damage() == []
+
+
+def _read_and_delete(path: Path, seconds: float, taken: Any) -> None:
+    spool = Spool(path)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            drop = spool.login()
+        except InUseError:
+            time.sleep(0.001)
+            continue
+        items = list(drop.items())
+        for item in items:
+            taken.put(read(drop.read(item.key)))
+        drop.close([item.key for item in items])
+    spool.close()
+
+
+def test_mail_that_is_delivered_read_deleted_and_tidied_at_once_is_read_once(spool: Spool) -> None:
+    """Two processes deliver while two others read and delete all they find."""
+    context = multiprocessing.get_context("spawn")
+    taken = context.Queue()
+    spool.fill(text(0))
+    names, count = "ab", 20
+    writers = [context.Process(target=_write, args=(spool.path, name, count)) for name in names]
+    readers = [
+        context.Process(target=_read_and_delete, args=(spool.path, 1.5, taken)) for _ in range(2)
+    ]
+    for each in (*writers, *readers):
+        each.start()
+    for writer in writers:
+        writer.join()
+    found = []
+    while any(reader.is_alive() for reader in readers) or not taken.empty():
+        with suppress(queue.Empty):
+            found.append(taken.get(timeout=0.1))
+    for reader in readers:
+        reader.join()
+        assert reader.exitcode == 0
+    found += spool.messages()
+    wanted = [name.encode() + text(n, 20_000 * (n % 5)) for name in names for n in range(count)]
+    assert Counter(found) == Counter([text(0), *wanted])
+    assert spool.damage() == []

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from mailflow.errors import GoneError, InUseError, UnavailableError
+from mailflow.errors import GoneError, InUseError, LoginError, UnavailableError
 from mailflow.kinds import Credentials, Item, Ticket, WirePart
 from mailflow.lines import stuff
 from mailflow.mail import read
@@ -319,3 +319,11 @@ def test_no_more_names_of_small_drops_are_remembered_than_a_few(spool: Spool, mo
         served.login(Credentials(name, checked=True)).close()
     assert served.prompt("g")
     assert sum(map(served.prompt, names)) <= 3
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\0b", "x" * 4096, " ann", "a\u202eb", "\udcff"])
+def test_g05_a_login_name_that_no_drop_can_have_is_refused(spool: Spool, name: str) -> None:
+    spool.fill(text(1))
+    with pytest.raises(LoginError):
+        spool.login(name)
+    assert [each.name for each in spool.store.drops()] == ["ann"]
