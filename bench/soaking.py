@@ -369,7 +369,7 @@ class Client:
     def _stranger(self) -> None:
         """A wrong password, by someone who does not wait for the answer."""
         wire = self._connect()
-        wire.ask(f"USER {self.random.choice(('nobody', self.name))}{self.random.random()}")
+        wire.ask(f"USER nobody{self.random.randrange(200)}")
         wire.send("PASS guessed")
         wire.close()
 
