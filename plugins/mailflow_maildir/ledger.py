@@ -5,6 +5,7 @@
      ~ SIZE NAME            its name lied about its size
      - INODE NAME           to be deleted, once the line comes that ends these
      = COUNT CRC            all of them, COUNT lines with that CRC-32
+     ! NAME                 several files have had this name: it means none of them again
 
 Rule of the file: it is only ever added to, or replaced whole by a rename; a line that was
 cut or lost in a power cut is none. Whoever holds its flock(2) has the drop.
@@ -103,6 +104,7 @@ class Ledger:
         known = Known([], array("Q"), [], [], [])
         octets = self._octets()
         amended = _amendments(octets)
+        self._part(glance, amended.shared)
         for line in _lines(octets):
             uidl, _, rest = line.partition(" ")
             size, _, name = rest[:-1].partition(" ")
@@ -121,8 +123,19 @@ class Ledger:
             known.names.append(name)
             known.tags.append(tag)
         if octets.count(b"\n") > 2 * len(known.keys) + SLACK and not known.doomed:
-            self._replace(known)
+            self._replace(known, amended.shared)
         return known
+
+    def _part(self, glance: Glance, shared: set[str]) -> None:
+        """Files of one name never get each other's UIDL, also when only one of them is left:
+        from when there were two on, they are told apart by their inodes. Raises OSError."""
+        for name in shared & glance.found.keys():
+            glance.split(name)
+        new = {name.rpartition("#")[0] for name in glance.twins} - shared
+        if new:
+            shared |= new
+            if self.writable:
+                self._append("".join(f" ! {name}\n" for name in sorted(new)), durable=True)
 
     def _inode(self, path: str) -> int:
         """0 where it is gone."""
@@ -192,7 +205,7 @@ class Ledger:
                 os.ftruncate(self._file, before)
             raise
 
-    def _replace(self, known: Known) -> None:
+    def _replace(self, known: Known, shared: Iterable[str]) -> None:
         """Write the list anew, for what is known. Where it cannot be, the old one will do."""
         if not self.writable:
             return
@@ -203,6 +216,7 @@ class Ledger:
             file = _locked(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, self._root)
             try:
                 text = "".join(_told(known.keys, known.sizes, known.names))
+                text += "".join(f" ! {name}\n" for name in shared)
                 write_whole(file, HEADER + _encoded(text))
                 os.fsync(file)
                 os.rename(path, self._path)
@@ -217,11 +231,12 @@ class Ledger:
 class _Amendments(NamedTuple):
     sizes: dict[str, int]
     condemned: dict[str, int]
+    shared: set[str]
 
 
 def _amendments(octets: bytes) -> _Amendments:
     """What the lines say that begin with a space."""
-    amended = _Amendments({}, {})
+    amended = _Amendments({}, {}, set())
     group: list[str] = []
     end = octets.find(b"\n ")
     while end >= 0:
@@ -233,6 +248,8 @@ def _amendments(octets: bytes) -> _Amendments:
             group.append(line)
         elif what == "~" and number.isdecimal():
             amended.sizes[name] = int(number)
+        elif what == "!":
+            amended.shared.add(rest)
         elif what == "=":
             if rest == f"{len(group)} {crc32(_encoded(''.join(group)))}":
                 amended.condemned.update(map(_condemned, group))

@@ -144,6 +144,9 @@ class OpenMaildir:
         name, moved = self._snapshot.names[number], self._moved
         if moved is None:
             return path_of(name, self._snapshot.tags[number], self._snapshot.twins)
+        base = name.rpartition("#")[0]
+        if name in self._snapshot.twins and base in moved.found:  # the others have gone
+            moved.split(base)
         if name not in moved.found:
             raise GoneError(f"{self._where(number)} is not there any more")
         return moved.path(name, moved.found[name])

@@ -134,10 +134,11 @@ class Glance(NamedTuple):
     """The messages of a Maildir in few octets: a tag by name.
 
     The name is the part that stays, and a tag such as "cur/:2,S" what is around it, so that
-    most messages share one. Of two files with one such part, the second has its inode in its
-    name, and its path in `twins`. `odd` are the paths of what is no message.
+    most messages share one. Files that share that part are told apart by their inodes, each in
+    its name, and their paths are in `twins`. `odd` are the paths of what is no message.
     """
 
+    root: str
     found: dict[str, str]
     twins: dict[str, str]
     odd: list[str]
@@ -145,6 +146,19 @@ class Glance(NamedTuple):
     def path(self, name: str, tag: str) -> str:
         """From the Maildir on."""
         return path_of(name, tag, self.twins)
+
+    def split(self, name: str) -> None:
+        """Name one of them by its inode, since others may have the same name."""
+        path = self.path(name, self.found.pop(name))
+        try:
+            inode = os.lstat(os.path.join(self.root, path)).st_ino
+        except FileNotFoundError:
+            return
+        self.add_twin(f"{name}#{inode}", path)
+
+    def add_twin(self, name: str, path: str) -> None:
+        self.found[name] = path[:4]
+        self.twins[name] = path
 
 
 def path_of(name: str, tag: str, twins: Mapping[str, str]) -> str:
@@ -157,8 +171,9 @@ def glance(root: str) -> Glance:
 
     Raises OSError.
     """
-    seen = Glance({}, {}, [])
+    seen = Glance(root, {}, {}, [])
     tags: dict[tuple[str, str], str] = {}
+    shared: set[str] = set()
     for place in ("new", "cur"):
         with os.scandir(os.path.join(root, place)) as entries:
             for entry in entries:
@@ -169,19 +184,22 @@ def glance(root: str) -> Glance:
                     seen.odd.append(f"{place}/{text}")
                     continue
                 name = unique(text)
+                if name in seen.found and not _is_same(seen, name, entry):
+                    seen.split(name)
+                    shared.add(name)
+                if name in shared:
+                    seen.add_twin(f"{name}#{entry.inode()}", f"{place}/{text}")
+                    continue
                 rest = text[len(name) :]
                 tag = tags.get((place, rest)) or tags.setdefault((place, rest), f"{place}/{rest}")
-                if name in seen.found and not _is_same(root, seen, name, entry):
-                    name = f"{name}#{entry.inode()}"
-                    seen.twins[name] = f"{place}/{text}"
                 seen.found[name] = tag
     return seen
 
 
-def _is_same(root: str, seen: Glance, name: str, entry: os.DirEntry[str]) -> bool:
+def _is_same(seen: Glance, name: str, entry: os.DirEntry[str]) -> bool:
     """Whether the file that was met before is this one, which a reader has just moved."""
     try:
-        status = os.lstat(os.path.join(root, seen.path(name, seen.found[name])))
+        status = os.lstat(os.path.join(seen.root, seen.path(name, seen.found[name])))
     except OSError:
         return True
     return status.st_ino == entry.inode()

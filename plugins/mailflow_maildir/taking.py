@@ -80,7 +80,8 @@ class Taking:
                 tag = seen.found[name]
                 size = self._size(name, seen.path(name, tag))
                 if size is not None:
-                    known.keys.append(self._uidl(name, (listed or {}).get(name), used))
+                    uidls = _by_inode(name) if name in seen.twins else self._choices(name, listed)
+                    known.keys.append(_first(uidls, used))
                     known.sizes.append(size)
                     known.names.append(name)
                     known.tags.append(tag)
@@ -110,20 +111,15 @@ class Taking:
             "a message cannot be read, and is not served", path=f"{self._root}/{path}", error=reason
         )
 
-    def _uidl(self, name: str, listed: Listed | None, used: set[str]) -> str:
-        """One that no other message has."""
-        found = next(each for each in self._choices(name, listed) if valid(each, used))
-        used.add(found)
-        return found
-
-    def _choices(self, name: str, listed: Listed | None) -> Iterator[str]:
-        if listed is not None and listed.uidl:
-            yield listed.uidl
-        if listed is not None or self._format.by_name:
-            yield self._format.render(name, listed)
+    def _choices(self, name: str, listed: Mapping[str, Listed] | None) -> Iterator[str]:
+        """What its UIDL may be, the best first."""
+        there = (listed or {}).get(name)
+        if there is not None and there.uidl:
+            yield there.uidl
+        if there is not None or self._format.by_name:
+            yield self._format.render(name, there)
         yield by_name(name)
-        for number in count():
-            yield digest(f"{name}{number or ''}")
+        yield from _by_inode(name)
 
     def _write(self, keys: Sequence[str], sizes: Sequence[int], names: Sequence[str], *,
                needed: bool) -> None:  # fmt: skip
@@ -137,6 +133,19 @@ class Taking:
             self._runtime.log.warning(
                 "sizes cannot be remembered", path=self._root, error=os.strerror(error.errno or 0)
             )
+
+
+def _by_inode(name: str) -> Iterator[str]:
+    """For messages that share the name of a file: the inode is in `name`."""
+    for number in count():
+        yield digest(f"{name}{number or ''}")
+
+
+def _first(uidls: Iterator[str], used: set[str]) -> str:
+    """The first that POP3 takes and no other message has."""
+    found = next(each for each in uidls if valid(each, used))
+    used.add(found)
+    return found
 
 
 def _order(name: str, listed: Mapping[str, Listed]) -> tuple[int, str]:
