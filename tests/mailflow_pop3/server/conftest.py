@@ -47,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--server-login", metavar="NAME:PASSWORD", default="red:secret")
     group.addoption("--server-maildir", metavar="PATH", help="what that account serves")
     group.addoption("--write-tables", action="store_true", help="write those of docs/pop3.rst")
+    group.addoption("--server-tls-port", metavar="PORT", type=int, help="where TLS is implicit")
     group.addoption("--server-ca", metavar="FILE", default="", help="whom its TLS needs")
 
 
@@ -102,6 +103,7 @@ def asked(request: pytest.FixtureRequest) -> Server:
             request.param,
             config.getoption("--server-login"),
             config.getoption("--server-maildir"),
+            config.getoption("--server-tls-port"),
             config.getoption("--server-ca"),
         )
     found: Server = request.getfixturevalue(request.param)

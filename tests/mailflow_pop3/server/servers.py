@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from mailflow.testing.dovecot import Dovecot
 
@@ -54,6 +54,10 @@ class Server:
         """A connection, greeted; with `implicit` TLS on the port for that."""
         if not implicit:
             return Dialogue(socket.create_connection((self.host, self.port), 20))
+        if not self.tls_port:
+            import pytest
+
+            pytest.skip("no port with TLS is known of this server")
         sock = socket.create_connection((self.host, self.tls_port), 20)
         return Dialogue(self.context().wrap_socket(sock, server_hostname="localhost"))
 
@@ -77,6 +81,10 @@ class Server:
         return self.enter(self.fill(*messages), utf8=utf8)
 
     def context(self) -> ssl.SSLContext:
+        if not self.ca_file:
+            import pytest
+
+            pytest.skip("nobody is known to trust for this server's certificate")
         return ssl.create_default_context(cafile=self.ca_file)
 
 
@@ -134,17 +142,36 @@ class DovecotServer(MaildirServer):
 
 class ForeignServer(MaildirServer):
     """One that listens elsewhere, with one account. Its maildrop can be filled where it is
-    a Maildir here; each `fill` empties it first."""
+    a Maildir here; `fill` empties it first. One is made for each test, and ends
+    what the one before has left open."""
 
-    def __init__(self, place: str, login: str, maildir: str | None, ca_file: str = "") -> None:
+    _open: ClassVar[list[Dialogue]] = []
+
+    def __init__(
+        self, place: str, login: str, maildir: str | None, tls_port: int | None, ca_file: str
+    ) -> None:
         self.host, _, port = place.rpartition(":")
         self.port = int(port)
+        self.tls_port = tls_port or 0
         self.name = place
         self.ca_file = ca_file
         self._drop = Drop(*login.split(":", 1))
         self._maildir = maildir
+        self._filled = False
+        while self._open:
+            self._open.pop().drop()  # what a test that failed has left
+
+    def connect(self, *, implicit: bool = False) -> Dialogue:
+        dialogue = super().connect(implicit=implicit)
+        self._open.append(dialogue)
+        return dialogue
 
     def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        import pytest
+
+        if self._filled:
+            pytest.skip("needs more accounts than one")
+        self._filled = True
         for path in self.files(self._drop):
             path.unlink()
         for message in messages:
