@@ -12,7 +12,7 @@ from os import urandom
 from socket import gethostname
 
 from mailflow.accounts import ApopClaim, PasswordClaim
-from mailflow.errors import LoginError, MailflowError
+from mailflow.errors import MailflowError
 from mailflow.sasl_server import Exchange, ExchangeError, mechanisms
 from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_pop3 import surrogate
@@ -215,8 +215,6 @@ def _visit(session: ServerSession, entered: Entered) -> Visit:
 
 def _refuse(session: ServerSession, error: BaseException) -> None:
     """-ERR, kept back as long as the error says. Wrong claims are in the log already."""
-    if not isinstance(error, LoginError):
-        session.policy.log.warning("login refused", address=session.address, error=error)
     if isinstance(error, MailflowError):
         delay = error.fields.get("delay", 0.0)
         session.hold = float(delay) if isinstance(delay, int | float) else 0.0

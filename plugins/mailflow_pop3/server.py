@@ -225,23 +225,17 @@ class ServerSession:
         self.say(line)
 
     def fail(self, error: BaseException, doing: str) -> None:
-        """-ERR with the response code that belongs to the error (RFC 2449, 8; RFC 3206)."""
-        code = "SYS/TEMP"
-        text = error.text if isinstance(error, MailflowError) else "an error of the server"
-        if isinstance(error, LoginError):
-            code = "LOGIN-DELAY" if error.fields.get("again") else "AUTH"
-        elif isinstance(error, InUseError):
-            code = "IN-USE"
-        elif isinstance(error, Utf8NeededError):
-            code = "UTF8"
-        elif isinstance(error, MailflowError):
-            code = "SYS/TEMP" if error.temporary or isinstance(error, GoneError) else "SYS/PERM"
-        else:
-            self.policy.log.error(
-                "a request failed", doing=doing, error=error, login=self.login,
-                address=self.address,
-            )  # fmt: skip
-        self.err(text, code)
+        """-ERR with the response code that belongs to the error (RFC 2449, 8; RFC 3206), and a
+        line in the log for who can do something about it."""
+        code = _code(error)
+        tell = None
+        if not isinstance(error, MailflowError):
+            tell = self.policy.log.error
+        elif code.startswith("SYS/") and not isinstance(error, GoneError):
+            tell = self.policy.log.warning
+        if tell is not None:
+            tell(f"{doing} failed", error=error, login=self.login, address=self.address)
+        self.err(error.text if isinstance(error, MailflowError) else "an error of the server", code)
 
     def do(
         self,
@@ -335,13 +329,12 @@ class ServerSession:
         self.do(lambda: drop.close(delete), self._ended, at_once)
 
     def _ended(self, value: Any, error: BaseException | None) -> None:
-        self.visit = None
         self.ending = True
         if error is None:
             self.ok("bye")
         else:
-            self.policy.log.warning("what was to be deleted stays", error=error)
             self.fail(error, "QUIT")
+        self.visit = None
 
     def _leave(self) -> Visit | None:
         visit, self.visit = self.visit, None
@@ -373,6 +366,17 @@ class ServerSession:
             self.message = None
         else:
             self.say(piece)
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, LoginError):
+        return "LOGIN-DELAY" if error.fields.get("again") else "AUTH"
+    if isinstance(error, InUseError):
+        return "IN-USE"
+    if isinstance(error, Utf8NeededError):
+        return "UTF8"
+    lasting = isinstance(error, MailflowError) and not error.temporary
+    return "SYS/PERM" if lasting and not isinstance(error, GoneError) else "SYS/TEMP"
 
 
 COMMANDS: dict[str, tuple[int, Callable[[ServerSession, bytes | None], None]]] = {

@@ -45,21 +45,8 @@ class Visit:
     """
 
     __slots__ = (
-        "deleted",
-        "drop",
-        "gone",
-        "head",
-        "items",
-        "items",
-        "login",
-        "login",
-        "manages",
-        "octets",
-        "prompt",
-        "read",
-        "sizes",
-        "wide",
-        "wire",
+        "deleted", "drop", "gone", "head", "items", "login", "manages", "octets", "prompt", "read",
+        "sizes", "wide", "wire",
     )  # fmt: skip
 
     def __init__(

@@ -269,7 +269,7 @@ def test_an_error_of_a_drop_that_is_none_of_ours_is_logged_and_harms_one_answer(
     assert answers(sock, 2) == [
         b"-ERR [SYS/TEMP] an error of the server\r\n", b"+OK nothing done\r\n"
     ]  # fmt: skip
-    assert gateway.log.said("error") == ["a request failed"]
+    assert gateway.log.said("error") == ["RETR failed"]
 
 
 def test_a_bug_in_the_session_ends_that_one_alone(tmp_path, serve, monkeypatch):
