@@ -55,6 +55,13 @@ def test_pwm_25_nor_with_that_of_a_user(units: Path) -> None:
     assert verify(units / "user" / "mailflow.service", "--user") == ""
 
 
+def test_pwm_25_how_windows_starts_it_is_documented() -> None:
+    text = (UNITS.parents[1] / "docs" / "serve.rst").read_text()
+    section = text.partition("On Windows\n----------")[2].partition("\n---")[0]
+    assert "schtasks /Create" in section
+    assert "systemd=true" in section
+
+
 def test_what_is_wrong_would_be_found(units: Path) -> None:
     unit = units / "mailflow.service"
     unit.write_text(unit.read_text().replace("WatchdogSec", "WatchdgSec"))
