@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import poplib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from mailflow.testing.proxy import Fault, Proxy
 from mailflow.testing.serving import Serving, free_ports
 from mailflow.testing.tls import Authority
 
-from .readers import PASSWORD, PLAIN, READERS, TLS, Curl, Door, Mutt, Reader
+from .readers import PASSWORD, PLAIN, READERS, TLS, Curl, Door, Mutt, Poplib, Reader
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -33,6 +35,7 @@ secret = {{ file = "ann.secret" }}
 [[serve]]
 name = "clear"
 use = "pop3"
+workers = {workers}
 listen = ["127.0.0.1:{clear}"]
 tls = "starttls"
 certificate = "{cert}"
@@ -41,6 +44,7 @@ key = "{key}"
 [[serve]]
 name = "secured"
 use = "pop3"
+workers = {workers}
 listen = ["127.0.0.1:{secured}"]
 certificate = "{cert}"
 key = "{key}"
@@ -77,7 +81,7 @@ WANTED = sorted(map(lf, MESSAGES))
 class House:
     """A served drop, and the Maildir whose mail gets there."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, workers: int = 0) -> None:
         home.mkdir()
         authority = Authority(home)
         cert = authority.issue()
@@ -91,7 +95,8 @@ class House:
         secret.chmod(0o600)
         file = home / "home.toml"
         file.write_text(PIPELINE.format(
-            clear=self.clear, secured=self.secured, cert=cert.cert_file, key=cert.key_file
+            clear=self.clear, secured=self.secured, cert=cert.cert_file, key=cert.key_file,
+            workers=workers,
         ))  # fmt: skip
         self.serving = Serving(file)
 
@@ -99,23 +104,41 @@ class House:
         """Mail comes in, and is in the spool when this ends."""
         for octets in messages:
             subject = octets.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode()
-            (self.home / "in/new" / f"{subject}.x").write_bytes(octets.replace(b"\r\n", b"\n"))
+            part = self.home / "in/tmp" / f"{subject}.x"
+            part.write_bytes(octets.replace(b"\r\n", b"\n"))
+            part.rename(self.home / "in/new" / part.name)
         done = self.serving.command("run", self.serving.file)
         assert (done.returncode, done.stderr) == (0, "")
+        deadline = time.monotonic() + 20
+        while [*self.home.glob("in/[nc]*/*")]:  # `serve` may have taken it, and be at work
+            assert time.monotonic() < deadline, self.serving.said
+            time.sleep(0.01)
 
     def door(self, way: str, port: int = 0) -> Door:
         return Door(way, port or (self.secured if way == TLS else self.clear), self.ca_file)
 
     def left(self) -> int:
         """How many messages are in the drop, by a session of its own."""
-        import poplib
-
-        box = poplib.POP3("127.0.0.1", self.clear, timeout=10)
-        box.user("ann")
-        box.pass_(PASSWORD)
+        box = self._log_in()
         count = box.stat()[0]
         box.quit()
         return count
+
+    def _log_in(self) -> poplib.POP3:
+        """The end of a session before may still be on its way to the server."""
+        deadline = time.monotonic() + 10
+        while True:
+            box = poplib.POP3("127.0.0.1", self.clear, timeout=10)
+            box.user("ann")
+            try:
+                box.pass_(PASSWORD)
+            except poplib.error_proto as error:
+                box.close()
+                assert b"[IN-USE]" in error.args[0], error
+                assert time.monotonic() < deadline, self.serving.said
+                time.sleep(0.02)
+            else:
+                return box
 
 
 @pytest.fixture
@@ -206,6 +229,42 @@ def test_a_line_that_breaks_deletes_nothing_and_it_goes_on(house: House, make: M
         assert reader.read(house.door(PLAIN, proxy.port), keep=False) == 0, reader.said
     assert set(reader.brought()) >= set(WANTED), reader.said
     assert house.left() == 0
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[House]:
+    """A house whose clients are shared by two processes."""
+    house = House(tmp_path / "shared", workers=2)
+    with house.serving:
+        house.arrive(*MESSAGES)
+        yield house
+
+
+@pytest.mark.parametrize("kind", [Poplib])
+@pytest.mark.parametrize("way", Poplib.ways)
+def test_processes_that_share_the_clients_serve_one_drop(
+    shared: House, make: Make, way: str
+) -> None:
+    for keep in (True, False):
+        reader = make()
+        assert reader.read(shared.door(way), keep=keep) == 0, reader.said
+        assert sorted(reader.brought()) == WANTED, reader.said
+    assert shared.left() == 0
+
+
+def test_p3s_06_of_many_sessions_in_two_processes_one_has_the_drop(shared: House) -> None:
+    answers = []
+    boxes = [poplib.POP3("127.0.0.1", shared.clear, timeout=10) for _ in range(8)]
+    for box in boxes:
+        box.user("ann")
+        try:
+            answers.append(box.pass_(PASSWORD)[:3])
+        except poplib.error_proto as error:
+            answers.append(error.args[0][:13])
+    assert sorted(answers) == [b"+OK", *[b"-ERR [IN-USE]"] * 7]
+    for box in boxes:
+        box.quit()
+    assert shared.left() == len(MESSAGES)
 
 
 def has_utf8_header(octets: bytes) -> bool:
