@@ -248,7 +248,7 @@ class Transport:
         self._poll.unregister(self._halt.fileno())
         self._set_open(False)
         for connection in list(self._connections.values()):
-            if not connection.busy and not connection.queue:
+            if not (connection.busy or connection.queue or connection.due):
                 self._close(connection)
 
     # A turn
@@ -342,7 +342,7 @@ class Transport:
     def _end(self, connection: Connection) -> None:
         """All is said. What the client has still sent must not turn the end into a reset,
         which might overtake what was said."""
-        if connection.all_read():
+        if connection.tls is not None or connection.all_read():
             self._close(connection)
             return
         connection.lingering = True
