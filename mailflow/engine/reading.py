@@ -101,7 +101,8 @@ class Reader:
         self._check_maildrops(steps["maildrop"])
         if not self._faults:
             self._check_circles(steps["fetch"], steps["distribute"])
-        for table in () if steps["serve"] and not steps["fetch"] else ("fetch", "distribute"):
+        carries = any(data.get(table) for table in ("fetch", "process", "distribute"))
+        for table in ("fetch", "distribute") if carries or not steps["serve"] else ():
             if data.get(table, []) == []:
                 self._fault((), f"there is no [[{table}]]; a pipeline needs one or more")
         journal = self._journal(options)

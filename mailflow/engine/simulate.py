@@ -60,6 +60,8 @@ def choose(pipeline: Pipeline, name: str | None) -> FetchStep:
     """The [[fetch]] that the mail is to come by: that name, else the one for stdin, else
     the first. Raises ConfigError."""
     steps = {step.name: step for step in pipeline.fetch}
+    if not steps:
+        raise ConfigError(f"{pipeline.path}: no mail comes this way; there is no [[fetch]]")
     if name is None:
         pushed = [step for step in pipeline.fetch if getattr(step.component, "pushed", False)]
         return (pushed or list(pipeline.fetch))[0]

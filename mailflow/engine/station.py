@@ -14,6 +14,7 @@ from mailflow.engine.intake import interested
 from mailflow.engine.journal import Database
 from mailflow.engine.supervisor import Line, leave
 from mailflow.engine.watch import Watch
+from mailflow.errors import MailflowError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.log import get_logger
 from mailflow.typed import TYPE_CHECKING
@@ -21,7 +22,6 @@ from mailflow.typed import TYPE_CHECKING
 if TYPE_CHECKING:
     from mailflow.engine.pipeline import FetchStep, Pipeline
     from mailflow.engine.registry import Registry
-    from mailflow.errors import MailflowError
 
 AGAIN = (1.0, 5.0, 30.0, 120.0)
 """Seconds until a pipeline that broke is begun again; the last one repeats."""
@@ -121,12 +121,15 @@ class Station:
 
     def poke(self, source: str, *, dry: bool) -> bool:
         """Whether there is such a source here: then it is fetched from now or, where the
-        pipeline is not at work yet, as soon as it is."""
+        pipeline is not at work yet, as soon as it is. Raises UnavailableError where it has
+        been stopped."""
         names = {f"{self.pipeline.name}/{name}": name for name in self.steps}
         with self._change:
             watches = self.watches
             found = {names.get(source, source)} & set(self.steps)
             found |= {name for name, watch in watches.items() if watch.source == source}
+            if found and not self.alive:
+                raise UnavailableError(f"pipeline {self.pipeline.name} is stopped: {self.error}")
             if not dry:
                 for name in found:
                     if name in watches:

@@ -43,6 +43,12 @@ LEAST = 1.0
 """Seconds between two sessions with one source, however it calls for them."""
 
 
+NAP = 30.0
+"""Seconds after which a wait looks at the clock: it may have gone on while the machine slept."""
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class Doing(NamedTuple):
     """What a source is doing: `state` is starting, fetching, listening (it is told when mail
     comes), waiting, resting (after failures), off (only fetched when asked) or stopped.
@@ -56,6 +62,11 @@ def asks_by_itself(pipeline: Pipeline, step: FetchStep) -> bool:
     """Whether a source is fetched from without being poked (`offline`, `auto`, `local`)."""
     at_work = {"yes": True, "no": False, "local": pipeline.local, "global": not pipeline.local}
     return at_work[step.auto] and not pipeline.offline
+
+
+def clock() -> float:
+    """Seconds that pass while the machine sleeps, too."""
+    return time.clock_gettime(_CLOCK)
 
 
 def jittered(seconds: float) -> float:
@@ -81,6 +92,7 @@ class Watch:
         self._ended = False
         self._doing = Doing("starting" if self.by_itself else "off")
         self._known = SourceState()
+        self._asked = False
         self._alarm = Alarm(flow, step)
         self._intake: Intake | None = None
         self._total = Tally()
@@ -112,8 +124,9 @@ class Watch:
 
     def look(self) -> None:
         """Whether it has failed, or been silent, for too long (the line's thread)."""
-        if self.by_itself and self.source:
-            self._alarm.look(self.source, self.known, self.since)
+        if self.by_itself:
+            state = self.known if self._asked else SourceState()
+            self._alarm.look(self.source or self.step.name, state, self.since)
 
     def poke(self) -> None:
         """Fetch now, whatever else was planned (any thread); once more, if it is at it."""
@@ -133,12 +146,12 @@ class Watch:
 
     def run(self, *, force: bool = False) -> None:
         """Until the end. `force` is for the first session."""
-        due = time.monotonic()
+        due = clock()
         try:
             while self._sleep(due):
                 with self._change:
                     force, self._poked = force or self._poked, False
-                    self._earliest = time.monotonic() + LEAST
+                    self._earliest = clock() + LEAST
                 try:
                     wait = self._session(force=force)
                 except PLUGIN_FAULTS as error:  # the journal, at the worst moment
@@ -146,7 +159,7 @@ class Watch:
                     self._log.error("session broke", error=failure.text)
                     self._forget()
                     wait = jittered(IN_USE)
-                due = time.monotonic() + wait
+                due = clock() + wait
                 force = False
         finally:
             self._forget()
@@ -158,10 +171,10 @@ class Watch:
             while not (self._ended or self.flow.halt.is_set()):
                 wanted = self._poked or self.by_itself
                 at = self._earliest if self._poked else max(due, self._earliest)
-                left = at - time.monotonic()
+                left = at - clock()
                 if wanted and left <= 0:
                     break
-                self._change.wait(left if wanted else None)
+                self._change.wait(min(left, NAP) if wanted else None)
             return not (self._ended or self.flow.halt.is_set())
 
     def _say(self, doing: Doing) -> None:
@@ -172,7 +185,7 @@ class Watch:
         """One session; gives the seconds until the next, 0 where that one waits for mail
         by itself."""
         intake = Intake(self.flow, self.step, self.put)
-        before = self._state(intake)
+        before = self._known = self._state(intake)
         if not force and before.failures and time.time() < intake.rests_until(before):
             return self._plan(intake, before)
         intake.quiet = before.failures >= BREAKS
@@ -185,6 +198,7 @@ class Watch:
             intake.run(force=True, fetcher=self._fetcher)
         self._count(intake)
         after = self._state(intake)
+        self._asked = True
         self._tell(before, after)
         if after.failures or intake.in_use:
             self._forget()
@@ -229,7 +243,7 @@ class Watch:
             while not halt.is_set() and (left := due - time.monotonic()) > 0:
                 if fetcher.wait(left):
                     break
-        except MailflowError:
+        except PLUGIN_FAULTS:
             if not halt.is_set():
                 raise
         finally:
@@ -240,10 +254,8 @@ class Watch:
     def _state(self, intake: Intake) -> SourceState:
         """What the journal knows of the source."""
         if not self.source:
-            try:
+            with suppress(*PLUGIN_FAULTS):  # the intake meets the same, and tells it
                 self.source = (self._fetcher or self.flow.make(self.step)).source
-            except PLUGIN_FAULTS:
-                return SourceState()
         lane = intake.lane._replace(source=self.source)
         try:
             return self.flow.journal.read(lambda tx: arrivals.source_state(tx, lane))

@@ -234,6 +234,8 @@ class TestStop:
             assert "reactor" in one.error
             eventually(lambda: post.subjects == ["a"])
             assert two.state == "running"
+            with pytest.raises(UnavailableError, match="pipeline red is stopped"):
+                one.poke("box", dry=False)
 
     def test_what_is_being_delivered_is_ended_in_order(self, works: Works) -> None:
         box, post = Mailbox(a=message("a"), b=message("b")), Post()

@@ -100,6 +100,18 @@ class TestSchedule:
             eventually(lambda: post.subjects == ["a"])
         halt.close()
 
+    def test_after_the_sleep_of_the_machine_it_is_asked_at_once(
+        self, works: Works, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(watch, "NAP", 0.01)
+        box = Mailbox()
+        pipeline = works.pipeline([fetch(box, every=3600.0)], [distribute(Post())])
+        with standing(works, pipeline) as at_work:
+            eventually(lambda: source(at_work).doing.state == "waiting")
+            real = watch.clock
+            monkeypatch.setattr(watch, "clock", lambda: real() + 2 * 3600)
+            eventually(lambda: box.sessions == 2)
+
     def test_p3s_16_a_source_that_hangs_keeps_no_other_from_its_work(self, works: Works) -> None:
         slow, quick, post = Mailbox("slow", a=message("a")), Mailbox("quick"), Post()
         gate = threading.Event()
@@ -314,7 +326,7 @@ class TestAlarm:
         box = Mailbox()
         heard, hear = self.told()
         failing(box)
-        steps = [fetch(box, every=0.02, alarm_after=0.0)]
+        steps = [fetch(box, every=3600.0, alarm_after=0.0)]
         pipeline = works.pipeline(steps, [distribute(Post())], react=[react(hear)])
         with standing(works, pipeline) as at_work:
             one = source(at_work)
@@ -339,7 +351,7 @@ class TestAlarm:
         box = Mailbox()
         heard, hear = self.told()
         failing(box)
-        steps = [fetch(box, every=0.02, alarm_after=0.0)]
+        steps = [fetch(box, every=3600.0, alarm_after=0.0)]
         pipeline = works.pipeline(steps, [distribute(Post())], react=[react(hear)])
         with standing(works, pipeline) as at_work:
             eventually(lambda: heard and source(at_work).alarm)
@@ -349,6 +361,38 @@ class TestAlarm:
             failures = one.known.failures
             eventually(lambda: one.known.failures > failures + 2)
         assert len(heard) == 1
+
+    def test_a_source_that_cannot_even_be_made_is_told(self, works: Works) -> None:
+        heard, hear = self.told()
+        step = fetch(Mailbox(), every=0.02, alarm_after=0.0)
+
+        def fail(self: object, options: object, runtime: object) -> None:
+            raise LoginError("no such account")
+
+        step = step._replace(component=type("F", (step.component,), {"__init__": fail}))
+        pipeline = works.pipeline([step], [distribute(Post())], react=[react(hear)])
+        with standing(works, pipeline):
+            eventually(lambda: heard)
+        assert "no such account" in heard[0].error.text
+
+    def test_what_failed_before_the_start_is_no_alarm_before_it_was_tried(
+        self, works: Works
+    ) -> None:
+        box, gate = Mailbox(), threading.Event()
+        heard, hear = self.told()
+        failing(box)
+        steps = [fetch(box, every=3600.0, alarm_after=60.0)]
+        pipeline = works.pipeline(steps, [distribute(Post())], react=[react(hear)])
+        works.run(pipeline)
+        works.change("UPDATE source SET worked_at = 1, next_try = 0")
+        box.on_listing = lambda: bool(gate.wait(20)) and None
+        with standing(works, pipeline) as at_work:
+            one = source(at_work)
+            eventually(lambda: one.doing.state == "fetching" and one.known.failures)
+            one.look()
+            gate.set()
+            eventually(lambda: one.doing.state == "waiting")
+        assert not heard
 
     def test_a_source_that_is_silent_for_too_long_is_told_though_nothing_failed(
         self, works: Works
