@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import multiprocessing
 import os
 import queue
@@ -13,7 +15,7 @@ import tracemalloc
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -21,8 +23,10 @@ from mailflow.errors import ConfigError, InUseError
 from mailflow.kinds import Ticket
 from mailflow.mail import Envelope, Mail, Octets, read
 from mailflow.testing.corpus import Large
-from mailflow.verdicts import FAILED, SENT
+from mailflow.verdicts import FAILED, LATER, SENT
+from mailflow_spool import distributor
 from mailflow_spool.distributor import GROUP, SpoolOptions
+from mailflow_spool.wire import FRAME
 
 from .conftest import LARGE, Spool, mail, text
 
@@ -185,6 +189,31 @@ def test_a_mail_larger_than_memory_goes_through_in_pieces(spool: Spool) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4 << 20
+
+
+class Torn:
+    """Content that cannot be read to its end."""
+
+    size = 2 << 20
+
+    def open(self) -> BinaryIO:
+        class Reader(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                if self.tell():
+                    raise OSError(errno.EIO, "torn")
+                return super().read(1000)
+
+        return Reader(LARGE)
+
+
+def test_no_octet_of_what_cannot_be_read_stays_in_the_file_of_its_group(spool: Spool) -> None:
+    torn = Torn()
+    torn.size = distributor.LARGE - 1
+    reports = spool.deliver(LARGE, torn, LARGE, torn)
+    assert [report.outcome for report in reports] == [SENT, LATER, SENT, LATER]
+    (path,) = spool.bodies()
+    assert path.stat().st_size == 2 * (len(LARGE) + FRAME)
+    assert spool.messages() == [LARGE, LARGE]
 
 
 LIMITED = """

@@ -255,6 +255,30 @@ def test_an_open_session_reads_on_where_its_file_was_written_anew(spool: Spool) 
     assert spool.damage() == []
 
 
+@pytest.mark.parametrize("way", ["wire", "read"])
+def test_a_message_is_found_where_its_file_was_written_anew_after_it_was_looked_up(
+    spool: Spool, way: str
+) -> None:
+    """To ask for the first looks up the second, whose file bob's session then makes smaller."""
+    spool.fill(LARGE)
+    contents = [LARGE[:-3] + b"%d\r\n" % number for number in range(6)]
+    jobs = [
+        (mail(octets).noted(drop="bob" if n else "ann"), Ticket(f"k-{n}", ("",)))
+        for n, octets in enumerate(contents)
+    ]
+    with spool.distributor(drop="{note:drop}") as distributor:
+        list(distributor.distribute_many(jobs))
+    drop = spool.login("ann")
+    first, second = drop.items()
+    drop.wire(first.key)
+    before = set(spool.bodies())
+    spool.delete(name="bob")
+    assert set(spool.bodies()) != before
+    found = sent(drop, second.key) if way == "wire" else read(drop.read(second.key))
+    assert contents[0] in found
+    drop.close()
+
+
 def test_sessions_of_many_threads_do_not_meet(spool: Spool) -> None:
     names = [f"drop-{number}" for number in range(8)]
     for number, name in enumerate(names):

@@ -141,6 +141,17 @@ def test_what_is_being_written_is_not_swept(spool: Spool) -> None:
     assert tidy.sweep(spool.store) == [name_of(writing.number)]
 
 
+def test_what_was_named_just_now_is_not_swept(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer named it between the look and the lock."""
+    spool.fill(LARGE)
+    (path,) = spool.bodies()
+    monkeypatch.setattr(tidy, "orphans", lambda store: [(path.name, int(path.name, 16))])
+    assert tidy.sweep(spool.store) == []
+    assert spool.messages() == [LARGE]
+
+
 def test_a_session_that_delivers_sweeps_once_a_day(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
