@@ -88,6 +88,11 @@ class MaildirDrop:
         self._kept: OrderedDict[str, tuple[_Stamp, Snapshot]] = OrderedDict()
         self._count = 0
         self._small: set[str] = set()
+        if set("*?[") & set(runtime.name) and not _NAMES.search(options.path):
+            runtime.log.warning(
+                "every login name has the same Maildir: set {login} in its path",
+                maildrop=runtime.name, path=options.path,
+            )  # fmt: skip
 
     def login(self, who: Credentials) -> OpenMaildir:
         """Raises LoginError for a name that can name no Maildir, InUseError, UnavailableError."""

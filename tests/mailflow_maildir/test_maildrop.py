@@ -156,6 +156,31 @@ def test_071_twins_keep_their_uidls_when_one_of_them_moves(drop: Drop) -> None:
     assert by_content() == before
 
 
+def test_071_of_two_files_with_one_name_none_ever_gets_the_uidl_of_the_other(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that has the one would never fetch the other."""
+    monkeypatch.setattr(ledger, "SLACK", 0)
+    drop.add("new/1", b"one")
+    (first,) = drop.listed()
+    second_file = drop.add("cur/1:2,S", b"two")
+    one, two = drop.listed()
+    assert first not in (one, two)
+    session = drop.enter()
+    content = {item.key: read(session.read(item.key)) for item in session.items()}
+    assert content in ({one: b"one\r\n", two: b"two\r\n"}, {one: b"two\r\n", two: b"one\r\n"})
+    mine = next(key for key, octets in content.items() if octets == b"two\r\n")
+    (drop.path / "new" / "1").unlink()
+    assert read(session.read(mine)) == b"two\r\n"
+    session.close()
+    for _ in range(3):  # the list is written anew meanwhile
+        assert list(drop.listed()) == [mine]
+    drop.delete(mine)
+    assert not second_file.exists()
+    assert drop.add("new/1").exists()
+    assert first not in drop.listed()
+
+
 def test_070_a_uidl_that_another_message_has_from_dovecot_is_not_given_twice(drop: Drop) -> None:
     for name in ("new/a", "new/b"):
         drop.add(name)
@@ -602,6 +627,21 @@ def test_a_maildir_that_is_missing_is_an_error_and_made_where_the_file_says_so(
     assert list(MaildirDropOptions.read({"path": str(tmp_path / "no")}).look())
     assert not list(MaildirDropOptions.read({"path": str(path)}).look())
     assert not list(MaildirDropOptions.read({"path": f"{tmp_path}/{{login}}"}).look())
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "said"),
+    [("*", "Maildir", True), ("*@example.org", "Maildir", True), ("ann", "Maildir", False),
+     ("*", "{login}", False)],
+)  # fmt: skip
+def test_p3s_27_one_maildir_for_all_names_is_warned_of(
+    drop: Drop, tmp_path: Path, name: str, path: str, said: bool
+) -> None:
+    options = MaildirDropOptions.read({"path": f"{tmp_path}/{path}"})
+    log: Any = drop.log
+    MaildirDrop(options, Runtime(name, "test", drop.halt, log, "/nonexistent"))
+    warned = drop.log.said("warning")
+    assert warned == (["every login name has the same Maildir: set {login} in its path"] * said)
 
 
 # From one session to the next
