@@ -448,14 +448,10 @@ class Server:
 
 
 def status(ok: bool, text: str = "", code: str = "") -> bytes:
-    """A status line, cut to 512 octets (RFC 2449, 4)."""
+    """A status line, cut to 512 octets (RFC 2449, 4): in ASCII, and nothing in it that a
+    terminal would obey."""
     words = ["+OK" if ok else "-ERR", f"[{code}]" if code else "", text]
-    line = " ".join(filter(None, words)).encode("utf-8", "replace")
-    return line.replace(b"\r", b" ").replace(b"\n", b" ")[:510] + b"\r\n"
-
-
-def multiline(text: str, body: bytes) -> bytes:
-    """A multi-line answer. `body` has CRLF line ends; a last line without one gets it."""
-    if body and not body.endswith(b"\r\n"):
-        body += b"\r\n"
-    return status(True, text) + lines.stuff(body) + b".\r\n"
+    line = " ".join(filter(None, words))
+    if not (line.isascii() and line.isprintable()):
+        line = "".join(each if " " <= each <= "~" else "?" for each in line)
+    return line[:510].encode("ascii") + b"\r\n"
