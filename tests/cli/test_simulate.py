@@ -182,3 +182,10 @@ def test_a_refusal_and_a_discard_end_it(shop: Shop) -> None:
     assert facts(shop, file)["steps"][0]["verdict"] == "discard"
     file = shop.write('[[process]]\nuse = "filter.reject"\nreason = "not here"\n' + HOOK)
     assert facts(shop, file)["refused"] == "not here"
+
+
+def test_a_file_that_only_serves_has_nothing_to_simulate(shop: Shop) -> None:
+    file = shop.write('[maildrop.ann]\nuse = "spool"\n[[serve]]\nuse = "pop3"\n')
+    done = shop("simulate", file, stdin=MAIL)
+    assert (done.status, done.out) == (78, "")
+    assert done.err == f"mailflow: {file}: no mail comes this way; there is no [[fetch]]\n"

@@ -388,6 +388,10 @@ class TestFaults:
             ),
             ("", ["1: there is no [[fetch]]; a pipeline needs one or more"]),
             ("fetch = []", ["1: there is no [[fetch]]; a pipeline needs one or more"]),
+            (
+                "[[serve]]\nuse = 'pigeon'\nhost = 'x'",
+                ["1: there is no [[fetch]]; a pipeline needs one or more"],
+            ),
         ],
     )
     def test_a_table_of_the_wrong_form_is_told(
