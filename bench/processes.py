@@ -35,13 +35,14 @@ def cpu(pid: int) -> float:
     return ticks / TICKS
 
 
-def memory(pid: int) -> int:
-    """Octets of memory of the family."""
+def memory(pid: int, kind: str = "Pss") -> int:
+    """Octets of memory of the family; `kind` as in proc(5), smaps_rollup. Pss changes with
+    every other process of the same libraries, Anonymous with these alone."""
     total = 0
     for number in family(pid):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             for line in Path(f"/proc/{number}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(f"{kind}:"):
                     total += int(line.split()[1]) << 10
     return total
 

@@ -117,7 +117,7 @@ def soak(options: argparse.Namespace, script: Path, directory: Path) -> dict[str
 def sample(pid: int, seconds: float, sessions: int) -> list[float]:
     return [
         round(seconds, 1),
-        processes.memory(pid),
+        processes.memory(pid, "Anonymous"),
         processes.descriptors(pid),
         processes.threads(pid),
         sessions,
@@ -149,7 +149,7 @@ def text(record: dict[str, Any]) -> str:
     lines = [
         f"{record['minutes']:g} minutes, {record['clients']} clients, seed {record['seed']}:",
         f"{sessions:,} sessions ({kinds}); {record['fed']:,} mails through the pipeline.",
-        f"Memory (Pss) {mib[0]} in the second quarter, {mib[1]} in the last one;",
+        f"Memory of their own {mib[0]} in the second quarter, {mib[1]} in the last one;",
         f"descriptors {held[0]} and {held[1]}: {flat}.",
         *record["faults"],
     ]
