@@ -131,7 +131,8 @@ def _fitting(drops: Sequence[Drop], name: str) -> Iterator[Drop]:
 class Listing(Sequence[Item]):
     """The messages of a snapshot: some 40 octets each, and made into items as asked for.
 
-    `sizes` are their octets, in order, for whoever wants no more than the sum.
+    `sizes` are their octets, in order, and `utf8` has 1 where the header section has UTF-8,
+    for whoever wants no items.
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Listing(Sequence[Item]):
         line feed, `starts` where each begins, and where one more would."""
         self.numbers = numbers
         self.sizes = sizes
-        self._utf8 = utf8
+        self.utf8 = utf8
         self._text = text
         self._starts = starts
         self._last = -1
@@ -171,7 +172,7 @@ class Listing(Sequence[Item]):
         return map(self._item, range(len(self.sizes)))
 
     def _item(self, index: int) -> Item:
-        flags = _FLAGS[self._utf8[index]]
+        flags = _FLAGS[self.utf8[index]]
         values = (self.uidl(index), self.sizes[index], None, flags, None, None)
         return tuple.__new__(Item, values)
 
