@@ -6,6 +6,7 @@ Rule of the file: it runs as a process of its own, and what it says is all that 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Generator:
 
     def __init__(self, directory: Path) -> None:
         self._program = directory / "load"
+        if shutil.which("cc") is None:
+            raise SystemExit(f"no C compiler for {SOURCE.name}: apt-get install gcc libc6-dev")
         if not self._program.exists():
             command = ["cc", "-O2", "-o", str(self._program), str(SOURCE)]
             subprocess.run(command, check=True)
