@@ -205,7 +205,7 @@ def test_a_client_that_is_lost_while_a_call_goes_on_frees_its_drop(tmp_path, ser
 
     drop = Slow(tmp_path, [MAIL, MAIL])
     drop.before = before
-    gateway = serve(drop)
+    gateway = serve(drop, stall="200ms")
     sock = socket.create_connection((gateway.host, gateway.port), PATIENCE)
     sock.sendall(b"USER user1\r\nPASS secret\r\nDELE 1\r\nTOP 2 9\r\nQUIT\r\n")
     assert reached.wait(PATIENCE)
@@ -216,6 +216,23 @@ def test_a_client_that_is_lost_while_a_call_goes_on_frees_its_drop(tmp_path, ser
     released.set()
     wait_for(lambda: drop.closed == 1)
     assert drop.deleted == []
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_maildrop_may_say_of_each_drop_whether_it_is_opened_at_once(tmp_path, serve, large):
+    asked = []
+
+    class Either(Drop):
+        def prompt(self, login):
+            asked.append(login)
+            return not large
+
+    threads = []
+    drop = Either(tmp_path, [MAIL])
+    drop.before = lambda what: threads.append(threading.current_thread().name)
+    client(serve(drop)).close()
+    assert asked == ["user1"]
+    assert threads[0] == ("pop3 call" if large else "gateway")
 
 
 def test_a_client_that_reads_late_gets_everything(tmp_path, serve):
@@ -369,7 +386,7 @@ def test_who_comes_by_ipv4_to_all_addresses_has_that_address(tmp_path):
 
 
 def test_the_service_says_who_has_sessions(tmp_path, serve):
-    gateway = serve(Drop(tmp_path, [MAIL]))
+    gateway = serve(Drop(tmp_path, [MAIL]), stall="200ms")  # so often it looks around
     sock = client(gateway)
     wait_for(lambda: gateway.service_host.reports.get("sessions") == {"user1": 1})
     assert gateway.service_host.reports["connections"] == 1
