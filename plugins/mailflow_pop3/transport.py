@@ -37,6 +37,9 @@ SEND = 1 << 20
 UNSENT = 1 << 17
 """Octets that the kernel keeps of what a connection has not sent yet (tcp(7))."""
 
+SILENCE = 60
+"""Seconds after which the kernel asks whether a silent client is still there (tcp(7))."""
+
 GRACE = 10.0
 """Seconds that answers under way may take once the service is to end."""
 
@@ -405,9 +408,13 @@ class Transport:
 
 
 def _prepare(sock: socket.socket) -> None:
-    """What connections inherit: no answer waits for another, and little of a slow one's is kept
-    in the kernel."""
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(AttributeError, OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    """What connections inherit: no answer waits for another, little of a slow one's is kept in
+    the kernel, and a client that is gone without a word does not lock its drop for long."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE // 4)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)

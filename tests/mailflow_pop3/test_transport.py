@@ -21,6 +21,7 @@ from mailflow.mail import Octets
 from mailflow.testing.gateway import Gateway, plain
 from mailflow.testing.tls import Authority
 from mailflow_pop3.hands import Hands
+from mailflow_pop3.transport import _prepare
 
 PATIENCE = 10.0
 
@@ -383,6 +384,18 @@ def test_who_comes_by_ipv4_to_all_addresses_has_that_address(tmp_path):
     with Gateway([], listen=["*:0"], plaintext="anywhere") as gateway:
         gateway.service_host.accounts = Accounts([account])
         client(gateway).close()
+
+
+def test_connections_inherit_what_is_set_for_their_listener():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        _prepare(listening)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            for name, value in (
+                (socket.TCP_NODELAY, 1), (socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15),
+                (socket.TCP_KEEPCNT, 4), (socket.TCP_NOTSENT_LOWAT, 1 << 17),
+            ):  # fmt: skip
+                assert sock.getsockopt(socket.IPPROTO_TCP, name) == value
 
 
 def test_the_service_says_who_has_sessions(tmp_path, serve):
