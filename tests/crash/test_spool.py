@@ -181,6 +181,23 @@ def test_d04_what_a_client_deleted_after_a_kill_does_not_come_again(tmp_path: Pa
         assert before.keys() | after.keys() == ALL, step
 
 
+def test_d05_a_file_and_its_name_are_flushed_before_the_index_names_it(tmp_path: Path) -> None:
+    """A later flush of the same disk would hide it on ext4 and xfs, and not elsewhere."""
+    spool = tmp_path / "spool"
+    steps = [
+        (step.call, Path(step.target).relative_to(spool).parts[0], Path(step.target).name)
+        for step in kill.undisturbed(command(DELIVER, spool))
+        if step.target.startswith(f"{spool}/")
+    ]
+    calls = [(call, place, name != place) for call, place, name in steps]
+    written = [n for n, step in enumerate(calls) if step == ("write", "bodies", True)]
+    assert len(written) > 1
+    octets = calls.index(("fsync", "bodies", True), written[-1])
+    name = calls.index(("fsync", "bodies", False), octets)
+    named = calls.index(("pwrite64", "index.db-wal", False), written[-1])
+    assert octets < name < named
+
+
 def test_d05_cut_off_before_any_step_it_delivers_once(tmp_path: Path, disks: Disks) -> None:
     steps = kill.undisturbed(command(DELIVER, tmp_path / "control"))
     for step in steps[::3]:
