@@ -114,7 +114,7 @@ class Connection:
         session, queue = self.session, self.queue
         out = session.out
         session.weight = 0
-        if len(out) == 1 and type(out[0]) is bytes:
+        if len(out) == 1 and isinstance(out[0], bytes):
             queue.append(out[0])
             out.clear()
             return
@@ -122,11 +122,11 @@ class Connection:
         octets: list[bytes] = []
         last: Part | None = None
         for each in out:
-            if type(each) is bytes:
+            if isinstance(each, bytes):
                 octets.append(each)
                 last = None
                 continue
-            part = Part(each)  # type: ignore[arg-type]
+            part = Part(each)
             if octets:
                 queue.append(b"".join(octets))
                 octets = []
@@ -149,13 +149,13 @@ class Connection:
         try:
             while queue:
                 first = queue[0]
-                if type(first) is not Part:
-                    sent = self.sock.send(first)  # type: ignore[arg-type]
+                if not isinstance(first, Part):
+                    sent = self.sock.send(first)
                     moved = True
-                    if sent == len(first):  # type: ignore[arg-type]
+                    if sent == len(first):
                         del queue[0]
                     else:
-                        queue[0] = memoryview(first)[sent:]  # type: ignore[arg-type]
+                        queue[0] = memoryview(first)[sent:]
                     continue
                 if budget <= 0:
                     return False
