@@ -13,11 +13,13 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 
 from mailflow.errors import ConfigError, UnavailableError, from_os
 from mailflow.net import is_loopback
 from mailflow.options import Option
 from mailflow.record import NamedTuple
+from mailflow.typed import Any
 
 BACKLOG = 1024
 
@@ -109,37 +111,44 @@ def bind(addresses: Iterable[Address], *, mode: int = 0o666) -> list[socket.sock
 
 def _tcp(address: Address) -> list[socket.socket]:
     """One socket for each address that the host name has."""
+    found: list[tuple[int, tuple[Any, ...]]]
     if address.host == "*":
-        if socket.has_dualstack_ipv6():
-            found = [(socket.AF_INET6, ("::", address.port))]
-        else:
-            found = [(socket.AF_INET, ("0.0.0.0", address.port))]  # noqa: S104
+        dual = socket.has_dualstack_ipv6()
+        found = [(socket.AF_INET6, ("::",))] if dual else [(socket.AF_INET, ("0.0.0.0",))]  # noqa: S104
+        found = [(family, (*where, address.port)) for family, where in found]
     else:
         try:
             infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise UnavailableError(f"cannot listen on {address}: {error.strerror}") from None
-        found = list(dict.fromkeys((info[0], info[4]) for info in infos))  # type: ignore[misc]
+        found = list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
     bound: list[socket.socket] = []
     for family, where in found:
-        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != "*")
-            sock.bind(where)
-            sock.listen(BACKLOG)
+            bound.append(_one(family, where, both=address.host == "*"))
         except OSError as error:
-            sock.close()
-            if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(found) > 1:
                 continue  # a name such as localhost, on a machine without IPv6
             for other in bound:
                 other.close()
             raise _refused(address, error) from None
-        bound.append(sock)
     if not bound:
         raise UnavailableError(f"cannot listen on {address}: this machine has no such address")
     return bound
+
+
+def _one(family: int, where: tuple[Any, ...], *, both: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _refused(address: Address, error: OSError) -> UnavailableError:
@@ -160,6 +169,8 @@ def _unix(address: Address, mode: int) -> socket.socket:
     try:
         if _heard(address.path):
             raise UnavailableError(f"cannot listen on {address}: another program listens there")
+        with suppress(FileNotFoundError):
+            os.unlink(new)  # of a process that was killed right here, and had our number
         sock.bind(new)
         try:
             os.chmod(new, mode)

@@ -103,6 +103,26 @@ def test_a_unix_socket_has_its_mode_and_replaces_what_was_left(tmp_path: Path) -
             client.connect(address.path)
 
 
+def test_what_a_killed_process_of_the_same_number_has_left_is_in_nobodys_way(
+    tmp_path: Path,
+) -> None:
+    address = Address("unix", path=str(tmp_path / "pop3"))
+    (tmp_path / f"pop3.{os.getpid()}").touch()
+    with bind([address])[0]:
+        assert os.listdir(tmp_path) == ["pop3"]
+
+
+def test_a_name_with_an_address_that_this_machine_has_not_is_bound_at_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
+    other = socket.getaddrinfo("192.0.2.1", 0, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *facts, **more: other + real)
+    (sock,) = bind([read("mail.example.org:0")])
+    with sock:
+        assert sock.getsockname()[0] == "127.0.0.1"
+
+
 def test_a_unix_socket_that_somebody_listens_on_is_left(tmp_path: Path) -> None:
     address = Address("unix", path=str(tmp_path / "pop3"))
     (sock,) = bind([address])
