@@ -81,7 +81,9 @@ def is_name(name: str) -> bool:
 class Store:
     """One spool, open. Shared by the threads of a process.
 
-    Raises UnavailableError where the directory cannot be had, or is not this user's alone.
+    `stuck` are the files that could not be written anew as a whole: something in them is
+    damaged. Raises UnavailableError where the directory cannot be had, or is not this user's
+    alone.
     """
 
     def __init__(self, path: str) -> None:
@@ -89,6 +91,7 @@ class Store:
         self._locks = os.path.join(path, "locks")
         self.bodies = Directory(os.path.join(path, "bodies"))
         self._known: dict[str, int] = {}
+        self.stuck: set[int] = set()
         try:
             _make(path)
             _make(self._locks)

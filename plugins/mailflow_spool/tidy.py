@@ -125,7 +125,7 @@ def _wasteful(store: Store) -> list[int]:
             "SELECT id FROM files WHERE live * 2 < octets ORDER BY live - octets"
         ).fetchall()
     )
-    return [row[0] for row in rows]
+    return [row[0] for row in rows if row[0] not in store.stuck]
 
 
 def _lying(store: Store, file: int) -> list[Row]:
@@ -147,7 +147,7 @@ def _rows_to_file(store: Store) -> bool:
             "SELECT count(*), coalesce(sum(length(octets)), 0) FROM bodies"
         ).fetchone()
     )
-    if count < ROWS and octets < ROWS_OCTETS:
+    if (count < ROWS and octets < ROWS_OCTETS) or IN_INDEX in store.stuck:
         return False
 
     def pieces(place: Place) -> Iterable[bytes]:
@@ -158,8 +158,7 @@ def _rows_to_file(store: Store) -> bool:
         )
         return row or ()
 
-    _write(store, IN_INDEX, _lying(store, IN_INDEX), pieces)
-    return True
+    return _write(store, IN_INDEX, _lying(store, IN_INDEX), pieces)
 
 
 def _move(store: Store, file: int) -> bool:
@@ -167,7 +166,8 @@ def _move(store: Store, file: int) -> bool:
     try:
         descriptor, _ = store.bodies.open(file)
     except MailflowError:
-        return False  # `verify` says what is wrong
+        store.stuck.add(file)  # `verify` says what is wrong
+        return False
     try:
         return _write(
             store, file, _lying(store, file),
@@ -187,12 +187,18 @@ def _write(store: Store, file: int, rows: list[Row], pieces: Pieces) -> bool:
                 copied = new.copy(pieces(place), place)
                 if copied is not None:
                     moved.append((drop, number, copied))
-            new.flush()
+            if len(moved) < len(rows):
+                store.stuck.add(file)
+            if moved:
+                new.flush()
         except BaseException:
             new.close(keep=False)
             raise
     except OSError as error:
         raise from_os(error, f"write {store.bodies.path}") from None
+    if not moved:
+        new.close(keep=False)
+        return False
     keep = True
     try:
         live, gone = store.index.commit(lambda tx: _renamed(tx, file, new, moved))
@@ -201,7 +207,7 @@ def _write(store: Store, file: int, rows: list[Row], pieces: Pieces) -> bool:
         new.close(keep=keep)
     for each in gone:
         store.bodies.remove(each)
-    return bool(moved)
+    return True
 
 
 def _renamed(tx: Transaction, file: int, new: Writing, moved: list[Row]) -> tuple[int, list[int]]:

@@ -118,7 +118,26 @@ def test_a_damaged_message_is_not_moved_and_holds_up_no_other(spool: Spool) -> N
     assert spool.messages()[1] == contents[7]
     assert len(spool.bodies()) == 2
     assert len(spool.damage()) == 1
-    assert tidy.tidy(spool.store) == 0
+    store = spool.store
+    for _ in range(2):
+        assert tidy.tidy(store) == 0
+    assert len(store.stuck) == 1, "it is read again and again"
+
+
+def test_a_damaged_message_of_the_index_is_tried_once(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.fill(text(1), text(2))
+    store = spool.store
+    store.index.commit(lambda tx: tx.execute("UPDATE messages SET crc = 0"))
+    monkeypatch.setattr(tidy, "ROWS", 1)
+    calls: list[object] = []
+    write = tidy._write
+    monkeypatch.setattr(tidy, "_write", lambda *each: calls.append(each) or write(*each))
+    for _ in range(2):
+        assert tidy.tidy(store) == 0
+    assert len(calls) == 1
+    assert spool.bodies() == []
 
 
 def test_what_a_writer_left_that_was_killed_is_swept(spool: Spool) -> None:
