@@ -198,6 +198,17 @@ class TestClaims:
         refused(accounts, ScramClaim("ann", proven=False))
         refused(accounts, ScramClaim("nobody", proven=True))
 
+    def test_what_a_drop_says_to_who_has_the_password_is_no_failed_login(self):
+        class Gone(Drops):
+            def login(self, who):
+                raise LoginError("there is no drop of that name")
+
+        log = Log()
+        accounts = book(Account("ann", Gone(), secret=secret("x")), log=log)
+        with pytest.raises(LoginError, match="there is no drop of that name"):
+            accounts.password("ann", "x")
+        assert log.lines == []
+
     def test_a_drop_that_is_in_use_is_said_to_be_only_to_who_has_the_password(self):
         class Busy(Drops):
             def login(self, who):

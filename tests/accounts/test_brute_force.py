@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from mailflow.accounts.pace import KEPT, Brake, Turns, network
 from mailflow.accounts.verifiers import argon2_verifier
 from mailflow.errors import LoginError, UnavailableError
 
-from .parts import Clock, Drops, Log, secret
+from .parts import BackEnd, Clock, Drops, Log, secret
 
 
 @pytest.fixture
@@ -107,6 +108,22 @@ class TestGuessing:
             guess(accounts, f"other{_}", "192.0.2.1")
         assert accounts.password("ann", "sesame", "192.0.2.1").login == "ann"
         assert guess(accounts, "ann", "192.0.2.1") == 0.5
+
+    def test_g03_a_login_makes_its_own_failures_forgotten(self, clock):
+        accounts = book(clock)
+        accounts.password("ann", "sesame", "192.0.2.1")
+        assert [guess(accounts, "ann", "192.0.2.1") for _ in range(2)] == [0.5, 1.0]
+        accounts.password("ann", "sesame", "192.0.2.1")
+        assert guess(accounts, "ann", "192.0.2.1") == 0.5
+
+    def test_g03_a_back_end_that_lets_somebody_in_makes_its_address_known(self, clock):
+        account = Account("*", BackEnd(), login="passthrough")
+        accounts = Accounts([account], log=Log(), clock=clock)
+        accounts.password("ann", "sesame", "192.0.2.1")
+        for number in range(60):
+            with pytest.raises((LoginError, UnavailableError)):
+                accounts.password("ann", "guess", f"10.0.0.{number}")
+        assert accounts.password("ann", "sesame", "192.0.2.1").login == "ann"
 
     def test_g03_who_was_in_does_not_guess_others_from_there(self, clock):
         accounts = book(clock, "ann", "bob")
@@ -228,6 +245,35 @@ class TestSlowChecks:
         assert accounts.password("bob", "sesame", "198.51.100.1").login == "bob"
         go.set()
         guesser.join()
+
+    def test_who_was_in_from_there_is_none_of_those_who_failed(self):
+        brake = Brake(Pace(), Clock())
+        brake.passed("ann", "192.0.2.1")
+        for address in ("192.0.2.1", "198.51.100.1"):
+            brake.failed("ann", address)
+        assert not brake.suspects("ann", "192.0.2.1")
+        assert brake.suspects("ann", "198.51.100.1")
+        assert brake.suspects("bob", "198.51.100.1")
+        assert not brake.suspects("bob", "203.0.113.1")
+
+    def test_those_who_had_to_wait_are_refused_unread_if_others_failed_meanwhile(self, monkeypatch):
+        clock, tried = Clock(), []
+        accounts = book(clock, stored=argon2_verifier("sesame"))
+        monkeypatch.setattr(verifiers.Argon2, "fits", lambda self, text: tried.append(text))
+        guess(accounts, "ann", "192.0.2.1")
+
+        class Late:
+            """A turn that comes when twenty others have had theirs."""
+
+            @contextmanager
+            def one(self):
+                for _ in range(20):
+                    accounts._brake.failed("ann", "192.0.2.1")
+                yield
+
+        monkeypatch.setattr("mailflow.accounts.book._SUSPECTS", Late())
+        assert guess(accounts, "ann", "192.0.2.1") is None
+        assert tried == ["guess"]
 
     def test_too_many_who_wait_are_told_to_come_again(self):
         turns = Turns(1, 0)

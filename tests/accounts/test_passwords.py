@@ -95,6 +95,13 @@ class TestReading:
         assert file.lock("ann").verifier.fits("one")
         assert len(log.lines) == 1
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    def test_g06_one_that_belongs_to_somebody_else_is_not_read(self, path):
+        write(path, "ann:one\n")
+        os.chown(path, 4711, 4711)
+        with pytest.raises(ConfigError, match=r"belongs to another user \(uid 4711\)"):
+            contents(path)
+
     def test_g06_one_that_is_no_file_is_not_read(self, path):
         os.makedirs(os.path.dirname(path))
         os.mkfifo(path, 0o600)
@@ -192,6 +199,27 @@ class TestWriting:
             add(path, "bob", "y")
         assert contents(path) == b"ann:x\n"
         assert os.listdir(os.path.dirname(path)) == ["maildrops"]
+
+    def test_d05_it_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(
+        self, path, monkeypatch
+    ):
+        write(path, "ann:x\n")
+        steps = []
+        fsync, rename = os.fsync, os.rename
+
+        def flushed(descriptor):
+            kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+            steps.append(kind)
+            fsync(descriptor)
+
+        def renamed(source, target):
+            steps.append("name")
+            rename(source, target)
+
+        monkeypatch.setattr(passwords.os, "fsync", flushed)
+        monkeypatch.setattr(passwords.os, "rename", renamed)
+        add(path, "bob", "y")
+        assert steps == ["file", "name", "directory"]
 
     def test_a_link_stays_one(self, path, tmp_path):
         write(path, "ann:x\n")
