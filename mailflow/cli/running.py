@@ -59,6 +59,11 @@ def show_installation(facts: Mapping[str, Any]) -> None:
         )
 
 
+def alarms(facts: Mapping[str, Any]) -> bool:
+    """Whether there is an alarm about a source."""
+    return any(one["alarm"] for each in facts.get("pipelines", ()) for one in each["sources"])
+
+
 def _at(when: float | None) -> str:
     return "" if when is None else moment(when)
 

@@ -45,7 +45,8 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
 
     FILEs are pipelines; without any, all that ran here, and the installations of `mailflow
     serve` that run now. No server is connected to. Ends with 0 where nothing waits for a
-    human, with 1 where mail is held, or a source has failed three times in a row or more.
+    human, with 1 where mail is held, a source has failed three times in a row or more, or
+    there is an alarm about one.
     """
     from mailflow.cli import running
     from mailflow.cli.installations import ask_all
@@ -70,7 +71,8 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
             running.show_installation(each)
     if faults:
         raise JournalError("\n".join(error.text for error in faults))
-    return WAITS if any(each.needs_a_human for each in found) else 0
+    waits = any(each.needs_a_human for each in found) or any(map(running.alarms, installations))
+    return WAITS if waits else 0
 
 
 def _look(path: str) -> Standing:
