@@ -106,11 +106,13 @@ class Configured(Reader):
     def command(self, door: Door, *, keep: bool) -> Sequence[str | Path]:
         """Write that file, and give the words that start the program."""
 
-    def mda(self) -> Path:
+    def mda(self, last: str = "true") -> Path:
         """A program that takes a message on its stdin, as such readers like to deliver."""
         place = f"{self.home}/Maildir"
         script = self.write(
-            "mda", "#!/bin/sh", f"cat > {place}/tmp/$$ && mv {place}/tmp/$$ {place}/new/$$"
+            "mda",
+            "#!/bin/sh",
+            f"cat > {place}/tmp/$$ && mv {place}/tmp/$$ {place}/new/$$ && {last}",
         )
         script.chmod(0o700)
         return script
@@ -144,6 +146,9 @@ NOTHING_NEW = 1
 
 
 class Getmail(Configured):
+    """It misses the end of a program that has ended before it begins to wait (`_wait_for_child`
+    of its baseclasses.py), and then hangs for a minute: its program takes a while."""
+
     packages = ("getmail6",)
     ways = (PLAIN, TLS)
     adds = (b"Return-Path: ",)
@@ -157,7 +162,7 @@ class Getmail(Configured):
             f"username = {door.user}", f"password = {PASSWORD}",
             *([f"ca_certs = {door.ca_file}"] if secured else []),
             # root must say it twice, and may not write a Maildir
-            "[destination]", "type = MDA_external", f"path = {self.mda()}",
+            "[destination]", "type = MDA_external", f"path = {self.mda('sleep 0.1')}",
             "allow_root_commands = true",
             "[options]", "read_all = false", f"delete = {'false' if keep else 'true'}",
             "delivered_to = false", "received = false",
