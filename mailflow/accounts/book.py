@@ -182,14 +182,14 @@ class Accounts:
         keys that nothing fits, the salt the same each time. Raises UnavailableError."""
         login, door = self._find(login)
         salt = self._mark(login)
-        verifier = None
-        if door is not None and not door.passthrough:
-            verifier = door.verifier(login)
-        keys = None if verifier is None else verifier.scram(salt)
-        if keys is not None:
+        asked = door or self._ghost(salt)
+        verifier = None if asked is None else asked.verifier(login)
+        if door is None:
+            verifier = None
+        keys = (verifier or self._decoy(salt)).scram(salt)
+        if keys is not None and verifier is not None:
             return keys
-        like = self._decoy(salt).scram(salt)
-        iterations = 4096 if like is None else like.iterations
+        iterations = 4096 if keys is None else keys.iterations
         return ScramKeys(salt, secrets.token_bytes(32), secrets.token_bytes(32), iterations)
 
     def _locks(self, account: Account) -> Locks | None:

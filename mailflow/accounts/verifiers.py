@@ -56,7 +56,8 @@ class Verifier(Protocol):
         ...
 
     def scram(self, salt: bytes) -> ScramKeys | None:
-        """For SCRAM-SHA-256: what is stored, or made of a plain password with `salt`."""
+        """For SCRAM-SHA-256: what is stored, or made of a plain password with `salt`. That
+        takes milliseconds, each time: else names that somebody has would be quicker."""
         ...
 
 
@@ -84,7 +85,6 @@ class Digest:
         self._hasher = hasher
         self._digest, self._salt = data[:size], data[size:]
         self.plain = plain
-        self._keys: ScramKeys | None = None
 
     def fits(self, password: str) -> bool:
         found = self._hasher(octets(password) + self._salt).digest()
@@ -93,9 +93,7 @@ class Digest:
     def scram(self, salt: bytes) -> ScramKeys | None:
         if self.plain is None:
             return None
-        if self._keys is None or self._keys.salt != salt:
-            self._keys = _scram_keys(self.plain.decode("utf-8", "surrogatepass"), salt)
-        return self._keys
+        return _scram_keys(self.plain.decode("utf-8", "surrogatepass"), salt)
 
 
 class Scram:

@@ -105,3 +105,13 @@ def test_g09_salts_for_scram_do_not_tell_who_is_there():
     assert {each.iterations for each in keys} == {accounts.scram_keys("ann").iterations}
     assert len({each.stored_key for each in keys}) == 3
     assert accounts.scram_keys("somebody").salt != keys[0].salt
+
+
+def test_g09_for_scram_an_unknown_name_costs_the_keys_of_one_plain_password(monkeypatch):
+    accounts, made = book(Account("ann", Drops(), secret=secret("x"))), []
+    derive = verifiers._scram_keys
+    monkeypatch.setattr(verifiers, "_scram_keys", lambda *words: made.append(1) or derive(*words))
+    for login in ("ann", "ann", "nobody", "nobody", "somebody"):
+        before = len(made)
+        accounts.scram_keys(login)
+        assert len(made) - before == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import ssl
 import stat
+import sys
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from mailflow.errors import ConfigError
 from mailflow.tls import ServerTls
 
 from .command import Shop
@@ -93,3 +95,11 @@ def test_what_is_no_name_is_refused(shop: Shop) -> None:
     assert done.status == 78
     assert "neither a host name nor an address" in done.err
     assert not paths(shop)[0].exists()
+
+
+def test_without_its_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mailflow.cli.tls import _signed
+
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(ConfigError, match=r"needs cryptography: pip install 'mailflow\[gateway\]'"):
+        _signed(("localhost",), 9)
