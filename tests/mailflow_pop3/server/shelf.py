@@ -73,6 +73,8 @@ def flags_of(content: Content) -> frozenset[str] | None:
 class OpenShelf:
     """One session's snapshot."""
 
+    prompt = False
+
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._items = [

@@ -187,6 +187,17 @@ def test_010_nul_is_refused(session, line):
     assert session.stat()[0] == 2
 
 
+@pytest.mark.parametrize("octet", [b"\0", b"\r"], ids=["nul", "cr"])
+@pytest.mark.parametrize("line", [b"USER a%bb", b"PASS a%bb", b"AUTH PLAIN%b"])
+def test_010_neither_stands_in_a_name_or_a_password(gateway, line, octet):
+    running = gateway(MAIL)
+    dialogue = running.connect()
+    dialogue.say("USER ann")
+    answer = dialogue.say(line % octet)
+    assert answer.line == b"-ERR control character in a command"
+    assert running.logged() == []
+
+
 @pytest.mark.parametrize(
     "line",
     [b"NOOP \xff", b"\xe9", b"LIST \xc2\xb2", "RETR \u0661".encode()],

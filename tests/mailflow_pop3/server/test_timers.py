@@ -11,7 +11,7 @@ from mailflow_pop3.gateway import GatewayOptions
 
 from .dialogue import sasl
 from .memory import Memory
-from .shelf import Shelf
+from .shelf import OpenShelf, Shelf
 
 MAIL = b"Subject: one\r\n\r\n.body\r\n"
 
@@ -179,7 +179,11 @@ def test_093_after_auth_too(gateway):
 
 
 @pytest.mark.parametrize("deleting", [False, True], ids=["read", "read-and-delete"])
-def test_094_a_thousand_commands_at_once_and_a_late_reader_do_not_dead_lock(gateway, deleting):
+@pytest.mark.parametrize("prompt", [False, True], ids=["by-a-thread", "at-once"])
+def test_094_a_thousand_commands_at_once_and_a_late_reader_do_not_dead_lock(
+    gateway, monkeypatch, prompt, deleting
+):
+    monkeypatch.setattr(OpenShelf, "prompt", prompt)
     mail = b"Subject: large\r\n\r\n" + (b"x" * 76 + b"\r\n") * 260  # 20 KB
     shelf = Shelf(*[mail] * 1000)
     running = gateway(shelf)
