@@ -364,7 +364,7 @@ class TestAlarm:
 
     def test_a_source_that_cannot_even_be_made_is_told(self, works: Works) -> None:
         heard, hear = self.told()
-        step = fetch(Mailbox(), every=0.02, alarm_after=0.0)
+        step = fetch(Mailbox(), every=3600.0, alarm_after=0.0)
 
         def fail(self: object, options: object, runtime: object) -> None:
             raise LoginError("no such account")
