@@ -222,7 +222,7 @@ def samples(*memory: int) -> list[list[float]]:
 def test_memory_that_grows_to_the_end_is_not_flat() -> None:
     flat = samples(20, 30, 40, 41, 40, 42, 41, 40)
     assert soak.judged(flat, [])["met"]
-    assert not soak.judged(samples(20, 30, 40, 42, 44, 46, 48, 50), [])["met"]
+    assert not soak.judged(samples(20, 30, 40, 43, 46, 49, 52, 55), [])["met"]
     assert not soak.judged(flat, ["a wrong answer"])["met"]
     assert not soak.judged(flat[:3], [])["met"]
 
