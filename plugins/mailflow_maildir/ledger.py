@@ -60,6 +60,7 @@ class Ledger:
         self._root = root
         self._path = os.path.join(root, NAME)
         self._new = False
+        self._rest: _Rest | None = None
         self._before = 0
         """Its size before the last `condemn`."""
         try:
@@ -99,7 +100,7 @@ class Ledger:
         """The messages at a glance that the list knows; they are taken out of its `found`.
 
         What a session has deleted and did not remove is in `doomed` only. A list with much that
-        is gone is written anew. Raises UnavailableError where it is none of ours.
+        is gone is for `tidy`. Raises UnavailableError where it is none of ours.
         """
         known = Known([], array("Q"), [], [], [])
         octets = self._octets()
@@ -122,9 +123,16 @@ class Ledger:
             known.sizes.append(amended.sizes.get(name) or int(size))
             known.names.append(name)
             known.tags.append(tag)
-        if octets.count(b"\n") > 2 * len(known.keys) + SLACK and not known.doomed:
-            self._replace(known, amended.shared)
+        much = octets.count(b"\n") > 2 * len(known.keys) + SLACK and not known.doomed
+        self._rest = _Rest(known, amended.shared) if much else None
         return known
+
+    def tidy(self) -> None:
+        """Write the list anew where much of it is gone. Not while readers rename files: what
+        is not seen now may be there, and has its UIDL."""
+        rest, self._rest = self._rest, None
+        if rest is not None and self.writable:
+            self._replace(*rest)
 
     def _part(self, glance: Glance, shared: set[str]) -> None:
         """Files of one name never get each other's UIDL, also when only one of them is left:
@@ -207,8 +215,6 @@ class Ledger:
 
     def _replace(self, known: Known, shared: Iterable[str]) -> None:
         """Write the list anew, for what is known. Where it cannot be, the old one will do."""
-        if not self.writable:
-            return
         path = f"{self._path}.new"
         with suppress(OSError):
             with suppress(FileNotFoundError):
@@ -226,6 +232,27 @@ class Ledger:
             os.close(self._file)
             self._file = file
             flush_path(self._root)
+
+
+class _Rest(NamedTuple):
+    """What a list written anew holds."""
+
+    known: Known
+    shared: set[str]
+
+
+def sizes_told(root: str) -> dict[str, int]:
+    """The sizes in a list that somebody else may hold, by name. Raises OSError."""
+    sizes: dict[str, int] = {}
+    with suppress(FileNotFoundError), open(os.path.join(root, NAME), "rb") as file:
+        octets = file.read()
+        for line in _lines(octets):
+            uidl, _, rest = line.partition(" ")
+            size, _, name = rest[:-1].partition(" ")
+            if uidl and size.isdecimal():
+                sizes[name] = int(size)
+        sizes |= _amendments(octets[: octets.rfind(b"\n") + 1]).sizes
+    return sizes
 
 
 class _Amendments(NamedTuple):

@@ -11,7 +11,7 @@ import re
 import stat
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from threading import Lock
 
 from mailflow.errors import LoginError, UnavailableError, from_os
@@ -21,7 +21,7 @@ from mailflow.values import path as path_of
 from mailflow_maildir.folder import Folder
 from mailflow_maildir.ledger import Ledger
 from mailflow_maildir.opened import OpenMaildir, Snapshot
-from mailflow_maildir.taking import Taking
+from mailflow_maildir.taking import Taking, counted
 from mailflow_maildir.uidl import UidlFormat, UidlOption
 
 if TYPE_CHECKING:
@@ -36,7 +36,12 @@ SMALL = 2000
 SETTLED = 2.0
 """Seconds after a change of a directory in which another may have left the same time."""
 
+LOOKS = 3
+"""So often a Maildir is looked at that changes meanwhile."""
+
 PLACES = ("new", "cur")
+
+GLOB = frozenset("*?[")
 
 _NAMES = re.compile(r"\{([^{}]*)\}")
 
@@ -88,7 +93,7 @@ class MaildirDrop:
         self._kept: OrderedDict[str, tuple[_Stamp, Snapshot]] = OrderedDict()
         self._count = 0
         self._small: set[str] = set()
-        if set("*?[") & set(runtime.name) and not _NAMES.search(options.path):
+        if GLOB & set(runtime.name) and not _NAMES.search(options.path):
             runtime.log.warning(
                 "every login name has the same Maildir: set {login} in its path",
                 maildrop=runtime.name, path=options.path,
@@ -109,6 +114,16 @@ class MaildirDrop:
         self._note(who.login, drop.prompt and len(drop.items()) <= SMALL)
         return drop
 
+    def standing(self) -> Iterable[tuple[str, int, int]]:
+        """How many messages and octets lie there, where that is one Maildir; no lock is taken."""
+        name = self._runtime.name
+        if GLOB & set(name):
+            return []
+        try:
+            return [("", *counted(located(self._options.path, name)))]
+        except (OSError, LoginError):  # it is missing, or has no such name
+            return []
+
     def prompt(self, login: str) -> bool:
         """Whether that drop was small and on this machine when it was opened last."""
         return login in self._small
@@ -126,17 +141,31 @@ class MaildirDrop:
             Folder(root, create=True).close()
         ledger = Ledger(root)
         try:
-            now = time.time()
-            times = _times(root)
-            kept = self._recall(root, (times, ledger.stamp))
-            if kept is None:
-                kept = Taking(root, ledger, self._options.uidl, self._runtime).snapshot()
-                if max(times[1::2]) < (now - SETTLED) * 1e9:
-                    self._keep(root, ((times, ledger.stamp), kept))
-            return OpenMaildir(root, ledger, kept, self._runtime.log)
+            return OpenMaildir(root, ledger, self._snapshot(root, ledger), self._runtime.log)
         except BaseException:
             ledger.close()
             raise
+
+    def _snapshot(self, root: str, ledger: Ledger) -> Snapshot:
+        """What lies there now: as before where nothing has changed, else looked for anew, and
+        once more where a reader has renamed something meanwhile, which may have hidden it."""
+        now = time.time()
+        times = _times(root)
+        kept = self._recall(root, (times, ledger.stamp))
+        if kept is not None:
+            return kept
+        for _ in range(LOOKS):
+            taking = Taking(root, ledger, self._options.uidl, self._runtime)
+            found = taking.snapshot()
+            before, times = times, _times(root)
+            if times == before:
+                break
+        settled = times == before and max(times[1::2]) < (now - SETTLED) * 1e9
+        if settled:
+            ledger.tidy()
+            if taking.complete:
+                self._keep(root, ((times, ledger.stamp), found))
+        return found
 
     def _recall(self, root: str, stamp: _Stamp) -> Snapshot | None:
         with self._lock:

@@ -15,8 +15,9 @@ from mailflow.errors import from_os
 from mailflow.typed import TYPE_CHECKING
 from mailflow_maildir.column import Column
 from mailflow_maildir.folder import flush_path
+from mailflow_maildir.ledger import sizes_told
 from mailflow_maildir.opened import Snapshot
-from mailflow_maildir.reading import File, Glance, glance, open_message, size_facts
+from mailflow_maildir.reading import File, Glance, glance, open_message, size_facts, size_in
 from mailflow_maildir.stored import size_of
 from mailflow_maildir.uidl import Listed, UidlFormat, by_name, digest, dovecot_list, valid
 
@@ -39,6 +40,8 @@ class Taking:
         self._ledger = ledger
         self._format = uidl
         self._runtime = runtime
+        self.complete = True
+        """Whether all that lies there is served."""
 
     def snapshot(self) -> Snapshot:
         """Raises UnavailableError, OSError."""
@@ -63,6 +66,7 @@ class Taking:
             for place in places:
                 flush_path(os.path.join(self._root, place))
         except OSError as error:
+            self.complete = False
             self._runtime.log.warning(
                 "deleted messages cannot be removed; they are not served",
                 path=self._root, error=from_os(error, "remove them").text,
@@ -92,8 +96,9 @@ class Taking:
         """None for what cannot be read now."""
         try:
             file, status = open_message(self._root, File("", "", path))
-        except FileNotFoundError:
-            return None  # a reader has just renamed it
+        except FileNotFoundError:  # a reader has just renamed it
+            self.complete = False
+            return None
         except (OSError, ValueError) as error:
             self._left_out(path, error)
             return None
@@ -106,6 +111,7 @@ class Taking:
             os.close(file)
 
     def _left_out(self, path: str, error: OSError | ValueError) -> None:
+        self.complete = False
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
         self._runtime.log.warning(
             "a message cannot be read, and is not served", path=f"{self._root}/{path}", error=reason
@@ -133,6 +139,20 @@ class Taking:
             self._runtime.log.warning(
                 "sizes cannot be remembered", path=self._root, error=os.strerror(error.errno or 0)
             )
+
+
+def counted(root: str) -> tuple[int, int]:
+    """Messages and octets of a Maildir, without a lock. Raises OSError."""
+    seen = glance(root)
+    told = sizes_told(root)
+    octets = 0
+    for name, tag in seen.found.items():
+        size = told.get(name) or size_in(name)
+        if size is None:
+            with suppress(FileNotFoundError):
+                size = os.lstat(os.path.join(root, seen.path(name, tag))).st_size
+        octets += size or 0
+    return len(seen.found), octets
 
 
 def _by_inode(name: str) -> Iterator[str]:

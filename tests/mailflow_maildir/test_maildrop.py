@@ -105,6 +105,12 @@ def fails(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return fail
 
 
+def rest(drop: Drop) -> None:
+    """Nobody has changed the Maildir for long."""
+    for place in ("new", "cur"):
+        os.utime(drop.path / place, (1, 1))
+
+
 # UIDLs
 
 
@@ -174,6 +180,7 @@ def test_071_of_two_files_with_one_name_none_ever_gets_the_uidl_of_the_other(
     assert read(session.read(mine)) == b"two\r\n"
     session.close()
     for _ in range(3):  # the list is written anew meanwhile
+        rest(drop)
         assert list(drop.listed()) == [mine]
     drop.delete(mine)
     assert not second_file.exists()
@@ -406,6 +413,7 @@ def test_056_the_lock_holds_when_the_list_is_replaced_meanwhile(
     for number in range(1, 5):
         (drop.path / "new" / str(number)).unlink()
     old = (drop.path / LIST).stat().st_ino
+    rest(drop)
     session = drop.enter()
     assert (drop.path / LIST).stat().st_ino != old
     with pytest.raises(InUseError):
@@ -651,8 +659,7 @@ def test_120_an_unchanged_maildir_is_not_looked_at_again(
     drop: Drop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drop.add("new/1")
-    for place in ("new", "cur"):
-        os.utime(drop.path / place, (1, 1))
+    rest(drop)
     maildrop = drop.maildrop()
 
     def keys() -> list[str]:
@@ -685,6 +692,75 @@ def test_a_change_in_the_same_tick_of_the_clock_is_seen(drop: Drop) -> None:
         session.close()
 
 
+def test_a_message_that_could_not_be_read_is_served_once_it_can(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its directory does not change for that."""
+    drop.add("new/1")
+    rest(drop)
+    maildrop = drop.maildrop()
+
+    def keys() -> list[str]:
+        session = maildrop.login(Credentials("ann", checked=True))
+        found = [item.key for item in session.items()]
+        session.close()
+        return found
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mailflow_maildir.taking.open_message", refused)
+        assert keys() == []
+    assert keys() == ["1"]
+
+
+def test_058_what_a_reader_renames_during_the_login_is_not_missed(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """readdir(3) may leave out a file that gets another name meanwhile."""
+    for name in ("cur/1:2,", "cur/2:2,"):
+        drop.add(name)
+    before = drop.listed()
+    rest(drop)
+    real = os.scandir
+    renamed: list[str] = []
+
+    class Blind:
+        """Does not show the one that is renamed while it looks."""
+
+        def __init__(self, path: str) -> None:
+            self._entries = real(path)
+            self._hide = path.endswith("/cur") and not renamed
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            if self._hide:
+                renamed.append("1")
+                (drop.path / "cur" / "1:2,").rename(drop.path / "cur" / "1:2,S")
+            return (each for each in self._entries if not self._hide or each.name[0] != "1")
+
+        def __exit__(self, *_: object) -> None:
+            self._entries.close()
+
+    monkeypatch.setattr(os, "scandir", Blind)
+    assert drop.listed() == before
+    assert renamed
+
+
+def test_what_lies_there_is_told_without_a_login(tmp_path: Path, drop: Drop) -> None:
+    drop.add("new/1,S=5,W=8", b"a\n\nb\n")
+    drop.add("new/2", b"a\n\nb\n")
+    assert list(drop.maildrop().standing()) == [("", 2, 13)]
+    session = drop.enter()
+    assert list(drop.maildrop().standing()) == [("", 2, 16)]
+    session.close()
+    for name, path in (("*", "{login}"), ("drop", "missing")):
+        options = MaildirDropOptions.read({"path": f"{tmp_path}/{path}"})
+        log: Any = drop.log
+        maildrop = MaildirDrop(options, Runtime(name, "test", drop.halt, log, "/nonexistent"))
+        assert list(maildrop.standing()) == []
+
+
 def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailflow_maildir.maildrop.KEPT", 10)
     base = Drop(tmp_path / "0")
@@ -693,8 +769,7 @@ def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.M
         each = base if not number else Drop(tmp_path / str(number))
         for name in range(3):
             each.add(f"new/{name}")
-        for place in ("new", "cur"):
-            os.utime(each.path / place, (1, 1))
+        rest(each)
         for _ in range(2):
             maildrop.login(Credentials(str(number), checked=True)).close()
     assert len(maildrop._kept) == 2
