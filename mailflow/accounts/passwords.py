@@ -276,7 +276,7 @@ def _locked(path: str, *, make: bool) -> Iterator[os.stat_result]:
 def write(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
     """Put a new file in the place of what is there, durably, with a mode, and with the owner
     of another. Raises OSError."""
-    new = f"{path}.{os.getpid()}.new"
+    new = f"{path}.new"
     with suppress(FileNotFoundError):
         os.unlink(new)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

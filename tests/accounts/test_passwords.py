@@ -221,6 +221,13 @@ class TestWriting:
         add(path, "bob", "y")
         assert steps == ["file", "name", "directory"]
 
+    def test_d04_what_a_crash_left_behind_is_in_nobodys_way(self, path):
+        write(path, "ann:x\n")
+        write(f"{path}.new", "half of it")
+        add(path, "bob", "y")
+        assert contents(path) == b"ann:x\nbob:y\n"
+        assert os.listdir(os.path.dirname(path)) == ["maildrops"]
+
     def test_a_link_stays_one(self, path, tmp_path):
         write(path, "ann:x\n")
         link = str(tmp_path / "link")

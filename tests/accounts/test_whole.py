@@ -6,6 +6,7 @@ import poplib
 import re
 import socket
 import ssl
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -176,6 +177,36 @@ def test_scram_is_offered_where_all_can_use_it(house):
     with serving(house, drops=alone) as running:
         assert offered(running) == ["SCRAM-SHA-256", "PLAIN", "LOGIN"]
         assert subject(log_in(running, "ann", "one")) == b"Subject: for ann"
+
+
+@pytest.mark.interop("mpop")
+@pytest.mark.parametrize("way", ["scram-sha-256", "apop", "plain", "login", "user"])
+def test_a_client_with_a_library_of_its_own_logs_in_each_way(house, way):
+    write(house, f"ann:{scram_verifier('one') if way.startswith('scram') else '{PLAIN}one'}\n")
+    alone = DROPS.replace("{own}", "{PLAIN}plain")
+    every = 'auth = ["user", "plain", "login", "scram-sha-256", "apop"]\n'
+
+    def fetched(password):
+        words = (
+            "--host=127.0.0.1",
+            f"--port={running.port}",
+            "--tls=off",
+            "--user=ann",
+            f"--passwordeval=echo {password}",
+            f"--auth={way}",
+            "--half-quiet",
+            f"--delivery=maildir,{house / 'mail' / 'ben'}",
+            f"--uidls-file={house / 'uidls'}",
+        )
+        return subprocess.run(["mpop", *words], capture_output=True, text=True, timeout=60)
+
+    with serving(house, every, alone) as running:
+        wrong = fetched("two")
+        assert wrong.returncode != 0, wrong
+        assert "authentication failed" in wrong.stderr
+        right = fetched("one")
+        assert right.returncode == 0, right
+    assert len(list((house / "mail/ben/new").iterdir())) == 2
 
 
 def test_105_a_renewed_certificate_is_that_of_the_next_client_and_ends_no_session(house):
