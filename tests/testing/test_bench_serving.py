@@ -15,7 +15,9 @@ import pytest
 from bench import corpus, figures, held, processes, report, soak, soaking
 from bench.figures import Figure, Goal, Goals, Measured
 from bench.load import Generator, LoadError
-from bench.row import Contender, Outcome, Row
+from bench.measure import Launcher
+from bench.row import Contender, Options, Outcome, Row
+from bench.rows import serve, spool
 from bench.servers import Mailflow
 from mailflow.mail import Octets
 from mailflow.testing.gateway import Gateway
@@ -290,3 +292,33 @@ def test_a_client_of_the_soak_sees_that_a_deleted_mail_is_there_again(client: An
 def test_a_client_of_the_soak_sees_that_two_sessions_have_a_drop(client: Any) -> None:
     with pytest.raises(soaking.SoakError, match="a second session is told"):
         client[0]._twice()
+
+
+# Whole rows, with few messages
+
+
+def few(tmp_path: Path, launcher: Launcher, scale: int) -> Options:
+    return Options(launcher, tmp_path, SCRIPT, tmp_path, repetitions=1, scale=scale, context=False)
+
+
+def row_named(name: str) -> Row:
+    (found,) = [row for row in (*serve.ROWS, *spool.ROWS) if row.name == name]
+    return found
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    ("name", "scale", "who"),
+    [
+        ("serve-idle", 1000, ["mailflow, spool", "mailflow, maildir", "Dovecot tuned"]),
+        ("serve-100000", 5000, ["mailflow, spool", "mailflow, maildir", "Dovecot tuned"]),
+        ("spool-loopback", 100, ["mailflow", "mpop", "the limit"]),
+    ],
+)
+def test_nobody_is_void_in_a_row(tmp_path: Path, name: str, scale: int, who: list[str]) -> None:
+    row = row_named(name)
+    tmp_path.chmod(0o711)
+    with Launcher() as launcher:
+        found = row.run(row, few(tmp_path, launcher, scale))
+    assert [(each.name, each.fault) for each in found.series] == [(name, "") for name in who]
+    assert report.verdict(row, found)["reached"]
