@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ from typing import Self
 
 PATIENCE = 20.0
 """Seconds to wait until it is ready, and for its end."""
+
+LOOK = 0.1
+"""How often is looked whether it has ended instead."""
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -95,33 +99,29 @@ class Serving:
 
     def start(self) -> None:
         """Start, and wait until it says that it is ready. Raises RuntimeError with what it said."""
-        command = [*self.program, "serve", str(self.file), *self.arguments]
-        name = f"mailflow-{os.urandom(8).hex()}"
+        command = [sys.executable, "-m", "mailflow", "serve", str(self.file), *self.arguments]
         with (
             (self.home / "serve.log").open("ab") as log,
+            tempfile.TemporaryDirectory(prefix="mf-") as directory,  # a socket's path is short
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
         ):
-            manager.bind(f"\0{name}")
+            manager.bind(os.path.join(directory, "s"))
             self._process = subprocess.Popen(
-                command, env={**self.environment, "NOTIFY_SOCKET": f"@{name}"}, cwd=self.home,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                command, env={**self.environment, "NOTIFY_SOCKET": os.path.join(directory, "s")},
+                cwd=self.home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
             if not self._ready(manager, self._process):
                 raise RuntimeError(f"it has not become ready:\n{self.said}")
 
     def _ready(self, manager: socket.socket, process: subprocess.Popen[bytes]) -> bool:
-        """Wait for sd_notify(3); False as soon as the process has ended."""
+        """Wait for sd_notify(3); False where the process has ended, or after PATIENCE."""
         deadline = time.monotonic() + PATIENCE
-        ended = os.pidfd_open(process.pid)
-        try:
-            while (left := deadline - time.monotonic()) > 0:
-                ready, _, _ = select.select([manager.fileno(), ended], [], [], left)
-                if manager.fileno() in ready and manager.recv(4096).startswith(b"READY=1"):
+        while time.monotonic() < deadline:
+            if select.select([manager], [], [], LOOK)[0]:
+                if manager.recv(4096).startswith(b"READY=1"):
                     return True
-                if ended in ready:
-                    return False
-        finally:
-            os.close(ended)
+            elif process.poll() is not None:
+                return False
         return False
 
     def stop(self) -> int:
