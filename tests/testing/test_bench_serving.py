@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -30,7 +29,7 @@ FIGURES = (
     Figure("memory", "octets"),
 )
 
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+needs_compiler = pytest.mark.interop("g++")
 
 
 class Drop:
@@ -306,7 +305,7 @@ def row_named(name: str) -> Row:
     return found
 
 
-@pytest.mark.interop
+@pytest.mark.interop("dovecot-pop3d", "mpop")
 @pytest.mark.parametrize(
     ("name", "scale", "who"),
     [
