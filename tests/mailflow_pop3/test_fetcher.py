@@ -12,14 +12,13 @@ from base64 import b64encode
 
 import pytest
 
-import mailflow_pop3
+from mailflow.engine.registry import Registry
 from mailflow.errors import BadMailError, GoneError, UnavailableError
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.mail import OctetFile, Octets, read
 from mailflow.testing.pop3 import CAPABILITIES, Faults, Pop3Server
 from mailflow.verdicts import Fate
 from mailflow_pop3 import wire
-from mailflow_pop3.fetcher import Pop3Fetcher
 from mailflow_pop3.settings import Pop3Options
 
 from .conftest import SECRET
@@ -373,11 +372,17 @@ class TestSettling:
         assert server.messages("red") == POSTS
 
 
-def test_the_plugin_registers_the_fetcher():
-    registered = []
-    register = type("Register", (), {"fetcher": lambda self, kind: registered.append(kind)})
-    mailflow_pop3.mailflow_register(register())
-    assert registered == [Pop3Fetcher]
+@pytest.mark.parametrize(
+    ("table", "use", "name"),
+    [
+        ("fetch", "pop3", "Pop3Fetcher"),
+        ("serve", "pop3", "Pop3Gateway"),
+        ("maildrop", "pop3.probe", "Probe"),
+        ("maildrop", "pop3.manager", "Manager"),
+    ],
+)
+def test_the_plugin_registers_what_it_has(table, use, name):
+    assert Registry().component(table, use).__name__ == name
 
 
 def test_a_connection_without_tls_does_not_pay_for_it():
