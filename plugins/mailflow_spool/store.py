@@ -3,6 +3,7 @@
     index.db     which drop has which messages, and the octets of few small ones (SQLite)
     bodies/      the octets of all others, as they go over the wire
     locks/       a file for each drop: whoever has a session there has its lock
+    reserve      room on the disk for the deletion of mail where it is full
 
 Rule of the file: a message is there from the commit that names it to the commit that
 removes it; a file that no message has any more is gone with it. Names of drops are never
@@ -26,6 +27,9 @@ from mailflow_spool.index import Index, Transaction
 from mailflow_spool.wire import IN_INDEX, Place
 
 NAME_LIMIT = 255
+
+RESERVE = 512 << 10
+"""Octets of the disk that are kept for the index to write that mail is deleted."""
 
 LOST_TICKETS = 60 * 86400.0
 """Seconds after which a ticket that nobody called final is forgotten."""
@@ -99,6 +103,8 @@ class Store:
         except OSError as error:
             raise from_os(error, f"make {path}") from None
         self.index = Index(os.path.join(path, "index.db"))
+        self._reserve = os.path.join(path, "reserve")
+        _reserve(self._reserve)
 
     def close(self) -> None:
         self.index.close()
@@ -194,9 +200,17 @@ class Store:
 
     def remove(self, drop: int, numbers: Sequence[int]) -> None:
         """Remove these messages of a drop, all or none, and the files that only they had."""
-        gone = self.index.commit(lambda tx: _remove(tx, drop, numbers))
+        try:
+            gone = self.index.commit(lambda tx: _remove(tx, drop, numbers))
+        except UnavailableError as error:
+            if not error.fields.get("full"):
+                raise
+            with suppress(OSError):
+                os.unlink(self._reserve)
+            gone = self.index.commit(lambda tx: _remove(tx, drop, numbers))
         for file in gone:
             self.bodies.remove(file)
+        _reserve(self._reserve)
 
     def remove_drop(self, drop: int, name: str) -> None:
         """Remove a drop with all its mail; whoever has its lock may."""
@@ -329,6 +343,22 @@ def empty(tx: Transaction) -> list[int]:
     gone = [row[0] for row in tx.execute("SELECT id FROM files WHERE live <= 0").fetchall()]
     tx.executemany("DELETE FROM files WHERE id = ?", [(each,) for each in gone])
     return gone
+
+
+def _reserve(path: str) -> None:
+    """Keep room on the disk by a file, where it is missing and there is room."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError:
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, RESERVE)
+    except (OSError, AttributeError):  # the disk is full, or the system knows no such call
+        with suppress(OSError):
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
 
 
 def fault_of(path: str) -> str:

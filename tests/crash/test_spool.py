@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ from mailflow_spool.maildrop import MaildropOptions, OpenSpool, SpoolMaildrop
 from mailflow_spool.store import Store
 from mailflow_spool.verify import verify
 
-from .conftest import Disks
+from .conftest import Disks, demand
 
 pytestmark = [
     pytest.mark.crash,
@@ -347,4 +349,38 @@ def test_d08_a_disk_that_dies_under_a_spool_in_use_is_used_again_when_it_is_back
         drop.close()
     assert maildrop._store is not None
     maildrop._store.close()
+    halt.close()
+
+
+def test_d01_on_a_full_disk_a_client_can_make_room_by_deleting(tmp_path: Path) -> None:
+    demand("" if os.geteuid() == 0 else "needs root: mounts")
+    place = tmp_path / "small"
+    place.mkdir()
+    options = ("-o", "size=6m,mode=700")
+    subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(place)], check=True)
+    try:
+        fill_and_empty(place / "spool")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def fill_and_empty(spool: Path) -> None:
+    halt = Halt()
+    options = SpoolOptions.read({"path": str(spool), "drop": "ann"})
+    runtime = Runtime("spool", "test", halt, Logger(), "")
+    count = 0
+    with SpoolDistributor(options, runtime) as distributor:
+        while deliver(distributor, count, (10, 200_000, 30_000)[count % 3]).outcome is SENT:
+            count += 1
+        report = deliver(distributor, count, 200_000)
+        assert (report.outcome, report.code) == (LATER, "4.3.1")
+    with session(spool) as drop:
+        keys = [item.key for item in drop.items()]
+        assert len(keys) == count
+        drop.close(keys[:30])
+    with session(spool) as drop:
+        assert [item.key for item in drop.items()] == keys[30:]
+        drop.close()
+    with SpoolDistributor(options, runtime) as distributor:
+        assert deliver(distributor, count, 200_000).outcome is SENT
     halt.close()

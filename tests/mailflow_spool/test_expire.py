@@ -96,3 +96,16 @@ def test_upkeep_makes_no_spool_where_there_is_none(spool: Spool) -> None:
     with spool.distributor() as distributor:
         distributor.upkeep()
     assert not spool.path.exists()
+
+
+def test_a_drop_expires_without_any_mail_where_the_engine_asks_for_it(
+    spool: Spool, later: Later
+) -> None:
+    with spool.distributor() as distributor:
+        distributor.upkeep()
+    assert not spool.path.exists(), "there is nothing to keep up"
+    spool.fill(text(1), expire="1d")
+    later(2 * 86400)
+    with spool.distributor(expire="1d") as distributor:
+        distributor.upkeep()
+    assert spool.messages() == []
