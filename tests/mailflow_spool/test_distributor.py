@@ -119,7 +119,8 @@ def test_g05_no_name_of_a_drop_is_ever_part_of_a_path(spool: Spool) -> None:
         assert spool.messages(name) == [text(number)]
     there = {str(path.relative_to(spool.path)) for path in spool.path.rglob("*")}
     assert all(
-        re.fullmatch(r"bodies|locks|locks/\d+|locks/tidy|index\.db.*", each) for each in there
+        re.fullmatch(r"bodies|locks|locks/\d+|locks/tidy|index\.db.*|reserve", each)
+        for each in there
     )
     assert {path.name for path in spool.path.parent.iterdir()} == {"spool"}
 
