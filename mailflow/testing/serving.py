@@ -60,9 +60,9 @@ class Serving:
         *,
         arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
-        program: Sequence[str] = (sys.executable, "-m", "mailflow"),
+        program: Sequence[str] | None = None,
     ) -> None:
-        self.program = program
+        self.program = program or (sys.executable, "-m", "mailflow")
         self.file = file
         self.home = file.parent
         self.arguments = list(arguments)
@@ -99,13 +99,15 @@ class Serving:
 
     def start(self) -> None:
         """Start, and wait until it says that it is ready. Raises RuntimeError with what it said."""
-        command = [sys.executable, "-m", "mailflow", "serve", str(self.file), *self.arguments]
+        command = [*self.program, "serve", str(self.file), *self.arguments]
         with (
             (self.home / "serve.log").open("ab") as log,
             tempfile.TemporaryDirectory(prefix="mf-") as directory,  # a socket's path is short
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
         ):
             manager.bind(os.path.join(directory, "s"))
+            os.chmod(directory, 0o711)  # who gives up privileges still reaches its manager
+            os.chmod(os.path.join(directory, "s"), 0o666)
             self._process = subprocess.Popen(
                 command, env={**self.environment, "NOTIFY_SOCKET": os.path.join(directory, "s")},
                 cwd=self.home, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -148,7 +150,7 @@ class Serving:
     def command(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run `mailflow WORDS...` about the same installation."""
         return subprocess.run(
-            [sys.executable, "-m", "mailflow", *map(str, words)],
+            [*self.program, *map(str, words)],
             env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
