@@ -18,6 +18,7 @@ import pytest
 import tomli
 
 from mailflow.accounts import Account, Accounts, Pace
+from mailflow.log import Logger
 from mailflow.mail import Content
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.gateway import Gateway, plain
@@ -200,7 +201,8 @@ def gateway(authority: Authority, certificate: Certificate) -> Iterator[Callable
     """A gateway of the test's own: messages or a shelf, and options of [[serve]].
 
     `secure`: it has a certificate; `host`: it listens at this address; `secret`: how the
-    password is stored; `pace`: how answers to wrong ones are kept back.
+    password is stored; `pace`: how answers to wrong ones are kept back; `log`: one that
+    writes, instead of one that keeps.
     """
     with ExitStack() as stack:
 
@@ -212,6 +214,7 @@ def gateway(authority: Authority, certificate: Certificate) -> Iterator[Callable
             secret: str | None = None,
             pace: Pace = AT_ONCE,
             login: str = "ann",
+            log: Logger | None = None,
             certificate_file: object = None,
             key_file: object = None,
             **options: object,
@@ -226,6 +229,7 @@ def gateway(authority: Authority, certificate: Certificate) -> Iterator[Callable
                 certificate=own or (certificate if secure else None),
                 **{"listen": [f"{host}:0"], **options},
             )
+            server.service_host.log = log or server.service_host.log
             server.service_host.accounts = Accounts([account], pace=pace, log=server.log)
             stack.enter_context(server)
             place = (host, server.port)
