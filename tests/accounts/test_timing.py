@@ -115,3 +115,18 @@ def test_g09_for_scram_an_unknown_name_costs_the_keys_of_one_plain_password(monk
         before = len(made)
         accounts.scram_keys(login)
         assert len(made) - before == 1
+
+
+def test_g09_what_unknown_names_are_answered_by_is_this_machine_s_and_outlives_a_restart(
+    monkeypatch,
+):
+    from mailflow.accounts import book as module
+
+    assert module._machine_key() == module._machine_key()
+    assert len(module._machine_key()) == 32
+
+    def none(*_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(module, "open", none, raising=False)
+    assert module._machine_key() != module._machine_key()
