@@ -196,6 +196,10 @@ class ServerSession:
         self.ending = True
         self.ask = None
         if visit is not None:
+            self.policy.log.info(
+                "session ended without QUIT", login=visit.login, address=self.address,
+                read=visit.read, marked=len(visit.deleted),
+            )  # fmt: skip
             self.do(visit.drop.close, self._left, visit.prompt)
         ask, self.ask = self.ask, None
         return ask
