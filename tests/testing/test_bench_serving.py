@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -231,6 +232,27 @@ def test_memory_that_grows_to_the_end_is_not_flat() -> None:
 def test_descriptors_that_are_not_given_back_are_not_flat() -> None:
     growing = [[5.0 * n, 30 << 20, 50 + 10 * n, 4, n] for n in range(8)]
     assert not soak.judged(growing, [])["met"]
+
+
+def test_the_soak_stands_in_the_page_once_it_was_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "PATH", tmp_path / "soak.json")
+    assert soak.page() == ""
+    found = samples(20, 30, 40, 41, 40, 42, 41, 40)
+    record = {
+        "date": "2026-01-01", "machine": {"kernel": "Linux 6"}, "seed": 3, "minutes": 2.0,
+        "clients": 4, "sessions": {"list": 1234, "read": 2}, "fed": 20, "faults": [],
+        **soak.judged(found, []),
+    }  # fmt: skip
+    soak.PATH.write_text(json.dumps(record))
+    text = soak.page()
+    assert text.startswith(f"{soak.TITLE}\n~~~")
+    assert "1,236 sessions (1,234 list, 2 read); 20 mails through the pipeline." in text
+    assert (
+        "40.5 MiB in the second quarter, 40.5 MiB in the last one;\ndescriptors 50 and 50: flat"
+        in text
+    )
 
 
 class Where:
