@@ -13,8 +13,8 @@ HERE = Path(__file__).parent
 
 ELSEWHERE = {
     "StdinFetcher": "tests/mailflow_stdin: one message, pushed, that no second session sees",
-    "Probe": "tests/mailflow_pop3/server/test_promises.py: a message that nobody has put there",
-    "Manager": "tests/mailflow_pop3/server/test_promises.py: a door, without mail",
+    "Probe": "tests/mailflow_pop3/server/test_monitoring.py: a message that nobody has put there",
+    "Manager": "tests/mailflow_pop3/server/test_monitoring.py: a door, without mail",
 }
 
 

@@ -224,6 +224,13 @@ class Running:
         ]
 
 
+def reach(gateway: Gateway) -> Server:
+    """A gateway, as its clients see it."""
+    server = Server()
+    server.host, server.port = gateway.host, gateway.port
+    return server
+
+
 def shelf_of(messages: Sequence[bytes | Content | Shelf]) -> Shelf:
     """The one shelf that was given, or one with these messages."""
     first = messages[0] if messages else None
