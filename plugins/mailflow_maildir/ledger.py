@@ -5,6 +5,7 @@
      ~ SIZE NAME            its name lied about its size
      - INODE NAME           to be deleted, once the line comes that ends these
      = COUNT CRC            all of them, COUNT lines with that CRC-32
+     + done                 what was to be deleted before this line is gone
      ! NAME                 several files have had this name: it means none of them again
 
 Rule of the file: it is only ever added to, or replaced whole by a rename; a line that was
@@ -61,6 +62,7 @@ class Ledger:
         self._path = os.path.join(root, NAME)
         self._new = False
         self._rest: _Rest | None = None
+        self._condemned = False
         self._before = 0
         """Its size before the last `condemn`."""
         try:
@@ -105,6 +107,7 @@ class Ledger:
         known = Known([], array("Q"), [], [], [])
         octets = self._octets()
         amended = _amendments(octets)
+        self._condemned = bool(amended.condemned)
         self._part(glance, amended.shared)
         for line in _lines(octets):
             uidl, _, rest = line.partition(" ")
@@ -129,10 +132,12 @@ class Ledger:
 
     def tidy(self) -> None:
         """Write the list anew where much of it is gone. Not while readers rename files: what
-        is not seen now may be there, and has its UIDL."""
+        is not seen now may be there, and has its UIDL, or is to be deleted."""
         rest, self._rest = self._rest, None
         if rest is not None and self.writable:
             self._replace(*rest)
+        elif self._condemned:
+            self.done()
 
     def _part(self, glance: Glance, shared: set[str]) -> None:
         """Files of one name never get each other's UIDL, also when only one of them is left:
@@ -197,6 +202,13 @@ class Ledger:
             with suppress(OSError):
                 os.ftruncate(self._file, self._before)
                 os.fsync(self._file)
+
+    def done(self) -> None:
+        """What was condemned is gone, lastingly: a file of that name, also with that inode, is
+        one that was put there since, as from a backup."""
+        if self.writable:
+            with suppress(OSError):
+                self._append(" + done\n", durable=False)
 
     def _append(self, text: str, *, durable: bool) -> None:
         """All of it or nothing. Raises OSError."""
@@ -281,6 +293,8 @@ def _amendments(octets: bytes) -> _Amendments:
             if rest == f"{len(group)} {crc32(_encoded(''.join(group)))}":
                 amended.condemned.update(map(_condemned, group))
             group.clear()
+        elif what == "+":
+            amended.condemned.clear()
         end = octets.find(b"\n ", end)
     return amended
 

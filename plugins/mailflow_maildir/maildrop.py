@@ -162,7 +162,8 @@ class MaildirDrop:
                 break
         settled = times == before and max(times[1::2]) < (now - SETTLED) * 1e9
         if settled:
-            ledger.tidy()
+            if taking.removed:
+                ledger.tidy()
             if taking.complete:
                 self._keep(root, ((times, ledger.stamp), found))
         return found

@@ -198,6 +198,8 @@ class OpenMaildir:
             flush_path(os.path.join(self._root, place))
         if first is not None:
             raise first
+        if len(victims) > 1:
+            self._ledger.done()
 
     def _condemn(self, victims: Mapping[int, int]) -> None:
         """Write down what is deleted. On a full disk there is no room for that: then the

@@ -42,6 +42,8 @@ class Taking:
         self._runtime = runtime
         self.complete = True
         """Whether all that lies there is served."""
+        self.removed = True
+        """Whether nothing is left of what earlier sessions have deleted."""
 
     def snapshot(self) -> Snapshot:
         """Raises UnavailableError, OSError."""
@@ -66,7 +68,7 @@ class Taking:
             for place in places:
                 flush_path(os.path.join(self._root, place))
         except OSError as error:
-            self.complete = False
+            self.complete = self.removed = False
             self._runtime.log.warning(
                 "deleted messages cannot be removed; they are not served",
                 path=self._root, error=from_os(error, "remove them").text,

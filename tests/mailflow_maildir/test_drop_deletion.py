@@ -13,7 +13,8 @@ from mailflow.errors import (
     InUseError,
     UnavailableError,
 )
-from mailflow_maildir import ledger
+from mailflow_maildir import ledger, maildrop
+from mailflow_maildir.opened import OpenMaildir
 
 from .conftest import LIST, Drop
 
@@ -56,6 +57,48 @@ def test_085_what_was_begun_is_finished_at_the_next_login(drop: Drop) -> None:
     (drop.path / "new" / "other").unlink()
     assert list(drop.listed()) == ["c"]
     assert drop.files() == ["cur/c:2,"]
+
+
+def put_back(drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The messages a and b come from a backup, and get the inodes that they had."""
+    inodes = {"a": 7, "b": 8}
+    monkeypatch.setattr(
+        ledger.Ledger, "_inode", lambda self, path: inodes.get(path.partition("/")[2], 0)
+    )
+    for name in "ab":
+        drop.add(f"new/{name}")
+
+
+def condemned(drop: Drop, monkeypatch: pytest.MonkeyPatch) -> OpenMaildir:
+    """A session in which the messages a and b have the inodes 7 and 8."""
+    for name in "abc":
+        drop.add(f"new/{name}")
+    session = drop.enter()
+    monkeypatch.setattr(session, "_inode", lambda number: 7 + number)
+    return session
+
+
+def test_what_comes_back_from_a_backup_with_its_old_inode_is_not_deleted_again(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    condemned(drop, monkeypatch).close(["a", "b"])
+    assert drop.files() == ["new/c"]
+    put_back(drop, monkeypatch)
+    assert sorted(drop.listed()) == ["a", "b", "c"]
+    assert drop.files() == ["new/a", "new/b", "new/c"]
+
+
+def test_what_comes_back_after_a_kill_and_a_login_is_not_deleted_again(
+    drop: Drop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = condemned(drop, monkeypatch)
+    monkeypatch.setattr(ledger.Ledger, "done", lambda self: None)
+    session.close(["a", "b"])
+    monkeypatch.undo()
+    monkeypatch.setattr(maildrop, "SETTLED", -1.0)
+    assert list(drop.listed()) == ["c"]
+    put_back(drop, monkeypatch)
+    assert sorted(drop.listed()) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12])
