@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import time
 
 import pytest
 from hypothesis import given
@@ -87,3 +88,44 @@ def test_the_header_section_ends_at_the_blank_line_however_it_is_cut(size: int) 
 def test_a_message_may_begin_with_the_blank_line_or_have_none() -> None:
     assert head_of(iter([b"\r\nbody"])) == (b"\r\n", b"body")
     assert head_of(iter([b"A: b", b"\r\n"])) == (b"A: b\r\n", b"")
+
+
+DEEP = 'To: "é" ' + "(" * 5000
+"""Deeper than the parser of the standard library can count."""
+
+
+def test_a_field_that_no_parser_can_take_apart_is_written_all_the_same() -> None:
+    """Else the message could not be read, nor the drop be listed."""
+    made = written(head(DEEP, "Subject: é"))
+    assert made.isascii()
+    assert parsed(made)["Subject"] == "é"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param("é" + "a" * 200_000, id="a line without an end"),
+        pytest.param("Content-Type: text/plain; é" + ";" * 30_000 + "\r\n", id="semicolons"),
+        pytest.param("é" + "\r\n " * 50_000, id="folded often"),
+    ],
+)
+def test_no_sender_decides_how_long_it_takes(field: str) -> None:
+    """Nobody waits for it to be interrupted: what is quadratic here takes minutes."""
+    before = time.process_time()
+    written(field.encode())
+    assert time.process_time() - before < 10
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        "é".encode(),
+        "Subject: é\r\nTo: a".encode(),
+        "Subject: a\r\n\r\nrést".encode(),
+        "\r\nSubject: é\r\n".encode(),
+        " é\r\n é\r\n\r\n\r\n".encode(),
+    ],
+)
+def test_what_is_no_field_stays(octets: bytes) -> None:
+    lines = [line for line in octets.split(b"\r\n") if b":" not in line]
+    assert [line for line in written(octets).split(b"\r\n") if b":" not in line] == lines
