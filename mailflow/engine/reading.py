@@ -102,7 +102,7 @@ class Reader:
         if not self._faults:
             self._check_circles(steps["fetch"], steps["distribute"])
         carries = any(data.get(table) for table in ("fetch", "process", "distribute"))
-        for table in ("fetch", "distribute") if carries or not steps["serve"] else ():
+        for table in ("fetch", "distribute") if carries or not data.get("serve") else ():
             if data.get(table, []) == []:
                 self._fault((), f"there is no [[{table}]]; a pipeline needs one or more")
         journal = self._journal(options)

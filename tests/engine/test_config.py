@@ -401,6 +401,12 @@ class TestFaults:
         found = faults(text + distribute)
         assert found == (said or ['2: fetch[1].use: expected a string that is not empty; found ""'])
 
+    def test_a_service_with_a_fault_needs_no_source_either(
+        self, faults: Callable[..., list[str]]
+    ) -> None:
+        [said] = faults("[[serve]]\nuse = 'pop3'\nlisten = '/tmp/x'\n")
+        assert said.startswith("3: serve[1].listen: expected an address such as")
+
     def test_two_steps_of_one_kind_cannot_have_one_name(
         self, faults: Callable[..., list[str]]
     ) -> None:
