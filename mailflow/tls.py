@@ -140,6 +140,9 @@ def _made(cert_file: str, key_file: str) -> ssl.SSLContext:
     return context
 
 
+LARGEST = 1 << 20
+"""Octets of a key's file that are looked at."""
+
 _REASONS = {
     "KEY_VALUES_MISMATCH": "the key belongs to another certificate",
     "PEM_LIB": "there is no certificate in it, or no key, as PEM",
@@ -153,9 +156,12 @@ def _readable(what: str, path: str) -> None:
     try:
         with open(path, "rb") as reader:
             mode = os.fstat(reader.fileno()).st_mode
+            keyless = b"PRIVATE KEY-----" not in reader.read(LARGEST)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise ConfigError(f"cannot read {what} {path}: {reason}") from None
+    if what == "key" and keyless:
+        raise ConfigError(f"there is no key in {path}; `key` says which file has it, as PEM")
     if what == "key" and mode & 0o007:
         from shlex import quote
 

@@ -186,12 +186,18 @@ class TestFaults:
         with pytest.raises(ConfigError, match=r"cannot read certificate .*: No such file"):
             ServerTls(str(tmp_path / "none"))
         with pytest.raises(ConfigError, match="there is no certificate in it, or no key"):
-            ServerTls(one.cert_file, _private(tmp_path / "empty", b""))
+            ServerTls(_private(tmp_path / "empty", b""), one.key_file)
         os.chmod(one.key_file, 0o644)
         with pytest.raises(ConfigError, match=r"can be read by others \(mode 0644\)"):
             ServerTls(*one)
         with pytest.raises(ConfigError, match="is encrypted; store it without a pass phrase"):
             ServerTls(two.cert_file, _private(tmp_path / "locked", _locked()))
+
+    def test_a_certificate_that_is_given_without_its_key_asks_for_it(self, authority):
+        alone = authority.issue().cert_file
+        os.chmod(alone, 0o644)
+        [text] = certificate_faults(alone)
+        assert text == f"there is no key in {alone}; `key` says which file has it, as PEM"
 
     def test_one_file_may_hold_both(self, authority, tmp_path):
         pair = authority.issue()
