@@ -68,7 +68,7 @@ def add(
     put(where, login, _stored(password, scram, plain, by_default), replace=replace)
     if not chosen:
         click.echo(password)
-    say(f"{login} can log in now, where a file has [maildrop.{login}]; kept in {where}", err=True)
+    say(f"{login} can log in now, where a file has {_table(login)}; kept in {where}", err=True)
 
 
 @command.command(name="list")
@@ -167,6 +167,13 @@ def _asked() -> str:
     if not password or not password.isprintable():
         raise ConfigError("the password is empty, or has control characters")
     return password
+
+
+def _table(login: str) -> str:
+    """The heading of a maildrop's table, as TOML wants it."""
+    from mailflow.engine.declared import toml_key
+
+    return f"[maildrop.{toml_key(login)}]"
 
 
 def _scheme(secret: str) -> str:

@@ -150,7 +150,7 @@ def octets(size: int) -> str | int:
 def toml(value: Any) -> str:
     """A value in one line of TOML."""
     if isinstance(value, dict):
-        inside = ", ".join(f"{_key(key)} = {toml(each)}" for key, each in value.items())
+        inside = ", ".join(f"{toml_key(key)} = {toml(each)}" for key, each in value.items())
         return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, list):
         return f"[{', '.join(toml(each) for each in value)}]"
@@ -158,7 +158,8 @@ def toml(value: Any) -> str:
     return text.replace("\x7f", "\\u007f")
 
 
-def _key(key: str) -> str:
+def toml_key(key: str) -> str:
+    """A key as it may stand in TOML: bare, or quoted where it must be."""
     return key if key.isascii() and key.replace("-", "").replace("_", "").isalnum() else toml(key)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tomllib
 
 from mailflow.accounts.verifiers import read
 
@@ -58,6 +59,13 @@ def test_a_name_that_is_there_keeps_its_password_unless_told_otherwise(shop: Sho
     assert read(stored(shop, "ann")).fits(first)
     second = shop("maildrop", "add", "ann", "--replace").out.strip()
     assert read(stored(shop, "ann")).fits(second)
+
+
+def test_the_table_that_it_speaks_of_can_be_copied(shop: Shop) -> None:
+    for name in ("ann@example.org", 'a "b"', "\u00e4"):
+        said = shop("maildrop", "add", name).err
+        heading = said.partition("where a file has ")[2].rpartition("; kept in")[0]
+        assert tomllib.loads(heading) == {"maildrop": {name: {}}}
 
 
 def test_names_that_stand_for_many_or_are_none_are_refused(shop: Shop) -> None:
