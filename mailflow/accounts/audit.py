@@ -6,6 +6,7 @@ Rule of the file: it looks, asks no agent for a secret, and no text holds one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from shlex import quote
 
 from mailflow.accounts.book import is_glob
 from mailflow.accounts.doors import passes
@@ -53,6 +54,7 @@ def audit(accounts: Sequence[Table], *, thorough: bool) -> Iterator[Finding]:
     """All that is wrong; with the files that are named only where `thorough`."""
     taken = {account.name: account.name for account in accounts}
     for account in accounts:
+        yield from _name(account.name)
         for alias in account.aliases:
             if alias in taken:
                 text = f"{alias!a} is a login name of `{taken[alias]}` already"
@@ -66,6 +68,14 @@ def audit(accounts: Sequence[Table], *, thorough: bool) -> Iterator[Finding]:
             yield from _passed_on(account)
         elif thorough:
             yield from (_secret(account) if account.secret is not None else _passwords(account))
+
+
+def _name(name: str) -> Iterator[Finding]:
+    """Of what it is called, where no login name can ever be that."""
+    if not name.isprintable() or not name:
+        yield Finding(name, "", "expected a login name, or a glob over login names")
+    elif "[" in name and "]" not in name.partition("[")[2].removeprefix("!")[1:]:
+        yield Finding(name, "", "its [ has no ], and so stands for itself", grave=False)
 
 
 def _passed_on(account: Table) -> Iterator[Finding]:
@@ -112,7 +122,7 @@ def _passwords(account: Table) -> Iterator[Finding]:
             yield Finding(name, "", text, grave=False)
     elif entry is None or not entry.secret:
         text = f"nobody can log in: no secret, and none in {path}"
-        yield Finding(name, "", f"{text}; run: mailflow maildrop add {name}", grave=False)
+        yield Finding(name, "", f"{text}; run: mailflow maildrop add {quote(name)}", grave=False)
     else:
         try:
             read(entry.secret)

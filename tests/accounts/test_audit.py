@@ -94,6 +94,27 @@ def test_pwm_19_a_drop_that_nobody_can_reach_is_told_with_what_to_do(file):
     assert warning.startswith("maildrop.*: nobody can log in")
 
 
+def test_a_name_that_no_login_name_can_be_is_a_fault(file):
+    path = file("ann:x\n")
+    for name in ("", "a\nb"):
+        [fault] = said({name: {"passwords": path}}, thorough=False)[0]
+        assert fault.endswith("expected a login name, or a glob over login names")
+
+
+def test_a_glob_that_is_cut_short_is_told(file):
+    path = file("ann:x\n")
+    for name in ("[ann", "x[]", "[!]"):
+        [warning] = said({name: {"passwords": path}})[1]
+        assert warning == f"maildrop.{name}: its [ has no ], and so stands for itself"
+    for name in ("[[]*", "[]a]*", "[!]]", "[a-z]*"):
+        assert said({name: {"passwords": path}}) == ([], [])
+
+
+def test_the_command_that_helps_can_be_copied(file):
+    [warning] = said({"ann b": {"passwords": file("")}})[1]
+    assert warning.endswith("run: mailflow maildrop add 'ann b'")
+
+
 def test_a_file_of_passwords_that_others_read_is_a_fault(file):
     path = file("ann:x\n", 0o644)
     [fault], _ = said({"ann": {"passwords": path}})
