@@ -5,6 +5,7 @@ Rule of the file: what breaks one pipeline ends neither the program nor another 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -14,7 +15,7 @@ from mailflow.engine.intake import interested
 from mailflow.engine.journal import Database
 from mailflow.engine.supervisor import Line, leave
 from mailflow.engine.watch import Watch
-from mailflow.errors import MailflowError, UnavailableError
+from mailflow.errors import JournalError, MailflowError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.log import get_logger
 from mailflow.typed import TYPE_CHECKING
@@ -37,6 +38,11 @@ TIDY_SECONDS = 3600.0
 
 IDLE_SECONDS = 60.0
 """How long destinations are kept open for which there was nothing to do."""
+
+
+_MET: set[str] = set()
+"""The journals that this process has used. One that was there is not made anew: its disk is
+away, and without it all mail that was fetched would be fetched again."""
 
 
 class StandingLine(Line):
@@ -66,6 +72,9 @@ class StandingLine(Line):
 
     def _turn(self) -> bool:
         now = time.monotonic()
+        journal = self.flow.journal
+        if not (journal.is_in_place or self.flow.halt.is_set()):
+            raise JournalError(f"the journal {journal.path} was taken away or replaced")
         if now > self._mend_at and not self.flow.halt.is_set():
             self._mend_at = now + MEND_SECONDS
             upkeep.free_the_dead(self.flow.journal)
@@ -189,7 +198,13 @@ class Station:
             halt.close()
 
     def _at_work(self, halt: Halt) -> MailflowError | None:
-        journal = Database(self.pipeline.journal)
+        path = self.pipeline.journal
+        if path in _MET and not os.path.lexists(path):
+            raise JournalError(
+                f"the journal {path} is gone; is its disk there? A new one is made after a restart"
+            )
+        journal = Database(path)
+        _MET.add(path)
         try:
             places.remember(journal.path)
             upkeep.free_the_dead(journal)

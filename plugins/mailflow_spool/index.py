@@ -1,7 +1,8 @@
 """The spool's index: which drop has which messages, and where their octets lie (SQLite).
 
 Rule of the file: what a commit has answered is on the disk; a connection that met an error
-is never used again, since the disk under it may be another one by now.
+is never used again, since the disk under it may be another one by now; who has used an index
+never makes it anew, since its disk may be back soon.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ BUSY_SECONDS = 60.0
 LOOK_SECONDS = 0.002
 """Between two looks whether the index is free to be written: SQLite's own waits grow to
 0.1 s."""
+
+_MET: set[str] = set()
+"""The indexes that this process has used."""
 
 IDLE = 8
 """So many connections wait for their next use."""
@@ -105,6 +109,7 @@ class Index:
         self._writing = threading.Lock()
         self._file: tuple[int, int] | None = None
         self._put_back(self._connect())
+        _MET.add(path)
 
     def read(self, query: Callable[[Transaction], T]) -> T:
         """Run `query`, which is one statement and fetches all it gives."""
@@ -170,6 +175,7 @@ class Index:
     def _connect(self) -> sqlite3.Connection:
         connection = None
         try:
+            look_for(self.path)
             _make_private(self.path)
             connection = sqlite3.connect(
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -186,6 +192,14 @@ class Index:
                 raise failure(self.path, error) from None
             raise
         return connection
+
+
+def look_for(path: str) -> None:
+    """Raise UnavailableError where this process has used that index, and it is gone."""
+    if path in _MET and not os.path.lexists(path):
+        raise UnavailableError(
+            f"the spool {path} is gone; is its disk there? A new one is made after a restart"
+        )
 
 
 def _make_private(path: str) -> None:

@@ -23,7 +23,7 @@ from mailflow.errors import InUseError, MailflowError, UnavailableError, from_os
 from mailflow.record import NamedTuple
 from mailflow_spool import uidl
 from mailflow_spool.files import Directory, Writing
-from mailflow_spool.index import Index, Transaction
+from mailflow_spool.index import Index, Transaction, look_for
 from mailflow_spool.wire import IN_INDEX, Place
 
 NAME_LIMIT = 255
@@ -96,13 +96,15 @@ class Store:
         self.bodies = Directory(os.path.join(path, "bodies"))
         self._known: dict[str, int] = {}
         self.stuck: set[int] = set()
+        index = os.path.join(path, "index.db")
+        look_for(index)
         try:
             _make(path)
             _make(self._locks)
             _make(self.bodies.path)
         except OSError as error:
             raise from_os(error, f"make {path}") from None
-        self.index = Index(os.path.join(path, "index.db"))
+        self.index = Index(index)
         self._reserve = os.path.join(path, "reserve")
         _reserve(self._reserve)
 

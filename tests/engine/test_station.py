@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from typing import Any
 
@@ -27,6 +28,41 @@ def test_what_is_due_is_delivered_when_its_time_has_come(works: Works) -> None:
     with standing(works, pipeline):
         eventually(lambda: len(post.tickets) == 2)
     assert works.waits() == []
+
+
+def test_a_journal_that_is_away_is_not_made_anew_and_used_again_when_it_is_back(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without what it knows, all mail would be fetched and delivered once more."""
+    monkeypatch.setattr(station, "AGAIN", (0.02,))
+    box, post = Mailbox(a=message("a")), Post()
+    pipeline = works.pipeline([fetch(box, every=0.02, keep=3600.0)], [distribute(post)])
+    journal = pipeline.journal
+    with standing(works, pipeline) as at_work:
+        eventually(lambda: post.subjects == ["a"])
+        os.rename(journal, f"{journal}.away")
+        eventually(lambda: "gone" in at_work.error)
+        box.add(b=message("b"))
+        assert not os.path.exists(journal)
+        os.rename(f"{journal}.away", journal)
+        eventually(lambda: post.subjects == ["a", "b"])
+        assert at_work.error == ""
+
+
+def test_a_journal_that_was_replaced_is_opened_anew(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "AGAIN", (0.02,))
+    box, post = Mailbox(a=message("a")), Post()
+    pipeline = works.pipeline([fetch(box, every=0.02, keep=3600.0)], [distribute(post)])
+    journal = pipeline.journal
+    with standing(works, pipeline) as at_work:
+        eventually(lambda: post.subjects == ["a"])
+        first = at_work.line
+        shutil.copy(journal, f"{journal}.copy")
+        os.rename(f"{journal}.copy", journal)
+        eventually(lambda: at_work.line not in (None, first))
+        eventually(lambda: at_work.state == "running")
 
 
 def test_what_another_process_has_left_is_taken_up(works: Works) -> None:

@@ -63,7 +63,8 @@ class Database:
         try:
             self._migrate()
             self.owner = Owner(self.owners)
-            if before not in (None, _identity(path)):
+            self._file = _identity(path)
+            if before not in (None, self._file):
                 self.owner.close()
                 raise InUseError(f"the journal {path} was replaced just now; try again")
         except BaseException as error:
@@ -71,6 +72,11 @@ class Database:
             if isinstance(error, sqlite3.Error):
                 raise _journal_error(path, error) from None
             raise
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file at `path` is still the one that was opened."""
+        return _identity(self.path) == self._file
 
     def commit(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction; back once it is on the disk.
