@@ -347,7 +347,9 @@ class Maildrop(Component, Protocol):
     nothing but a disk of this machine, and not for long, so that an event loop may call it. One
     that knows what lies in its drops without opening them may have `standing() ->
     Iterable[(login, messages, octets)]` for `mailflow status`, the login "" where it is the
-    name that the maildrop stands under; any thread may call it.
+    name that the maildrop stands under; any thread may call it. One whose mail expires has
+    `retention()`: the seconds that a message is sure to stay in whichever of its drops, 0 where
+    no time is sure; an event loop calls it.
     """
 
     def login(self, who: Credentials) -> OpenDrop:
@@ -362,7 +364,9 @@ class OpenDrop(Protocol):
     """A snapshot of a drop, locked until `close`. Used by one thread at a time.
 
     Class attribute `prompt = True`: its calls wait for nothing but a disk of this machine, so
-    that an event loop may make them, but for `close` with something to remove.
+    that an event loop may make them, but for `close` with something to remove. Where mail
+    expires, the attribute `retention` says for how many seconds a message of this drop is sure
+    to stay; an event loop reads it.
     """
 
     def items(self) -> Sequence[Item]:

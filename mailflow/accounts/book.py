@@ -35,6 +35,8 @@ from mailflow.errors import ConfigError, LoginError, UnavailableError
 from mailflow.kinds import Credentials
 from mailflow.log import Logger, get_logger
 from mailflow.record import NamedTuple
+from mailflow.typed import Any
+from mailflow.values import FOREVER
 
 WRONG = "no such login name, or a wrong password"
 
@@ -112,6 +114,12 @@ class Accounts:
     def offers_tokens(self) -> bool:
         """Whether some maildrop takes bearer tokens (OAUTHBEARER, XOAUTH2)."""
         return any(door.tokens for door in self._doors)
+
+    @property
+    def retention(self) -> float:
+        """For how many seconds mail is sure to stay in whatever drop; infinity for good."""
+        maildrops = {id(door.account.maildrop): door.account.maildrop for door in self._doors}
+        return min((_retention(each) for each in maildrops.values()), default=FOREVER)
 
     def quick(self, claim: Claim) -> bool:
         """Whether `check` takes microseconds, so that an event loop may call it; else it may
@@ -346,3 +354,11 @@ def _machine_key() -> bytes:
         if known:
             return blake2b(known, digest_size=32, person=b"mailflow").digest()
     return secrets.token_bytes(32)
+
+
+def _retention(maildrop: Any) -> float:
+    tell = getattr(maildrop, "retention", None)
+    try:
+        return FOREVER if tell is None else float(tell())
+    except Exception:  # noqa: BLE001  # a plugin's own: then nothing is promised
+        return 0.0

@@ -13,6 +13,7 @@ from socket import gethostname
 
 from mailflow.accounts import ApopClaim, PasswordClaim
 from mailflow.errors import MailflowError
+from mailflow.options import FOREVER
 from mailflow.sasl_server import Exchange, ExchangeError, mechanisms
 from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_pop3 import surrogate
@@ -21,6 +22,8 @@ from mailflow_pop3.transaction import MANAGING, Visit
 if TYPE_CHECKING:
     from mailflow.accounts import Accounts, Checked, Claim, Entered
     from mailflow_pop3.server import ServerSession
+
+DAY = 86400
 
 CLEAR = "no passwords in clear text: begin TLS first"
 
@@ -46,7 +49,7 @@ def capa(session: ServerSession) -> None:
         lines.append("USER")
     if ways := _mechanisms(session):
         lines.append(f"SASL {' '.join(ways)}")
-    lines.append(f"EXPIRE {policy.expire}")
+    lines += _expire(session)
     if policy.delay is not None:
         lines.append(f"LOGIN-DELAY {policy.delay.seconds}")
     if policy.utf8 != "off":
@@ -61,6 +64,22 @@ def capa(session: ServerSession) -> None:
             lines += MANAGING
     session.ok("capabilities follow")
     session.say("\r\n".join([*lines, ".", ""]).encode())
+
+
+def _expire(session: ServerSession) -> list[str]:
+    """How many days mail is sure to stay (RFC 2449, 6.7): of this drop or, before the log-in,
+    of the one that keeps it for the shortest time. Where that is less than a day, no word of
+    it: EXPIRE 0 would say that what is read is deleted."""
+    granted, visit = session.policy.expire, session.visit
+    if visit is None:
+        kept = session.policy.accounts().retention
+    else:
+        kept = getattr(visit.drop, "retention", FOREVER)
+    if kept >= granted:
+        return ["EXPIRE NEVER" if granted == FOREVER else f"EXPIRE {int(granted // DAY)}"]
+    if kept < DAY:
+        return []
+    return [f"EXPIRE {int(kept // DAY)}{'' if visit is not None else ' USER'}"]
 
 
 def _clear(session: ServerSession) -> bool:

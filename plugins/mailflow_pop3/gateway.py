@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 CLEAR = listening.Address("tcp", "127.0.0.1", 1110)
 SECURE = listening.Address("tcp", "*", 995)
 
-DAY = 86400
 
 DESCRIPTORS, SPARE = 4, 1024
 """What a session needs: a socket, a lock, files of its drop; and what the rest needs."""
@@ -78,7 +77,8 @@ class GatewayOptions(Options):
         "surrogate", "refuse", "off", default="surrogate",
     )  # fmt: skip
     expire = Duration(
-        "How long messages are kept, which CAPA tells; it is for the back end to do it.",
+        "How long messages are kept, which CAPA tells; it is for the back end to do it, and"
+        " where a maildrop says that it keeps them for less, that is told.",
         default=FOREVER,
     )
     login_delay = Duration(
@@ -204,7 +204,7 @@ class Pop3Gateway:
             banner=options.banner,
             implementation=options.implementation,
             ways=options.auth,
-            expire="NEVER" if options.expire == FOREVER else str(int(options.expire // DAY)),
+            expire=options.expire,
             delay=delay,
             utf8=options.utf8,
             trace=tells("debug"),

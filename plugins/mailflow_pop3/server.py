@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from mailflow.errors import GoneError, InUseError, LoginError, MailflowError
+from mailflow.options import FOREVER
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_pop3 import authorization, transaction
@@ -62,8 +63,9 @@ class Policy(NamedTuple):
     """What one listener grants, the same for all of its sessions.
 
     `plain`: passwords may come without TLS. `ways` to log in are of WAYS. `utf8`: off, or
-    what a client without UTF8 (RFC 6856) has of messages that need it. `trace`: every command
-    and answer is logged. `status` and `poke` are the host's, for a drop that manages.
+    what a client without UTF8 (RFC 6856) has of messages that need it. `expire`: the seconds
+    that messages are kept, where no maildrop says less. `trace`: every command and answer is
+    logged. `status` and `poke` are the host's, for a drop that manages.
     """
 
     accounts: Callable[[], Accounts]
@@ -73,7 +75,7 @@ class Policy(NamedTuple):
     stls: bool = False
     plain: bool = True
     ways: tuple[str, ...] = WAYS
-    expire: str = "NEVER"
+    expire: float = FOREVER
     delay: LoginDelay | None = None
     utf8: str = "surrogate"
     trace: bool = False

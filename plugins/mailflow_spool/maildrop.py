@@ -7,6 +7,7 @@ it is wanted, since files are made smaller behind open sessions.
 from __future__ import annotations
 
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from itertools import accumulate
 from mailflow.errors import GoneError, LoginError, MailflowError, UnavailableError
 from mailflow.kinds import Item, WirePart
 from mailflow.mail import Octets
-from mailflow.options import Options, Path, Text
+from mailflow.options import FOREVER, Options, Path, Text
 from mailflow.typed import TYPE_CHECKING, ClassVar, overload
 from mailflow_spool import tidy
 from mailflow_spool.store import Drop, Store, default_path, fault_of, is_name
@@ -39,6 +40,9 @@ NAMES = 1 << 16
 
 FILES = 24
 """So many files a session keeps open; messages in others are read, not sent."""
+
+KEPT_SECONDS = 60.0
+"""For so long it is remembered what all drops keep."""
 
 _FLAGS = (frozenset[str](), frozenset({"utf8"}))
 
@@ -69,6 +73,7 @@ class SpoolMaildrop:
         self._runtime = runtime
         self._store: Store | None = None
         self._small: set[str] = set()
+        self._kept = (0.0, FOREVER)
 
     def prompt(self, login: str) -> bool:
         """Whether that drop was small when it was opened last: the listing of a large one
@@ -93,6 +98,15 @@ class SpoolMaildrop:
                 self._small.clear()
             self._small.add(who.login)
         return drop
+
+    def retention(self) -> float:
+        """For how many seconds mail is sure to stay in whichever drop of the spool: as the
+        policies said a while ago."""
+        path = self._options.path or default_path()
+        now = time.monotonic()
+        if now > self._kept[0] and os.path.isdir(path):
+            self._kept = now + KEPT_SECONDS, least_retention(_store(path))
+        return self._kept[1]
 
     def standing(self) -> Iterable[tuple[str, int, int]]:
         """(login name, messages, octets) of each drop that is served here, "" where it is the
@@ -119,6 +133,25 @@ def _store(path: str) -> Store:
     if store is None:
         store = _STORES.setdefault(path, Store(path))
     return store
+
+
+def least_retention(store: Store, drop: int | None = None) -> float:
+    """For how many seconds mail is sure to stay in a drop, or in whichever: 0 where no time is
+    sure, since the drop keeps so many octets or cannot be asked."""
+
+    def ask(tx: Transaction) -> tuple[float | None, int | None]:
+        found: tuple[float | None, int | None] = tx.execute(
+            "SELECT min(expire), min(most) FROM drops WHERE ?1 IS NULL OR id = ?1", (drop,)
+        ).fetchone()
+        return found
+
+    try:
+        age, most = store.index.read(ask)
+    except MailflowError:
+        return 0.0
+    if most is not None:
+        return 0.0
+    return FOREVER if age is None else age
 
 
 def _fitting(drops: Sequence[Drop], name: str) -> Iterator[Drop]:
@@ -224,6 +257,11 @@ class OpenSpool:
 
     def items(self) -> Listing:
         return self._listing
+
+    @property
+    def retention(self) -> float:
+        """For how many seconds mail is sure to stay."""
+        return least_retention(self._store, self._drop)
 
     def read(self, key: str) -> Content:
         index = self._listing.find(key)
@@ -379,6 +417,3 @@ def _snapshot(store: Store, drop: int) -> Listing | None:
         return Listing(numbers, sizes, bytes(utf8), "".join(texts), starts)
 
     return store.index.read(ask)
-
-
-__all__ = ["MaildropOptions", "OpenSpool", "SpoolMaildrop"]

@@ -68,12 +68,17 @@ class Spool:
         assert [ticket for ticket, _ in reports] == [ticket for _, ticket in jobs]
         return [report for _, report in reports]
 
-    def fill(self, *contents: bytes | Content, **table: object) -> None:
-        assert {report.outcome for report in self.deliver(*contents, **table)} <= {SENT}
+    def fill(
+        self, *contents: bytes | Content, sender: str | None = "bob@example.org", **table: object
+    ) -> None:
+        reports = self.deliver(*contents, sender=sender, **table)
+        assert {report.outcome for report in reports} <= {SENT}
+
+    def maildrop(self) -> SpoolMaildrop:
+        return SpoolMaildrop(MaildropOptions.read({"path": str(self.path)}), self.runtime)
 
     def login(self, name: str = "ann") -> OpenSpool:
-        options = MaildropOptions.read({"path": str(self.path)})
-        return SpoolMaildrop(options, self.runtime).login(Credentials(name, checked=True))
+        return self.maildrop().login(Credentials(name, checked=True))
 
     def messages(self, name: str = "ann") -> list[bytes]:
         drop = self.login(name)

@@ -49,6 +49,35 @@ def test_a_message_larger_than_all_that_is_kept_takes_the_older_ones_with_it(spo
     assert spool.messages() == [text(2)]
 
 
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("policy", "here", "everywhere"),
+    [
+        ({}, float("inf"), 5 * DAY),
+        ({"expire": "30d"}, 30 * DAY, 5 * DAY),
+        ({"expire": "2d"}, 2 * DAY, 2 * DAY),
+        ({"expire_over": "1GB"}, 0.0, 0.0),
+        ({"expire": "30d", "expire_over": "1GB"}, 0.0, 0.0),
+    ],
+)
+def test_a_drop_says_how_long_mail_is_sure_to_stay(
+    spool: Spool, policy: dict[str, str], here: float, everywhere: float
+) -> None:
+    spool.fill(text(1), drop="bob", expire="5d")
+    spool.fill(text(1), **policy)
+    drop = spool.login()
+    assert drop.retention == here
+    drop.close()
+    assert spool.maildrop().retention() == everywhere
+
+
+def test_where_there_is_no_spool_nothing_expires_and_none_is_made(spool: Spool) -> None:
+    assert spool.maildrop().retention() == float("inf")
+    assert not spool.path.exists()
+
+
 def test_without_a_word_nothing_expires(spool: Spool, later: Later) -> None:
     spool.fill(text(1))
     later(10 * 365 * 86400)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from .dialogue import sasl
+from .shelf import Shelf
 
 MAIL = b"Subject: one\r\n\r\nbody\r\n"
 
@@ -91,6 +92,59 @@ def test_051_expire_is_well_formed_where_it_stands(server):
     lines = [line for line in server.connect().ask("CAPA").lines if line.startswith(b"EXPIRE")]
     assert all(re.fullmatch(rb"EXPIRE (NEVER|\d+)( USER)?", line) for line in lines)
     assert len(lines) <= 1
+
+
+class Passing(Shelf):
+    """A maildrop that says how long mail stays: in this drop, and in the one where it stays
+    for the shortest time."""
+
+    here = everywhere = float("inf")
+
+    def retention(self) -> float:
+        return self.everywhere
+
+    def login(self, who):
+        drop = super().login(who)
+        drop.retention = self.here
+        return drop
+
+
+@pytest.mark.parametrize(
+    ("here", "everywhere", "before", "after"),
+    [
+        (30.5, 7.9, [b"EXPIRE 7 USER"], [b"EXPIRE 30"]),
+        (float("inf"), 7, [b"EXPIRE 7 USER"], [b"EXPIRE NEVER"]),
+        (float("inf"), float("inf"), [b"EXPIRE NEVER"], [b"EXPIRE NEVER"]),
+        (0, 0, [], []),
+        (0.5, 0, [], []),
+    ],
+)
+def test_051_expire_promises_no_more_than_the_maildrop_keeps(
+    gateway, here, everywhere, before, after
+):
+    shelf = Passing(MAIL)
+    shelf.here, shelf.everywhere = here * 86400, everywhere * 86400
+    running = gateway(shelf)
+    assert expire_of(running.connect()) == before
+    assert expire_of(running.enter()) == after
+
+
+def test_051_expire_is_the_less_of_what_is_said_and_what_is_kept(gateway):
+    shelf = Passing(MAIL)
+    shelf.here, shelf.everywhere = 60 * 86400, 20 * 86400
+    running = gateway(shelf, expire="30d")
+    assert expire_of(running.connect()) == [b"EXPIRE 20 USER"]
+    assert expire_of(running.enter()) == [b"EXPIRE 30"]
+
+
+def test_051_a_maildrop_that_cannot_say_how_long_it_keeps_mail_promises_nothing(gateway):
+    shelf = Passing(MAIL)
+    shelf.everywhere = None
+    assert expire_of(gateway(shelf).connect()) == []
+
+
+def expire_of(dialogue):
+    return [line for line in dialogue.ask("CAPA").lines if line.startswith(b"EXPIRE")]
 
 
 def test_051_expire_says_the_days(gateway):
