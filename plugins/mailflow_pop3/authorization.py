@@ -211,18 +211,22 @@ def _open(session: ServerSession, accounts: Accounts, checked: Checked) -> None:
         session.ok(f"{len(visit.items)} messages")
 
     def enter() -> Visit:
-        if policy.delay is not None:
+        if policy.delay is not None and checked.who.checked:
             policy.delay.check(checked.login)
-        return _visit(session, accounts.enter(checked))
+        return _visit(session, accounts.enter(checked), checked.who.checked)
 
     prompt = getattr(checked.account.maildrop, "prompt", False)
     session.do(enter, opened, prompt(checked.who.login) if callable(prompt) else prompt)
 
 
-def _visit(session: ServerSession, entered: Entered) -> Visit:
-    """The drop as its session sees it; closed again where it cannot be listed."""
+def _visit(session: ServerSession, entered: Entered, checked: bool) -> Visit:
+    """The drop as its session sees it; closed again where it cannot be listed. Where its back
+    end has only now `checked` the password, how long ago the last log-in was is asked only now:
+    who does not know the password must not learn it."""
     policy, (login, drop) = session.policy, entered
     try:
+        if policy.delay is not None and not checked:
+            policy.delay.check(login)
         visit = Visit(login, drop, None if session.utf8 else HEADS.get(policy.utf8))
         if policy.delay is not None:
             policy.delay.note(login)

@@ -29,11 +29,10 @@ class Manager:
     prompt = True
 
     def __init__(self, options: ManagerOptions, runtime: Runtime) -> None:
-        self._options = options
-        self._runtime = runtime
+        """There is nothing to set."""
 
     def login(self, who: Credentials) -> ManagerDrop:
-        return ManagerDrop(who.login)
+        return ManagerDrop()
 
 
 class ManagerDrop:
@@ -41,9 +40,6 @@ class ManagerDrop:
 
     prompt = True
     manages = True
-
-    def __init__(self, login: str) -> None:
-        self.login = login
 
     def items(self) -> Sequence[Item]:
         return ()

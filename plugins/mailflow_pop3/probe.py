@@ -32,11 +32,10 @@ class Probe:
     prompt = True
 
     def __init__(self, options: ProbeOptions, runtime: Runtime) -> None:
-        self._options = options
-        self._runtime = runtime
+        """There is nothing to set."""
 
     def login(self, who: Credentials) -> ProbeDrop:
-        return ProbeDrop(who.login)
+        return ProbeDrop()
 
 
 class ProbeDrop:
@@ -44,7 +43,7 @@ class ProbeDrop:
 
     prompt = True
 
-    def __init__(self, login: str) -> None:
+    def __init__(self) -> None:
         from email.utils import formatdate
         from socket import gethostname
         from uuid import uuid4
@@ -61,7 +60,6 @@ class ProbeDrop:
         )
         self._content = Octets(text.encode("ascii", "replace"))
         self._item = Item(mark, self._content.size, flags=frozenset())
-        self.login = login
 
     def items(self) -> Sequence[Item]:
         return [self._item]

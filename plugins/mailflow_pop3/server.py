@@ -231,17 +231,19 @@ class ServerSession:
         self.say(line)
 
     def fail(self, error: BaseException, doing: str) -> None:
-        """-ERR with the response code that belongs to the error (RFC 2449, 8; RFC 3206), and a
-        line in the log for who can do something about it."""
+        """-ERR with the response code that belongs to the error (RFC 2449, 8; RFC 3206) and a
+        short reason; the whole is in the log, for who can do something about it."""
         code = _code(error)
-        tell = None
-        if not isinstance(error, MailflowError):
-            tell = self.policy.log.error
-        elif code.startswith("SYS/") and not isinstance(error, GoneError):
-            tell = self.policy.log.warning
+        log, tell = self.policy.log, None
+        if isinstance(error, GoneError):
+            tell = log.info
+        elif not isinstance(error, MailflowError):
+            tell = log.error
+        elif code.startswith("SYS/") and not _is_ours(error):
+            tell = log.warning
         if tell is not None:
             tell(f"{doing} failed", error=error, login=self.login, address=self.address)
-        self.err(error.text if isinstance(error, MailflowError) else "an error of the server", code)
+        self.err(_reason(error), code)
 
     def do(
         self,
@@ -310,7 +312,7 @@ class ServerSession:
 
     def _malformed(self, event: Malformed) -> None:
         self._bad += 1
-        self.user = None
+        self.user = self.exchange = self.refused = None
         if self._bad >= BAD_COMMANDS:
             self.err("too many bad commands")
             self.ending = True
@@ -375,7 +377,7 @@ class ServerSession:
 
 
 def _code(error: BaseException) -> str:
-    if isinstance(error, LoginError):
+    if isinstance(error, LoginError) and _is_ours(error):
         return "LOGIN-DELAY" if error.fields.get("again") else "AUTH"
     if isinstance(error, InUseError):
         return "IN-USE"
@@ -383,6 +385,27 @@ def _code(error: BaseException) -> str:
         return "UTF8"
     lasting = isinstance(error, MailflowError) and not error.temporary
     return "SYS/PERM" if lasting and not isinstance(error, GoneError) else "SYS/TEMP"
+
+
+def _is_ours(error: MailflowError) -> bool:
+    """Whether the error is an answer to the client, and was logged where it was made; else it
+    is about this machine: a drop that refuses a name whose password was right, a file."""
+    return isinstance(error, Utf8NeededError) or not {"delay", "again"}.isdisjoint(error.fields)
+
+
+def _reason(error: BaseException) -> str:
+    """What a client learns of an error: nothing of the names of files and hosts."""
+    if not isinstance(error, MailflowError):
+        return "an error of the server"
+    if _is_ours(error):
+        return error.text
+    if isinstance(error, InUseError):
+        return "another session has this drop"
+    if isinstance(error, GoneError):
+        return "it is not there any more"
+    if error.temporary:
+        return "a failure of the server; try again later"
+    return "a failure of the server, which its log tells"
 
 
 COMMANDS: dict[str, tuple[int, Callable[[ServerSession, bytes | None], None]]] = {

@@ -303,7 +303,9 @@ def manage(session: ServerSession, keyword: str, argument: bytes | None) -> bool
 
 
 def _poked(session: ServerSession, error: BaseException | None) -> None:
-    if error is not None:
+    if isinstance(error, MailflowError):
+        session.err(error.text)
+    elif error is not None:
         session.fail(error, "XPOKE")
     else:
         session.ok("it fetches")
@@ -315,8 +317,14 @@ def _state(session: ServerSession, facts: Any, error: BaseException | None) -> N
         session.fail(error, "XSTAT")
         return
     session.ok("status follows")
-    lines = "".join([f"{line}\r\n" for line in _flat(facts)]).encode("utf-8", "replace")
+    lines = "".join([f"{_shown(line)}\r\n" for line in _flat(facts)]).encode("utf-8", "replace")
     session.say(lines.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+
+
+def _shown(line: str) -> str:
+    """As one line, and nothing in it that a terminal would obey."""
+    line = " ".join(line.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _flat(facts: object, name: str = "") -> Iterator[str]:
@@ -329,4 +337,4 @@ def _flat(facts: object, name: str = "") -> Iterator[str]:
             yield from _flat(value, f"{name}.{number}")
     else:
         text = "" if facts is None else str(facts)
-        yield f"{name}: {' '.join(text.split())}"
+        yield f"{name}: {text}"

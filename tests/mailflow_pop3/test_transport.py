@@ -317,7 +317,7 @@ def test_a_drop_that_cannot_be_closed_is_told(tmp_path, serve):
     wait_for(lambda: "a maildrop was not closed in order" in gateway.log.said("error"))
     sock = client(gateway)
     sock.sendall(b"DELE 1\r\nQUIT\r\n")
-    assert all_of(sock).endswith(b"-ERR [SYS/TEMP] the disk is gone\r\n")
+    assert all_of(sock).endswith(b"-ERR [SYS/TEMP] a failure of the server; try again later\r\n")
 
 
 def test_what_is_said_last_is_not_overtaken_by_a_reset(tmp_path, serve):
@@ -492,7 +492,7 @@ class TestHands:
         before = threading.active_count()
         hands.give(lambda: None, 1)
         finished(hands, 1)
-        wait_for(lambda: threading.active_count() == before)
+        wait_for(lambda: threading.active_count() <= before)
         hands.give(lambda: None, 2)
         assert finished(hands, 1)[0][0] == 2
         hands.close(PATIENCE)

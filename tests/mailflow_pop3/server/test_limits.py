@@ -28,7 +28,7 @@ PATIENCE = 20
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (LoginError("the back end knows nobody of that name"), "AUTH"),
+        (LoginError("its own password is wrong"), "SYS/PERM"),  # that of the client was right
         (InUseError("another session has it"), "IN-USE"),
         (UnavailableError("cannot open it: Stale file handle"), "SYS/TEMP"),
         (GoneError("there is no such drop"), "SYS/TEMP"),
