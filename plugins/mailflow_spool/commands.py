@@ -85,12 +85,12 @@ def list_(name: str | None, path: str | None, as_json: bool) -> None:
         if name is None:
             _show_drops(store.drops(), as_json=as_json)
             return
-        messages = list(shelf.messages(store, _found(store, name).id))
-    if as_json:
-        _show_json([_facts(each) for each in messages])
-        return
-    rows = ((m.number, m.uidl, m.size, _moment(m.arrived), _sender(m)) for m in messages)
-    _show(("NUMBER", "UIDL", "SIZE", "ARRIVED", "FROM"), rows)
+        messages = shelf.messages(store, _found(store, name).id)
+        if as_json:
+            _show_json([_facts(each) for each in messages])
+            return
+        rows = ((m.number, m.uidl, m.size, _moment(m.arrived), _sender(m)) for m in messages)
+        _show(("NUMBER", "UIDL", "SIZE", "ARRIVED", "FROM"), rows)
 
 
 def _show_drops(drops: Sequence[Drop], *, as_json: bool) -> None:
@@ -124,7 +124,18 @@ def _facts(message: Message) -> dict[str, object]:
 
 
 def _sender(message: Message) -> str:
-    return "" if message.sender is None else f"<{message.sender}>"
+    """That of the envelope; a mailbox gives none, and then it is the address in From."""
+    if message.sender is not None:
+        return f"<{message.sender}>"
+    from mailflow.addresses import addresses
+    from mailflow.mail import Header, head
+
+    try:
+        fields = Header(head(message.content)).get_all("From")
+    except (MailflowError, OSError):
+        return ""  # it was deleted meanwhile, or is damaged: `verify` says so
+    found = [address for value in fields for address in addresses(value).found]
+    return ", ".join(found)
 
 
 @click.command(name="show")

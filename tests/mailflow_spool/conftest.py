@@ -53,12 +53,12 @@ class Spool:
 
     def deliver(
         self, *contents: bytes | Content, keys: Sequence[str] = (), finish: bool = True,
-        resumed: bool = False, **table: object,
+        resumed: bool = False, sender: str | None = "bob@example.org", **table: object,
     ) -> list[Report]:  # fmt: skip
         """Each under a ticket of its own, or of `keys`, in one session."""
         keys = keys or [f"{os.urandom(6).hex()}.0.x" for _ in contents]
         jobs = [
-            (mail(each, key), Ticket(key, ("",), resumed=resumed))
+            (mail(each, key, sender), Ticket(key, ("",), resumed=resumed))
             for each, key in zip(contents, keys, strict=True)
         ]
         with self.distributor(**table) as distributor:
@@ -105,10 +105,10 @@ class Spool:
         return [str(each) for each in verify(self.store)]
 
 
-def mail(content: bytes | Content, key: str = "m-1") -> Mail:
-    return Mail(
-        key, Envelope("bob@example.org"), Octets(content) if isinstance(content, bytes) else content
-    )
+def mail(
+    content: bytes | Content, key: str = "m-1", sender: str | None = "bob@example.org"
+) -> Mail:
+    return Mail(key, Envelope(sender), Octets(content) if isinstance(content, bytes) else content)
 
 
 def sent(drop: OpenSpool, uidl: str) -> bytes:

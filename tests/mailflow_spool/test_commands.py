@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -67,6 +68,27 @@ def test_pwm_31_a_drop_is_listed_without_any_connection(run: Commands) -> None:
     assert [each["uidl"] for each in found] == run.spool.uidls()
     assert [each["size"] for each in found] == [len(text(1)), len(text(2)), len(LARGE)]
     assert "<bob@example.org>" in run.says("list", "ann")
+
+
+def test_mail_of_a_mailbox_is_listed_with_whom_it_says_it_is_from(run: Commands) -> None:
+    """Its envelope has no sender: POP3 knows none."""
+    run.spool.fill(
+        b"From: Ben <ben@example.com>,\r\n cleo@example.net\r\n\r\n",
+        b"From: \x1b]0;owned\x07\r\n\r\n",
+        b"From: Ben <ben@example.com>\r\n\r\n" + b"x" * 300_000,
+        drop="cat", sender=None,
+    )  # fmt: skip
+    lines = [line.split() for line in run.says("list", "cat").splitlines()[1:]]
+    assert [line[5:] for line in lines] == [
+        ["ben@example.com,", "cleo@example.net"], [], ["ben@example.com"],
+    ]  # fmt: skip
+
+
+def test_mail_that_is_damaged_is_listed_all_the_same(run: Commands) -> None:
+    run.spool.fill(LARGE, drop="cat", sender=None)
+    for body in run.spool.bodies():
+        os.unlink(body)
+    assert len(run.says("list", "cat").splitlines()) == 2
 
 
 def test_a_message_is_shown_and_had(run: Commands) -> None:
