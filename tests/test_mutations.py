@@ -21,9 +21,14 @@ def test_the_place_that_is_broken_is_there_once(mutation: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[each["id"] for each in MUTATIONS])
-def test_it_names_a_test_of_the_entry_it_samples(mutation: dict[str, str]) -> None:
+def test_it_names_a_test_of_what_it_samples(mutation: dict[str, str]) -> None:
+    name, test = mutation["id"], mutation["test"]
+    if name.isdecimal():
+        assert test.startswith("tests/mailflow_pop3/server/")
+        assert f"::test_{name}_" in test
+        return
     entries = tomli.loads((ROOT / "tests/acceptance.toml").read_text(encoding="utf-8"))
-    assert mutation["test"] in entries[mutation["id"]]["tests"]
+    assert test in entries[name]["tests"]
 
 
 def test_a_mutation_is_caught() -> None:

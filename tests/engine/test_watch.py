@@ -278,7 +278,7 @@ class TestRests:
             assert one.doing.next_at - one.known.failed_at >= 60.0  # type: ignore[operator]
             assert box.sessions == 1
 
-    def test_the_breaker_says_that_it_opens_and_that_it_has_healed(
+    def test_f12_the_breaker_says_that_it_opens_and_that_it_has_healed(
         self, works: Works, capfd: pytest.CaptureFixture[str]
     ) -> None:
         box = Mailbox()
