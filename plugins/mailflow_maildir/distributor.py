@@ -297,7 +297,7 @@ class MaildirDistributor:
             try:
                 sweep(path)
             except OSError as error:
-                self._runtime.log.debug("maildir.not_swept", path=path, error=str(error))
+                self._runtime.log.debug("not tidied up", path=path, error=str(error))
 
 
 def _name(each: _Delivery) -> None:

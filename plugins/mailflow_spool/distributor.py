@@ -102,7 +102,7 @@ class SpoolDistributor:
                     expire.expire(store, drop)
                 tidy.tidy(store)
         except MailflowError as failure:
-            self._runtime.log.debug("spool.not_tidied", error=failure.text)
+            self._runtime.log.debug("not tidied up", error=failure.text)
         finally:
             self._close()
 
@@ -223,6 +223,3 @@ class SpoolDistributor:
         if isinstance(error, MailflowError):
             number = errno.ENOSPC if error.fields.get("full") else error.fields.get("errno")
         return Report("", LATER, _FULL.get(number, "4.3.0"), text)
-
-
-__all__ = ["SpoolDistributor", "SpoolOptions"]

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from mailflow.errors import InUseError, MailflowError, UnavailableError, from_os
+from mailflow.errors import InUseError, UnavailableError, from_os
 from mailflow.record import NamedTuple
 from mailflow_spool import uidl
 from mailflow_spool.files import Directory, Writing
@@ -416,6 +416,3 @@ def _make(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-__all__ = ["Drop", "MailflowError", "New", "Store", "default_path", "is_name"]

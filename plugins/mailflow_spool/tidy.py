@@ -231,6 +231,3 @@ def _renamed(tx: Transaction, file: int, new: Writing, moved: list[Row]) -> tupl
     if live:
         tx.execute("INSERT INTO files VALUES (?, ?, ?)", (new.number, new.octets, live))
     return live, empty(tx)
-
-
-__all__ = ["orphans", "sweep", "tidy"]

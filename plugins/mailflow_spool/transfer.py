@@ -314,6 +314,3 @@ def _compare(path: str, given: Mapping[str, str], names: Mapping[str, str]) -> N
             f"{path} has UIDLs of {len(given)} messages, and {missing} of them are not there:"
             " is it the list of this mailbox? nothing was imported"
         )
-
-
-__all__ = ["Imported", "export_maildir", "export_mbox", "import_from"]
