@@ -274,17 +274,21 @@ class Visit:
         self.first = state.worked_at is None
         self.items = items
         journal = self.flow.journal
-        self.known: dict[str, Known] = journal.read(lambda tx: arrivals.known(tx, lane))
+        listed = {item.key for item in items}
+        self.known: dict[str, Known] = journal.read(lambda tx: arrivals.known(tx, lane, listed))
         self.intents: dict[str, tuple[str, int]] = journal.read(
             lambda tx: arrivals.intents(tx, lane)
         )
-        listed = {item.key for item in items}
-        self.missing = [key for key in self.known if key not in listed]
-        self.renamed: dict[bytes, str] = {}
-        for key in self.missing:
-            known = self.known[key]
-            if known.digest and known.state == "done":
-                self.renamed[known.digest] = key
+        gone = {key: known for key, known in self.known.items() if key not in listed}
+        self.missing = [key for key, known in gone.items() if known.missing is None]
+        self.back = [
+            key for key in self.known if key in listed and self.known[key].missing is not None
+        ]
+        self.renamed: dict[bytes, str] = {
+            known.digest: key
+            for key, known in gone.items()
+            if known.digest and known.state == "done"
+        }
         self.sizes = {item.key: item for item in items}
         self._asked: set[str] = set()
         self._refused: set[str] = set()
@@ -353,7 +357,8 @@ class Visit:
         refused = {*self._refused, *self._passed}
         unwanted = [mail for key, (mail, _) in self.intents.items() if key in refused]
         why = self._where_hash()
-        missing = [key for key in self.missing if key not in {old for old, _ in self._rebound}]
+        rebound = {old for old, _ in self._rebound}
+        missing = [key for key in self.missing if key not in rebound]
         if not (self._passed or self._rebound or gone or unwanted or self.known):
             return
 
@@ -362,7 +367,7 @@ class Visit:
             arrivals.rebind(tx, self.lane, self._rebound)
             arrivals.abandon_intents(tx, gone, _GONE, now)
             arrivals.abandon_intents(tx, unwanted, _REFUSED, now)
-            arrivals.note_missing(tx, self.lane, missing, now)
+            arrivals.note_missing(tx, self.lane, missing, self.back, now)
 
         self.flow.journal.commit(work)
 

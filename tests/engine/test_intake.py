@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from mailflow.engine.intake import HEADS_FROM, START_LIMIT
-from mailflow.engine.journal import Database
-from mailflow.engine.journal.arrivals import MISSING_SECONDS
+from mailflow.engine.journal import Database, Lane
+from mailflow.engine.journal.arrivals import MISSING_SECONDS, TOGETHER, known
 from mailflow.errors import (
     ConfigError,
     GoneError,
@@ -135,6 +135,36 @@ class TestKnownKeys:
         works.run(pipeline)
         assert works.rows("SELECT key, missing FROM seen") == [("k0", None), ("k1", None)]
         assert post.subjects == ["m0", "m1"]
+
+    @pytest.mark.parametrize("back", ["done", "settled", "passed"])
+    def test_many_keys_that_come_back_at_once_are_still_known(
+        self, works: Works, back: str
+    ) -> None:
+        box, post = mailbox(2 * TOGETHER + 1), here()
+        pipeline = works.pipeline([fetch(box)], [distribute(post)])
+        works.run(pipeline)
+        works.change("UPDATE seen SET state = ?, why = 'start', digest = NULL", back)
+        away = {key: box.messages.pop(key) for key in list(box.messages)}
+        works.run(pipeline)
+        assert works.rows("SELECT count(*), count(missing) FROM seen") == [(len(away), len(away))]
+        box.messages = away
+        works.run(pipeline)
+        assert works.rows("SELECT count(*), count(missing) FROM seen") == [(len(away), 0)]
+        assert len(box.fetched) == len(post.subjects) == len(away)
+
+    def test_a_session_does_not_read_what_has_long_gone(self, works: Works) -> None:
+        """Else each one takes memory and time for the mail of a month."""
+        box, lane = mailbox(0), Lane("red", "box", "box")
+        pipeline = works.pipeline([fetch(box, keep=0.0)], [distribute(here())])
+        read = []
+        for turn in range(4):
+            box.add(**{f"k{turn}-{number}": message(f"m{turn}-{number}") for number in range(5)})
+            works.run(pipeline)
+            journal = works.journal()
+            read.append(len(journal.read(lambda tx: known(tx, lane, box.messages))))
+            journal.close()
+        assert works.rows("SELECT count(*) FROM seen") == [(20,)]
+        assert read == [5, 5, 5, 5]
 
 
 class TestSettling:

@@ -16,6 +16,9 @@ from mailflow.record import NamedTuple
 MISSING_SECONDS = 30 * 86400.0
 """A key is forgotten when complete listings have lacked it for this long."""
 
+TOGETHER = 500
+"""So many keys are looked up in one statement."""
+
 
 class Lane(NamedTuple):
     """One source of one fetch step of one pipeline."""
@@ -26,12 +29,14 @@ class Lane(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the journal knows of a key: `state` done, settled or passed, `at` since when."""
+    """What the journal knows of a key: `state` done, settled or passed, `at` since when;
+    `missing`, since when listings lack it."""
 
     state: str
     why: str
     at: float
     digest: bytes | None
+    missing: float | None
 
 
 class SourceState(NamedTuple):
@@ -57,13 +62,24 @@ class Arrival(NamedTuple):
     crashes: int = 0
 
 
-def known(tx: Transaction, lane: Lane) -> dict[str, Known]:
+def known(tx: Transaction, lane: Lane, listed: Iterable[str]) -> dict[str, Known]:
+    """Of the keys that are listed, of those that the last listing had, and of those under
+    which a mail may be that is listed under another one by now. What else has gone is many
+    times as much as a mailbox holds, and stays where it is."""
+    here = "FROM seen WHERE pipeline = ? AND step = ? AND source = ?"
+    columns = "SELECT key, state, why, at, digest, missing"
     rows = tx.execute(
-        "SELECT key, state, why, at, digest FROM seen"
-        " WHERE pipeline = ? AND step = ? AND source = ?",
-        lane,
+        f"{columns} {here} AND (missing IS NULL OR state = 'done' AND digest IS NOT NULL)", lane
     )
-    return {key: Known(*rest) for key, *rest in rows}
+    found = {key: Known(*rest) for key, *rest in rows}
+    if found or tx.execute(f"SELECT 1 {here} LIMIT 1", lane).fetchone():
+        others = [key for key in listed if key not in found]
+        for start in range(0, len(others), TOGETHER):
+            keys = others[start : start + TOGETHER]
+            marks = ",".join("?" * len(keys))
+            rows = tx.execute(f"{columns} {here} AND key IN ({marks})", (*lane, *keys))
+            found.update((key, Known(*rest)) for key, *rest in rows)
+    return found
 
 
 def source_state(tx: Transaction, lane: Lane) -> SourceState:
@@ -120,20 +136,14 @@ def rebind(tx: Transaction, lane: Lane, pairs: Iterable[tuple[str, str]]) -> Non
     )
 
 
-def note_missing(tx: Transaction, lane: Lane, missing: Sequence[str], now: float) -> None:
-    """After a complete listing: these keys were not in it, all others were."""
-    tx.execute("CREATE TEMP TABLE IF NOT EXISTS absent (key TEXT PRIMARY KEY) WITHOUT ROWID")
-    tx.execute("DELETE FROM absent")
-    tx.executemany("INSERT OR IGNORE INTO absent VALUES (?)", [(key,) for key in missing])
+def note_missing(
+    tx: Transaction, lane: Lane, missing: Iterable[str], back: Iterable[str], now: float
+) -> None:
+    """After a complete listing: these keys are missing from now on, those are there again."""
     here = "pipeline = ? AND step = ? AND source = ?"
-    absent = "key IN (SELECT key FROM absent)"
-    tx.execute(
-        f"UPDATE seen SET missing = NULL WHERE {here} AND missing IS NOT NULL AND NOT {absent}",
-        lane,
-    )
-    tx.execute(
-        f"UPDATE seen SET missing = ? WHERE {here} AND missing IS NULL AND {absent}",
-        (now, *lane),
+    tx.executemany(
+        f"UPDATE seen SET missing = ? WHERE {here} AND key = ?",
+        [(at, *lane, key) for at, keys in ((now, missing), (None, back)) for key in keys],
     )
     tx.execute(f"DELETE FROM seen WHERE {here} AND missing < ?", (*lane, now - MISSING_SECONDS))
 
