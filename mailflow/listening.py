@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from mailflow.errors import ConfigError, UnavailableError, from_os
@@ -225,6 +225,36 @@ def _inherited(address: Address) -> list[socket.socket]:
             f" {', '.join(names) or 'nothing'}; give it FileDescriptorName={address.path}"
         )
     return found
+
+
+def clashes(services: Iterable[tuple[str, Iterable[object]]]) -> Iterator[tuple[int, str]]:
+    """Of services and what each listens on: the number of one, and why it cannot."""
+    heard: list[tuple[str, Address]] = []
+    for number, (name, given) in enumerate(services):
+        for address in [each for each in given if isinstance(each, Address)]:
+            taken = [other for other, each in heard if _clash(each, address)]
+            if taken:
+                yield number, f"{taken[0]} listens on {address} already"
+            heard.append((name, address))
+
+
+def _clash(one: Address, other: Address) -> bool:
+    """Whether only one of the two can be listened on."""
+    if one.kind != other.kind or one.kind == "systemd":
+        return False
+    if one.kind == "unix":
+        return one.path == other.path
+    same = one.host == other.host or "*" in (one.host, other.host)
+    return same and one.port == other.port != 0
+
+
+def where(sock: socket.socket) -> str:
+    """The address of a socket that listens, as a file would say it."""
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        host = "*" if name[0] in ("::", "0.0.0.0") else str(name[0])  # noqa: S104
+        return str(Address("tcp", host, name[1]))
+    return str(Address("unix", path=os.fsdecode(name)))
 
 
 def is_local(sock: socket.socket) -> bool:

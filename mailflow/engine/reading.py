@@ -20,6 +20,7 @@ from mailflow.engine.pipeline import (
     MaildropStep,
     Pipeline,
     PipelineOptions,
+    ServeStep,
     Step,
 )
 from mailflow.engine.registry import Registry
@@ -101,6 +102,7 @@ class Reader:
         self._check_maildrops(steps["maildrop"])
         if not self._faults:
             self._check_circles(steps["fetch"], steps["distribute"])
+            self._check_addresses(steps["serve"])
         carries = any(data.get(table) for table in ("fetch", "process", "distribute"))
         for table in ("fetch", "distribute") if carries or not data.get("serve") else ():
             if data.get(table, []) == []:
@@ -436,6 +438,15 @@ class Reader:
                 if place is not None and place == _whole_place(target):
                     text = f"{source.name} fetches from here: what is delivered would come again"
                     self._fault(("distribute", number, target.component.url_path), text)
+
+    def _check_addresses(self, services: Sequence[ServeStep]) -> None:
+        """What one service listens on, no other can."""
+        if services:
+            from mailflow.listening import clashes
+
+            given = [(step.name, getattr(step.options, "listen", ())) for step in services]
+            for number, text in clashes(given):
+                self._fault(("serve", number, "listen"), text)
 
     def _check_secrets(self, values: Mapping[str, object], given: Mapping[str, Given]) -> None:
         for key, value in values.items():

@@ -407,6 +407,32 @@ class TestFaults:
         [said] = faults("[[serve]]\nuse = 'pop3'\nlisten = '/tmp/x'\n")
         assert said.startswith("3: serve[1].listen: expected an address such as")
 
+    @pytest.mark.parametrize(
+        ("one", "two"),
+        [
+            ("127.0.0.1:1110", "127.0.0.1:1110"),
+            ("*:1110", "[::1]:1110"),
+            ("unix:run/pop3", "unix:./run/pop3"),
+        ],
+    )
+    def test_two_services_cannot_listen_on_one_address(
+        self, faults: Callable[..., list[str]], one: str, two: str
+    ) -> None:
+        services = [
+            f"[[serve]]\nname = '{name}'\nuse = 'pop3'\nlisten = ['127.0.0.1:0', '{each}']\n"
+            for name, each in (("one", one), ("two", two))
+        ]
+        [said] = faults("".join(services))
+        assert said.startswith("8: serve[2].listen: one listens on ")
+
+    def test_two_services_may_share_a_port_or_what_systemd_has_bound(self, write: Write) -> None:
+        services = [
+            f"[[serve]]\nname = '{each}'\nuse = 'pop3'\nlisten = ['systemd', '{each}:1110']\n"
+            for each in ("127.0.0.1", "127.0.0.2")
+        ]
+        [pipeline] = load([write("".join(services))], Loft())
+        assert len(pipeline.serve) == 2
+
     def test_two_steps_of_one_kind_cannot_have_one_name(
         self, faults: Callable[..., list[str]]
     ) -> None:
