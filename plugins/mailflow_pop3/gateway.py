@@ -21,6 +21,7 @@ from mailflow_pop3.server import WAYS, Policy
 if TYPE_CHECKING:
     from socket import socket
 
+    from mailflow.accounts import Accounts
     from mailflow.halt import Halt
     from mailflow.log import Logger
     from mailflow.tls import ServerTls
@@ -108,7 +109,9 @@ class GatewayOptions(Options):
                 yield "certificate", f'expected one, since tls is "{self.tls}"'
             if self.key is not None:
                 yield "certificate", "expected one, since there is a `key`"
-        if not any(map(self._reachable, self.addresses)):
+        if not self.auth:
+            yield "auth", "expected a way to log in"
+        elif not any(map(self._reachable, self.addresses)):
             yield "plaintext", "nobody could log in: give a `certificate`, or allow it"
         for name, text in (("banner", self.banner), ("implementation", self.implementation)):
             if not text.isascii() or len(text) > LONGEST or "<" in text:
@@ -160,6 +163,14 @@ def _tls(options: GatewayOptions, log: Logger | None = None) -> ServerTls | None
     if options.certificate is None:
         return None
     return ServerTls(options.certificate, options.key, log)
+
+
+def _opens(accounts: Accounts, ways: Sequence[str], *, clear: bool) -> bool:
+    """Whether one of the ways to log in works; `clear`: passwords may come as they are."""
+    found = {each.lower() for each in mechanisms(accounts, plain=clear)}
+    found |= {"user"} if clear else set()
+    found |= {"apop"} if accounts.offers_apop else set()
+    return bool(found & set(ways))
 
 
 class Pop3Gateway:
@@ -230,5 +241,11 @@ class Pop3Gateway:
                 stls=protection == "starttls", plain=near or options.plaintext == "anywhere"
             )
             context = tls.context if tls is not None and protection != "none" else None
+            clear = policy.plain or context is not None
+            if not _opens(host.accounts, options.auth, clear=clear):
+                why = "no way of `auth` works with the secrets as they are stored"
+                if not clear:
+                    why = "there is no `certificate`, and SCRAM does not work with the secrets"
+                host.log.warning(f"nobody can log in at {listening.where(sock)}: {why}")
             doors.append(Door(sock, policy, context, protection == "implicit"))
         return doors

@@ -46,6 +46,8 @@ def serve(
     from mailflow.running import serve as keep
     from mailflow.running import table_of
 
+    if stls and certificate is None:
+        raise click.UsageError("--stls needs a --certificate")
     if debug:
         log.configure(level="debug", json=bool(ctx.find_root().params.get("log_json")))
     drop = dict(table_of(backend, "maildrop"))

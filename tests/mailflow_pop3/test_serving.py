@@ -15,12 +15,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mailflow.errors import ConfigError
 from mailflow.running import table_of
 from mailflow.testing.serving import free_ports
 from mailflow.testing.tls import Authority
 from mailflow_pop3.gateway import GatewayOptions
+from mailflow_pop3.serving import serve as command
 
 COMMAND = os.path.join(os.path.dirname(sys.executable), "mailflow")
 PATIENCE = 20.0
@@ -144,6 +146,14 @@ def test_p3s_15_it_speaks_tls(serve: Callable[..., Served], home: Path, stls: bo
     client.quit()
 
 
+def test_stls_without_a_certificate_is_refused(home: Path) -> None:
+    """It would be clear text, where TLS was asked for."""
+    runner = CliRunner()
+    done = runner.invoke(command, ["--backend", f"maildir:{home}/{{login}}", "--stls"])
+    assert done.exit_code == 2
+    assert "--stls needs a --certificate" in done.output
+
+
 def test_what_is_no_back_end_is_said(tmp_path: Path) -> None:
     for url, said in (
         ("smtp://example.org", "smtp: is a destination, and here stands the back end"),
@@ -173,6 +183,7 @@ def test_the_table_of_a_url_is_what_a_file_would_say(tmp_path: Path) -> None:
         ({"banner": "<a@b>"}, 'banner: .*no "<" among them'),
         ({"listen": ["nowhere"]}, "listen.*expected an address"),
         ({"auth": ["digest-md5"]}, "auth.*expected"),
+        ({"auth": []}, "auth: expected a way to log in"),
         ({"tls": "none", "listen": ["*:110"], "auth": "user"}, "plaintext: nobody could log in"),
     ],
 )  # fmt: skip

@@ -8,6 +8,8 @@ import re
 
 import pytest
 
+from mailflow.accounts.verifiers import app_verifier
+
 MAIL = b"Subject: one\r\n\r\nbody\r\n"
 TIMESTAMP = re.compile(rb"<[!-;=?-~]+@[!-;=?-~]+>")
 
@@ -202,3 +204,23 @@ def test_037_a_password_is_compared_as_saslprep_has_it(gateway):
     running = gateway(MAIL, password="grüße")
     decomposed = "gru\u0308ße"
     assert running.connect().log_in(running.drop.login, decomposed).ok
+
+
+@pytest.mark.parametrize(
+    ("options", "secret", "said"),
+    [
+        ({"plaintext": "never"}, app_verifier("sesame"), "there is no `certificate`"),
+        ({"listen": ["*:0"]}, app_verifier("sesame"), "there is no `certificate`"),
+        ({"auth": ["apop"]}, app_verifier("sesame"), "no way of `auth` works"),
+        ({"auth": ["xoauth2"], "secure": True}, None, "no way of `auth` works"),
+        ({"auth": ["apop"], "plaintext": "never"}, None, None),
+        ({}, app_verifier("sesame"), None),
+        ({"plaintext": "never", "secure": True}, app_verifier("sesame"), None),
+    ],
+)
+def test_a_listener_where_nobody_can_log_in_is_warned_of(gateway, options, secret, said):
+    """The secrets decide it, so that the file alone does not tell."""
+    running = gateway(MAIL, secret=secret, **options)
+    told = [line for line in running.logged() if "nobody can log in" in line]
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0]
