@@ -196,6 +196,7 @@ def _heard(path: str) -> bool:
     except FileNotFoundError:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # where nobody accepts, it would wait for ever
         try:
             probe.connect(path)
         except OSError as error:
@@ -216,9 +217,7 @@ def _inherited(address: Address) -> list[socket.socket]:
     for number in range(int(count)):
         name = names[number] if number < len(names) else ""
         if not address.path or name == address.path:
-            sock = socket.socket(fileno=os.dup(FIRST_INHERITED + number))
-            sock.set_inheritable(False)
-            found.append(sock)
+            found.append(_handed_on(FIRST_INHERITED + number, address))
     if not found:
         raise ConfigError(
             f"cannot listen on {address}: systemd has handed on sockets named"
@@ -255,6 +254,27 @@ def where(sock: socket.socket) -> str:
         host = "*" if name[0] in ("::", "0.0.0.0") else str(name[0])  # noqa: S104
         return str(Address("tcp", host, name[1]))
     return str(Address("unix", path=os.fsdecode(name)))
+
+
+def _handed_on(descriptor: int, address: Address) -> socket.socket:
+    """A socket of ours for one of systemd's, which must be one that clients connect to."""
+    number = -1
+    with suppress(OSError):
+        number = os.dup(descriptor)
+        sock = socket.socket(fileno=number)
+        if sock.type == socket.SOCK_STREAM and _listens(sock):
+            return sock
+        number = sock.detach()
+    if number >= 0:
+        os.close(number)
+    raise ConfigError(
+        f"cannot listen on {address}: systemd has handed on something else than a socket that"
+        " listens; the .socket unit needs ListenStream= and Accept=no"
+    )
+
+
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def is_local(sock: socket.socket) -> bool:

@@ -184,6 +184,45 @@ def test_without_systemd_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         bind([read("systemd")])
 
 
+@pytest.mark.parametrize("kind", ["connected", "datagram", "file", "nothing"])
+def test_what_is_no_socket_that_listens_is_not_taken(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accept=yes, ListenDatagram=, ListenFIFO=: it would fail for every client."""
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as datagram,
+        open(tmp_path / "file", "w") as file,
+    ):
+        one, other = socket.socketpair()
+        with one, other:
+            descriptors = {"connected": one, "datagram": datagram, "file": file}
+            there = descriptors[kind].fileno() if kind in descriptors else 9999
+            monkeypatch.setattr(listening, "FIRST_INHERITED", there)
+            monkeypatch.setenv("LISTEN_FDS", "1")
+            monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+            before = len(os.listdir("/proc/self/fd"))
+            with pytest.raises(ConfigError, match="Accept=no"):
+                bind([read("systemd")])
+            assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_unix_socket_where_nobody_accepts_any_more_is_left_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "hung")
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(path)
+        hung.listen(0)
+        waiting = []
+        full = 0
+        while not full:
+            waiting.append(socket.socket(socket.AF_UNIX))
+            waiting[-1].setblocking(False)
+            full = waiting[-1].connect_ex(path)
+        with pytest.raises(UnavailableError, match="another program listens there"):
+            bind([read(f"unix:{path}")])
+        for each in waiting:
+            each.close()
+
+
 def test_a_refusal_for_want_of_privilege_says_what_to_do() -> None:
     error = listening._refused(Address("tcp", "*", 995), PermissionError(13, "x"))
     assert "--user" in str(error)
