@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
 from mailflow.typed import Any
 
-PATIENCE = 30.0
-"""Seconds that the other side may leave its end unread before it counts as dead."""
+PATIENCE = 30
+"""Seconds that a worker may leave its end unread before it counts as dead."""
 
 
 class Channel:
-    """One end. Closing it is the word that all ends."""
+    """One end. Closing it is the word that all ends.
 
-    def __init__(self, sock: socket.socket) -> None:
+    `patience`: seconds after which a side that reads nothing counts as dead; for good without.
+    """
+
+    def __init__(self, sock: socket.socket, patience: int = 0) -> None:
         self._socket = sock
         self._lock = threading.Lock()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", patience, 0))
 
     def send(self, value: dict[str, Any]) -> bool:
         """Whether it went out; the other side may be gone."""
@@ -31,6 +36,8 @@ class Channel:
             try:
                 self._socket.sendall(octets)
             except OSError:
+                with suppress(OSError):  # half a line may have gone out: nothing may follow it
+                    self._socket.shutdown(socket.SHUT_RDWR)
                 return False
         return True
 

@@ -68,6 +68,7 @@ class _Process:
         self.notifier = Notifier()
         self.control = self._listening()
         self._hung_up = threading.Event()
+        self._reloading = False
 
     def _listening(self) -> Control | None:
         """The control socket; mail flows without one, too."""
@@ -99,9 +100,8 @@ class _Process:
     def _keep(self) -> None:
         ready, told = False, 0.0
         while not self.halt.wait(TICK if ready else TICK / 10):
-            if self._hung_up.is_set():
-                self._hung_up.clear()
-                threading.Thread(target=self._reload_alone, name="reload").start()
+            if self._hung_up.is_set() and not self._reloading:
+                self._begin_reload()
             if not ready and self.installation.is_ready:
                 ready = True
                 self.notifier.ready(line_of(self.installation))
@@ -115,15 +115,32 @@ class _Process:
     def _end(self) -> None:
         """End in order, however long that takes: the manager is told that we live."""
         ended = threading.Thread(target=self.installation.stop, name="stop")
-        ended.start()
+        try:
+            ended.start()
+        except RuntimeError:  # there are too many
+            self.installation.stop()
+            return
         while ended.is_alive():
             ended.join(TICK)
             self.notifier.alive()
 
+    def _begin_reload(self) -> None:
+        """Beside the main thread: what is replaced may take its time to end. Signals that come
+        meanwhile are one more reload after it."""
+        self._hung_up.clear()
+        self._reloading = True
+        try:
+            threading.Thread(target=self._reload_alone, name="reload").start()
+        except RuntimeError:  # there are too many; it is tried again
+            self._reloading = False
+            self._hung_up.set()
+
     def _reload_alone(self) -> None:
-        """Beside the main thread: what is replaced may take its time to end."""
-        with suppress(MailflowError):  # it was logged, and all is as before
-            self._reload()
+        try:
+            with suppress(MailflowError):  # it was logged, and all is as before
+                self._reload()
+        finally:
+            self._reloading = False
 
     def _reload(self) -> list[str]:
         self.notifier.reloading()

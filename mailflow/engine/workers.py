@@ -12,9 +12,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 from mailflow.engine import layers
-from mailflow.engine.channel import Channel
+from mailflow.engine.channel import PATIENCE, Channel
 from mailflow.engine.hosting import Backoff
 from mailflow.errors import MailflowError
 from mailflow.log import configured, get_logger
@@ -137,6 +138,8 @@ class Worker:
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._channel: Channel | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._until = 0.0
         name = f"{host.pipeline.name}/{host.step.name}/{number + 1}"
         self._thread = threading.Thread(target=self._run, name=name)
 
@@ -144,9 +147,15 @@ class Worker:
         self._thread.start()
 
     def join(self) -> None:
+        """Wait for its end; one that does not come to it, whatever it hangs in, is killed."""
+        self._thread.join(max(0.0, self._until - time.monotonic()))
+        with self._turn:
+            if self._child is not None:
+                self._child.kill()
         self._thread.join()
 
     def stop(self) -> None:
+        self._until = time.monotonic() + TO_END
         self._stopping.set()
         with self._turn:
             if self._channel is not None:
@@ -167,6 +176,8 @@ class Worker:
                 ended = self._once()
             except OSError as error:
                 ended = f"cannot be started: {os.strerror(error.errno or 0)}"
+            except (ValueError, LookupError, TypeError) as error:  # it is none of ours any more
+                ended = f"has said what makes no sense: {type(error).__name__}"
             if self._stopping.is_set():
                 return
             wait = backoff.failed()
@@ -185,9 +196,9 @@ class Worker:
                 pass_fds=[other.fileno(), *self._host.descriptors()],
             )  # fmt: skip
             other.close()
-            channel = Channel(mine)
+            channel = Channel(mine, PATIENCE)
             with self._turn:
-                self._channel, self.pid = channel, child.pid
+                self._channel, self._child, self.pid = channel, child, child.pid
                 channel.send(self._host.begin())
                 if self._stopping.is_set():
                     channel.end()
@@ -200,7 +211,8 @@ class Worker:
                 self.is_ready = False
                 self.reloaded.set()
                 status = _ended(child)
-                self.pid = 0
+                with self._turn:
+                    self._child, self.pid = None, 0
         return status
 
     def _take(self, channel: Channel, value: Mapping[str, Any]) -> None:
