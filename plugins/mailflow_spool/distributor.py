@@ -98,8 +98,8 @@ class SpoolDistributor:
             if error is None and store is not None:
                 if self._final:
                     store.finish(self._final)
-                for drop in sorted(self._used):
-                    expire.expire(store, drop)
+                if self._used:
+                    expire.expire_all(store, sorted(self._used))
                 tidy.tidy(store)
         except MailflowError as failure:
             self._runtime.log.debug("not tidied up", error=failure.text)
@@ -139,8 +139,7 @@ class SpoolDistributor:
         if not os.path.isdir(self._options.path or default_path()):
             return
         store = self._open()
-        for drop in store.drops():
-            expire.expire(store, drop.name)
+        expire.expire_all(store, [drop.name for drop in store.drops()])
         tidy.tidy(store)
 
     def _close(self) -> None:

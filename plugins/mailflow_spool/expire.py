@@ -1,6 +1,7 @@
 """Mail that is too old, or too much: what a drop's policy removes.
 
-Rule of the file: nothing is removed from a drop in which a client has a session.
+Rule of the file: nothing is removed from a drop in which a client has a session, and nothing
+by itself for its age on the word of one look at the clock, which may have jumped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from mailflow_spool.store import Policy, Store
 
 
+SETTLED = 3600.0
+"""Seconds between two looks at the clock of which the later is believed what the earlier said."""
+
+
 class Old(NamedTuple):
     """A message that a policy removes, and why: "age" or "size"."""
 
@@ -28,9 +33,40 @@ class Old(NamedTuple):
     why: str
 
 
-def expired(store: Store, name: str, policy: Policy | None = None) -> list[Old]:
-    """What the drop's policy, or this one, removes now; oldest first."""
+def look_at_clock(store: Store) -> float:
+    """The time by which mail may be removed for its age without a human's word: that of a look
+    SETTLED seconds before the last one or more, 0 where there was none. So a clock that is
+    years ahead for less than that removes nothing."""
     now = time.time()
+    before, last = _looks(store)
+    if now < last:  # it was ahead, or is behind
+        before, last = min(before, now), now
+    elif now - last >= SETTLED:
+        before, last = last, now
+    else:
+        return before
+    rows = [("clock.before", before), ("clock.last", last)]
+    store.index.commit(
+        lambda tx: tx.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows),
+        lasting=False,
+    )
+    return before
+
+
+def _looks(store: Store) -> tuple[float, float]:
+    """When was looked at the clock, SETTLED seconds apart; 0 for never."""
+    facts = store.index.read(
+        lambda tx: tx.execute("SELECT name, value FROM facts WHERE name LIKE 'clock.%'").fetchall()
+    )
+    there = dict(facts)
+    return there.get("clock.before", 0.0), there.get("clock.last", 0.0)
+
+
+def expired(
+    store: Store, name: str, policy: Policy | None = None, now: float | None = None
+) -> list[Old]:
+    """What the drop's policy, or this one, removes now; oldest first."""
+    now = time.time() if now is None else now
 
     def ask(tx: Transaction) -> list[Old]:
         row = tx.execute("SELECT id, expire, most FROM drops WHERE name = ?", (name,)).fetchone()
@@ -57,9 +93,11 @@ def expired(store: Store, name: str, policy: Policy | None = None) -> list[Old]:
     return store.index.read(ask)
 
 
-def expire(store: Store, name: str, policy: Policy | None = None) -> Sequence[Old] | None:
+def expire(
+    store: Store, name: str, policy: Policy | None = None, now: float | None = None
+) -> Sequence[Old] | None:
     """Remove what `expired` finds; gives it, None where a client has the drop."""
-    if not expired(store, name, policy):
+    if not expired(store, name, policy, now):
         return ()
     drop = store.drop(name, make=False)
     if drop is None:
@@ -69,8 +107,18 @@ def expire(store: Store, name: str, policy: Policy | None = None) -> Sequence[Ol
     except InUseError:
         return None
     try:
-        found = expired(store, name, policy)
+        found = expired(store, name, policy, now)
         store.remove(drop, [each.number for each in found])
         return found
     finally:
         os.close(lock)
+
+
+def expire_all(store: Store, names: Sequence[str]) -> None:
+    """Remove by itself what the policies of these drops say, as far as the clock is believed."""
+    ages = store.index.read(
+        lambda tx: tx.execute("SELECT 1 FROM drops WHERE expire IS NOT NULL LIMIT 1").fetchone()
+    )
+    now = look_at_clock(store) if ages else 0.0
+    for name in names:
+        expire(store, name, now=now)

@@ -14,6 +14,9 @@ from .conftest import LARGE, Spool, text
 
 Later = Callable[[float], None]
 
+DAY = 86400
+YEAR = 365 * DAY
+
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Later:
@@ -35,7 +38,26 @@ def test_what_is_older_than_the_pipeline_says_goes_when_it_delivers(
     assert len(spool.messages()) == 2
     later(31 * 86400)
     spool.fill(text(3), expire="30d")
-    assert spool.messages() == [text(2), text(3)]
+    assert len(spool.messages()) == 3, "the clock was looked at but once"
+    later(31 * 86400 + 3600)
+    spool.fill(text(4), expire="30d")
+    assert spool.messages() == [text(2), text(3), text(4)]
+
+
+def test_a_clock_that_jumps_years_ahead_and_back_removes_nothing(
+    spool: Spool, later: Later
+) -> None:
+    spool.fill(text(1), expire="30d")
+    for seconds in (10 * YEAR, 10 * YEAR + 3000, 3600, 7200, 20 * YEAR, 10800, 14400):
+        later(seconds)
+        with spool.distributor(expire="30d") as distributor:
+            distributor.upkeep()
+    assert spool.messages() == [text(1)]
+    for seconds in (31 * DAY, 31 * DAY + 3600):
+        later(seconds)
+        with spool.distributor(expire="30d") as distributor:
+            distributor.upkeep()
+    assert spool.messages() == []
 
 
 def test_what_is_beyond_the_octets_that_a_drop_keeps_goes_the_oldest_first(spool: Spool) -> None:
@@ -47,9 +69,6 @@ def test_what_is_beyond_the_octets_that_a_drop_keeps_goes_the_oldest_first(spool
 def test_a_message_larger_than_all_that_is_kept_takes_the_older_ones_with_it(spool: Spool) -> None:
     spool.fill(text(1), LARGE, text(2), expire_over="1k")
     assert spool.messages() == [text(2)]
-
-
-DAY = 86400
 
 
 @pytest.mark.parametrize(
@@ -114,9 +133,10 @@ def test_what_would_expire_can_be_asked_without_removing_it(spool: Spool, later:
 def test_it_goes_in_its_time_also_where_no_mail_comes(spool: Spool, later: Later) -> None:
     spool.fill(text(1), expire="30d")
     spool.fill(text(2), drop="bob")
-    later(31 * 86400)
-    with spool.distributor() as distributor:
-        distributor.upkeep()
+    for seconds in (31 * DAY, 31 * DAY + 3600):
+        later(seconds)
+        with spool.distributor() as distributor:
+            distributor.upkeep()
     assert spool.messages() == []
     assert spool.messages("bob") == [text(2)]
 
@@ -134,7 +154,8 @@ def test_a_drop_expires_without_any_mail_where_the_engine_asks_for_it(
         distributor.upkeep()
     assert not spool.path.exists(), "there is nothing to keep up"
     spool.fill(text(1), expire="1d")
-    later(2 * 86400)
-    with spool.distributor(expire="1d") as distributor:
-        distributor.upkeep()
+    for seconds in (2 * DAY, 2 * DAY + 3600):
+        later(seconds)
+        with spool.distributor(expire="1d") as distributor:
+            distributor.upkeep()
     assert spool.messages() == []
