@@ -104,6 +104,14 @@ def _secret(account: Table) -> Iterator[Finding]:
             return  # whoever looks for secrets has told it
 
 
+def _stored(name: str, where: str, secret: str) -> Iterator[Finding]:
+    """One of many: the others can log in."""
+    try:
+        read(secret)
+    except ValueError as error:
+        yield Finding(name, "", f"{where} cannot log in: {error}", grave=False)
+
+
 def _passwords(account: Table) -> Iterator[Finding]:
     """Of the file of many; a default one need not be there."""
     name = account.name
@@ -120,6 +128,8 @@ def _passwords(account: Table) -> Iterator[Finding]:
         if not table.entries:
             text = f"nobody can log in: {path} has no names; see `mailflow maildrop add`"
             yield Finding(name, "", text, grave=False)
+        for each in table.entries.values():
+            yield from _stored(name, f"{path}:{each.line}: {each.login!a}", each.secret)
     elif entry is None or not entry.secret:
         text = f"nobody can log in: no secret, and none in {path}"
         yield Finding(name, "", f"{text}; run: mailflow maildrop add {quote(name)}", grave=False)

@@ -94,6 +94,16 @@ def test_pwm_19_a_drop_that_nobody_can_reach_is_told_with_what_to_do(file):
     assert warning.startswith("maildrop.*: nobody can log in")
 
 
+def test_who_of_many_cannot_log_in_is_told(file):
+    path = file("ann:x\nben:{CRAM-MD5}canary\n")
+    faults, [warning] = said({"*": {"passwords": path}})
+    assert not faults
+    assert warning.startswith(
+        f"maildrop.*: {path}:2: 'ben' cannot log in: {{CRAM-MD5}} is no scheme that is known here"
+    )
+    assert "canary" not in warning
+
+
 def test_a_name_that_no_login_name_can_be_is_a_fault(file):
     path = file("ann:x\n")
     for name in ("", "a\nb"):
