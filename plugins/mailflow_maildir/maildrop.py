@@ -107,8 +107,11 @@ class MaildirDrop:
         try:
             drop = self._opened(root)
         except FileNotFoundError as error:
-            missing = error.filename or root
-            raise UnavailableError(f"no Maildir at {root}: {missing} is missing") from None
+            places = (each for each in ("new", "cur") if not os.path.isdir(f"{root}/{each}"))
+            reason = f"it has no {next(places, error.filename)}"
+            if not os.path.isdir(root):
+                reason = "make it, or set create = true"
+            raise UnavailableError(f"no Maildir at {root}: {reason}") from None
         except OSError as error:
             raise from_os(error, f"open {root}") from None
         self._note(who.login, drop.prompt and len(drop.items()) <= SMALL)

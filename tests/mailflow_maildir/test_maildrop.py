@@ -191,9 +191,12 @@ def test_a_maildir_that_is_missing_is_an_error_and_made_where_the_file_says_so(
     tmp_path: Path, drop: Drop
 ) -> None:
     path = tmp_path / "later"
-    with pytest.raises(UnavailableError, match="no Maildir at "):
+    with pytest.raises(UnavailableError, match=r"no Maildir at .*: make it, or set create = true"):
         drop.enter(path=str(path))
     assert not path.exists()
+    (tmp_path / "half" / "new").mkdir(parents=True)
+    with pytest.raises(UnavailableError, match=r"no Maildir at .*/half: it has no cur"):
+        drop.enter(path=str(tmp_path / "half"))
     assert drop.listed(path=str(path), create=True) == {}
     assert sorted(each.name for each in path.iterdir()) == ["cur", LIST, "new", "tmp"]
     assert list(MaildirDropOptions.read({"path": str(tmp_path / "no")}).look())
