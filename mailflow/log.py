@@ -23,13 +23,19 @@ _ALONE = 4
 """A secret shorter than this is masked only where it stands as a word of its own."""
 
 
+RECENT = 8
+"""So many secrets of one source are masked: a token that has been renewed so often since is
+worth nothing, and each one makes every line cost more."""
+
+
 class _State:
-    """What `configure` and `register_secret` set, for the whole process."""
+    """What `configure` and `register_secret` set, for the whole process; `secrets` by where
+    they are from, the newest last."""
 
     level = LEVELS["warning"]
     json = False
     logger: Any = None
-    secrets: set[str] = set()
+    secrets: dict[str, tuple[str, ...]] = {}
     pattern: re.Pattern[str] | None = None
     lock = threading.RLock()
 
@@ -90,13 +96,17 @@ def tells(level: str) -> bool:
     return LEVELS[level] >= _State.level
 
 
-def register_secret(text: str) -> None:
-    """Mask `text`, and the forms it takes on the wire, in every line from now on."""
-    if not text or text in _State.secrets:
+def register_secret(text: str, source: str = "") -> None:
+    """Mask `text`, and the forms it takes on the wire, in every line from now on; or, where a
+    `source` is named that has another one now and then, until it has had RECENT newer ones."""
+    if not text or text in _State.secrets.get(source, ())[-1 if source else 0 :]:
         return
     with _State.lock:
-        _State.secrets = _State.secrets | {text}
-        forms = sorted({f for s in _State.secrets for f in _forms(s)}, key=len, reverse=True)
+        others = [each for each in _State.secrets.get(source, ()) if each != text]
+        kept = (*others, text)[-RECENT if source else 0 :]
+        _State.secrets = {**_State.secrets, source: kept}
+        secrets = {each for texts in _State.secrets.values() for each in texts}
+        forms = sorted({f for s in secrets for f in _forms(s)}, key=len, reverse=True)
         _State.pattern = re.compile("|".join(_as_pattern(form) for form in forms))
 
 

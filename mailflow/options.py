@@ -474,10 +474,11 @@ class SecretValue:
     `reveal` raises ConfigError or UnavailableError; what it gives is registered
     with the log, which masks it everywhere. `check` raises the same if it can be
     told beforehand that it will; `literal`: it stands in the file itself; `watched`: the
-    path of the file that holds it, where whoever keeps it must look for changes.
+    path of the file that holds it, where whoever keeps it must look for changes; `renewed`:
+    another one may be there by and by.
     """
 
-    __slots__ = ("_check", "_reveal", "literal", "origin", "watched")
+    __slots__ = ("_check", "_reveal", "literal", "origin", "renewed", "watched")
 
     def __init__(
         self,
@@ -487,18 +488,20 @@ class SecretValue:
         literal: bool = False,
         check: Callable[[], object] | None = None,
         watched: str | None = None,
+        renewed: bool = False,
     ) -> None:
         self._reveal = reveal
         self._check = check
         self.origin = origin
         self.literal = literal
         self.watched = watched
+        self.renewed = renewed or watched is not None
 
     def reveal(self) -> str:
         from mailflow.log import register_secret
 
         text = self._reveal()
-        register_secret(text)
+        register_secret(text, self.origin if self.renewed else "")
         return text
 
     def check(self) -> None:

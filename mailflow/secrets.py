@@ -187,7 +187,7 @@ def _keyring(where: object, base: str) -> SecretValue:  # noqa: ARG001  # every 
             raise ConfigError(f"the keyring has no {service}/{user}; run: {command}")
         return found
 
-    return SecretValue(reveal, f"keyring {service}/{user}", check=reveal)
+    return SecretValue(reveal, f"keyring {service}/{user}", check=reveal, renewed=True)
 
 
 _MAKERS: dict[str, Callable[[object, str], SecretValue]] = {

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from mailflow import log
-from mailflow.log import MASK, clean, configure, get_logger, mask, register_secret
+from mailflow.log import MASK, RECENT, clean, configure, get_logger, mask, register_secret
 
 Lines = Callable[[], list[str]]
 
@@ -205,6 +205,31 @@ def test_a_secret_within_another_leaves_nothing_of_the_longer() -> None:
     register_secret("canary")
     register_secret("canary-and-more")
     assert mask("canary-and-more canary") == f"{MASK} {MASK}"
+
+
+def test_a_source_that_renews_its_secret_for_years_does_not_fill_the_log() -> None:
+    register_secret("of-the-file-itself")
+    register_secret("of-another-source", "file /another")
+    for number in range(100):
+        register_secret(f"token-number-{number:03}", "file /token")
+    pattern = log._State.pattern
+    assert pattern is not None
+    size = len(pattern.pattern)
+    for number in range(100, 200):
+        register_secret(f"token-number-{number:03}", "file /token")
+    assert log._State.pattern is not None
+    assert len(log._State.pattern.pattern) == size
+    newest = [f"token-number-{number:03}" for number in range(200 - RECENT, 200)]
+    for secret in ("of-the-file-itself", "of-another-source", *newest):
+        assert mask(secret) == MASK
+    assert mask("token-number-100") == "token-number-100"
+
+
+def test_a_secret_that_is_used_again_counts_as_new() -> None:
+    for number in range(3 * RECENT):
+        register_secret("in-use-all-the-time", "file /token")
+        register_secret(f"token-number-{number:03}", "file /token")
+    assert mask("in-use-all-the-time") == MASK
 
 
 def test_no_secret_masks_nothing() -> None:

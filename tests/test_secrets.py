@@ -16,6 +16,7 @@ from keyring.errors import KeyringLocked
 
 from mailflow import log, secrets
 from mailflow.errors import ConfigError, MailflowError, UnavailableError
+from mailflow.log import MASK, RECENT, mask
 from mailflow.options import SecretValue
 from mailflow.secrets import child_environment, secret
 
@@ -206,6 +207,14 @@ class TestACommand:
         with ThreadPoolExecutor(4) as pool:
             assert [*pool.map(lambda _: found.reveal(), range(4))] == ["1"] * 4
 
+    def test_is_heard_by_who_has_more_descriptors_than_select_2_knows(self) -> None:
+        taken = [os.dup(0) for _ in range(1100)]
+        try:
+            assert python("print('hunter2')").reveal() == "hunter2"
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+
     def test_that_is_not_there_is_told_by_a_check(self) -> None:
         found = secret({"command": ["no-such-program"]}, ".")
         said = "cannot run secret command no-such-program: no such program"
@@ -342,3 +351,19 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "keyring", None)
     found = secret({"keyring": "pop.example.org/ann"}, ".")
     assert fault(found) == "secrets in the keyring need: pip install 'mailflow[keyring]'"
+
+
+@pytest.mark.parametrize("kind", ["file", "netrc"])
+def test_a_file_that_is_renewed_for_years_makes_the_log_no_longer(
+    kind: str, tmp_path: Path, home: Path
+) -> None:
+    path = {"file": tmp_path / "token", "netrc": home / ".netrc"}[kind]
+    value = secret({kind: {"file": str(path), "netrc": "pop.example.org"}[kind]}, str(tmp_path))
+    for number in range(3 * RECENT):
+        token = f"token-number-{number:03}"
+        text = {"file": token, "netrc": f"machine pop.example.org login ann password {token}"}[kind]
+        path.touch(0o600)
+        path.write_text(f"{text}\n")
+        assert value.reveal() == token
+        assert mask(token) == MASK
+    assert mask("token-number-000") == "token-number-000"

@@ -204,7 +204,7 @@ def _open(session: ServerSession, accounts: Accounts, checked: Checked) -> None:
 
     def opened(visit: Any, error: BaseException | None) -> None:
         if error is not None:
-            _refuse(session, error)
+            _refuse(session, error, checked.login)
             return
         policy.log.info("logged in", login=visit.login, address=session.address, tls=session.tls)
         session.enter(visit)
@@ -236,12 +236,12 @@ def _visit(session: ServerSession, entered: Entered, checked: bool) -> Visit:
     return visit
 
 
-def _refuse(session: ServerSession, error: BaseException) -> None:
+def _refuse(session: ServerSession, error: BaseException, login: str = "") -> None:
     """-ERR, kept back as long as the error says. Wrong claims are in the log already."""
     if isinstance(error, MailflowError):
         delay = error.fields.get("delay", 0.0)
         session.hold = float(delay) if isinstance(delay, int | float) else 0.0
-    session.fail(error, "log-in")
+    session.fail(error, "log-in", login)
 
 
 def stls(session: ServerSession) -> None:

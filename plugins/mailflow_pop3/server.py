@@ -230,7 +230,7 @@ class ServerSession:
             self.policy.log.debug("S:", line=line[:-2], address=self.address)
         self.say(line)
 
-    def fail(self, error: BaseException, doing: str) -> None:
+    def fail(self, error: BaseException, doing: str, login: str = "") -> None:
         """-ERR with the response code that belongs to the error (RFC 2449, 8; RFC 3206) and a
         short reason; the whole is in the log, for who can do something about it."""
         code = _code(error)
@@ -242,7 +242,7 @@ class ServerSession:
         elif code.startswith("SYS/") and not _is_ours(error):
             tell = log.warning
         if tell is not None:
-            tell(f"{doing} failed", error=error, login=self.login, address=self.address)
+            tell(f"{doing} failed", error=error, login=login or self.login, address=self.address)
         self.err(_reason(error), code)
 
     def do(

@@ -9,6 +9,9 @@ import re
 import pytest
 
 from mailflow.accounts.verifiers import app_verifier
+from mailflow.errors import UnavailableError
+
+from .shelf import Shelf
 
 MAIL = b"Subject: one\r\n\r\nbody\r\n"
 TIMESTAMP = re.compile(rb"<[!-;=?-~]+@[!-;=?-~]+>")
@@ -224,3 +227,17 @@ def test_a_listener_where_nobody_can_log_in_is_warned_of(gateway, options, secre
     told = [line for line in running.logged() if "nobody can log in" in line]
     assert len(told) == (said is not None)
     assert said is None or said in told[0]
+
+
+def test_a_drop_that_cannot_be_opened_is_logged_with_who_wanted_it(gateway):
+    def lost(what):
+        raise UnavailableError("the disk of the drop is away")
+
+    shelf = Shelf()
+    shelf.before = lost
+    running = gateway(shelf)
+    dialogue = running.connect()
+    dialogue.say("USER ann")
+    assert dialogue.say("PASS sesame").line.startswith(b"-ERR [SYS/TEMP]")
+    [told] = [line for line in running.logged() if "the disk of the drop is away" in line]
+    assert "login=ann" in told or "'login': 'ann'" in told
