@@ -186,6 +186,7 @@ def _exchange(session: ServerSession, exchange: Exchange, step: Callable[[], str
 def claim(session: ServerSession, made: Claim, exchange: Exchange | None = None) -> None:
     """Have it checked, then the drop opened."""
     accounts, address = session.policy.accounts(), session.address
+    session.lane = None
 
     def checked(value: Any, error: BaseException | None) -> None:
         if error is None:
@@ -215,6 +216,7 @@ def _open(session: ServerSession, accounts: Accounts, checked: Checked) -> None:
             policy.delay.check(checked.login)
         return _visit(session, accounts.enter(checked), checked.who.checked)
 
+    session.lane = id(checked.account.maildrop)
     prompt = getattr(checked.account.maildrop, "prompt", False)
     session.do(enter, opened, prompt(checked.who.login) if callable(prompt) else prompt)
 

@@ -53,13 +53,13 @@ class Part:
 
 class Connection:
     """`mask` is what the poll watches for, `deadline` when it is over, `login_by` when it must
-    have logged in, `busy` that a thread works for it, `due` that it has another turn coming,
-    `held` that its answer is kept back, `shaking` that the TLS handshake goes on, `lingering`
-    that all was said."""
+    have logged in, `busy` that a thread works for it, or will (`ticket`), `due` that it has
+    another turn coming, `held` that its answer is kept back, `shaking` that the TLS handshake
+    goes on, `lingering` that all was said."""
 
     __slots__ = (
         "_context", "_full", "_heard", "busy", "deadline", "due", "fd", "held", "lingering",
-        "login_by", "mask", "queue", "session", "shaking", "sock", "tls",
+        "login_by", "mask", "queue", "session", "shaking", "sock", "ticket", "tls",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +72,7 @@ class Connection:
         self.fd = sock.fileno()
         self.session = session
         self.queue: list[bytes | memoryview | Part] = []
-        self.mask = 0
+        self.mask = self.ticket = 0
         self.deadline = self.login_by = 0.0
         self.busy = self.due = self.held = self.shaking = self.lingering = False
         self.tls: ssl.SSLSocket | None = None
@@ -80,7 +80,7 @@ class Connection:
         self._full = self._heard = False
 
     def receive(self) -> bytes | None:
-        """What has come: b"" at the end, None where nothing has."""
+        """What has come: b"" at the end, None where nothing has. Raises BlockedError."""
         if self.tls is not None:
             return self._receive_tls(self.tls)
         try:
@@ -98,8 +98,10 @@ class Connection:
 
         try:
             data = tls.recv(RECORD)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except ssl.SSLWantReadError:
             return None
+        except ssl.SSLWantWriteError:  # it has to answer first, such as a new key
+            raise BlockedError(WRITABLE) from None
         except OSError:
             return b""
         self._heard = True

@@ -85,15 +85,19 @@ class Policy(NamedTuple):
 
 class Ask:
     """What may wait: `call` is to be made once, by any thread; then `resume` of the session
-    with its value or what it raised."""
+    with its value or what it raised. `lane` is what it waits for, if that is known."""
 
-    __slots__ = ("call", "done")
+    __slots__ = ("call", "done", "lane")
 
     def __init__(
-        self, call: Callable[[], Any], done: Callable[[Any, BaseException | None], None]
+        self,
+        call: Callable[[], Any],
+        done: Callable[[Any, BaseException | None], None],
+        lane: object = None,
     ) -> None:
         self.call = call
         self.done = done
+        self.lane = lane
 
 
 class ServerSession:
@@ -103,12 +107,13 @@ class ServerSession:
     `weight` to 0. `ask`: what must be done first. `secure`: the TLS handshake must come first,
     once `out` was sent. `ending`: the connection is to be closed, once `out` was sent;
     `quitted`: since the client has said so. `hold`: seconds that `out` is to be kept back.
+    `lane`: whose maildrop it is about.
     """
 
     __slots__ = (
         "_bad", "_codec", "_state", "address", "ask", "ending", "exchange", "greeted", "hold",
-        "listing", "message", "out", "policy", "quitted", "refused", "secure", "timestamp", "tls",
-        "user", "utf8", "visit", "weight",
+        "lane", "listing", "message", "out", "policy", "quitted", "refused", "secure", "timestamp",
+        "tls", "user", "utf8", "visit", "weight",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, address: str = "", *, tls: bool = False) -> None:
@@ -120,6 +125,7 @@ class ServerSession:
         self.ask: Ask | None = None
         self.secure = self.ending = self.greeted = self.quitted = self.utf8 = False
         self.hold = 0.0
+        self.lane: object = None
         self.user: str | None = None
         self.timestamp = ""
         self.exchange: Exchange | None = None
@@ -253,7 +259,7 @@ class ServerSession:
     ) -> None:
         """Have `call` made: now where it is `prompt`, else where that stalls nobody."""
         if not prompt:
-            self.ask = Ask(call, done)
+            self.ask = Ask(call, done, self.lane)
             return
         try:
             value = call()

@@ -8,12 +8,13 @@ and has one turn at a time, so that nobody waits for a busy one.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from heapq import heappop, heappush
 
@@ -42,6 +43,9 @@ SILENCE = 60
 
 GRACE = 10.0
 """Seconds that answers under way may take once the service is to end."""
+
+BROKEN = (errno.EIO, errno.ESTALE, errno.EBADF)
+"""What a file says that cannot be read; all else is the connection's."""
 
 LINGER = 2.0
 """Seconds that a client who was cut off has to read why."""
@@ -92,7 +96,7 @@ class Transport:
         self._held: list[tuple[float, int, Connection]] = []
         self._now = time.monotonic()
         self._taken = self._turned_away = 0
-        self._open = self._stopping = False
+        self._open = self._stopping = self._over = False
 
     def run(self) -> None:
         """Until `halt` is set and what was under way is done, or GRACE is over."""
@@ -107,7 +111,9 @@ class Transport:
         finally:
             for connection in list(self._connections.values()):
                 self._close(connection)
-            self._hands.close(GRACE)
+            late = self._hands.close(GRACE)
+            self._over = True
+            self._settle(late)
             poll.close()
 
     def _turns(self) -> None:
@@ -220,16 +226,26 @@ class Transport:
         else:
             del self._from[address]
         connection.close()
+        ask = connection.session.ask
+        if connection.busy and ask is not None:
+            connection.busy = not self._hands.take_back(connection.ticket, ask.lane)
         if not connection.busy:
             self._abandon(connection.session)
 
     def _abandon(self, session: ServerSession) -> None:
         ask = session.abandon()
-        if ask is not None:
-            self._hands.give(ask.call, None)
+        if ask is not None and not self._over:
+            self._hands.give(ask.call, None, ask.lane)
+        elif ask is not None:
+            try:
+                ask.call()
+            except Exception as error:  # noqa: BLE001  # as where a thread calls it
+                self._settle([(None, None, error)])
 
     def _sweep(self) -> None:
         """Close what is over its time, and say how it goes."""
+        self._hands.try_again()
+        self._set_open(False)  # another process may have been woken for a client, and ended
         self._set_open(not self._stopping)
         sessions: dict[str, int] = {}
         for connection in list(self._connections.values()):
@@ -267,8 +283,13 @@ class Transport:
             self._receive(connection)
 
     def _receive(self, connection: Connection) -> None:
-        data = connection.receive()
+        try:
+            data = connection.receive()
+        except BlockedError as blocked:
+            self._watch(connection, blocked.wants)
+            return
         if data is None:
+            self._watch(connection, READABLE)
             return
         if not data:
             self._close(connection)
@@ -285,6 +306,8 @@ class Transport:
         if connection.busy or connection.held or connection.lingering:
             return
         more = session.advance()
+        if session.visit is not None:
+            connection.login_by = math.inf
         if session.hold:
             connection.held = True
             heappush(self._held, (self._now + session.hold, id(connection), connection))
@@ -298,7 +321,8 @@ class Transport:
         if session.ask is not None:
             connection.busy = True
             self._watch(connection, 0)
-            self._hands.give(session.ask.call, connection)
+            ask = session.ask
+            connection.ticket = self._hands.give(ask.call, connection, ask.lane)
         elif session.ending:
             self._end(connection)
         elif session.secure:
@@ -324,18 +348,28 @@ class Transport:
         """Send what is queued; False where something is left, or the connection is closed."""
         try:
             if not connection.send(SEND):
-                connection.deadline = self._now + self._limits.stall
+                connection.deadline = self._patient(connection)
                 self._again(connection)
                 return False
         except BlockedError as blocked:
             if blocked.moved or not connection.mask & WRITABLE:
-                connection.deadline = self._now + self._limits.stall
+                connection.deadline = self._patient(connection)
             self._watch(connection, blocked.wants)
             return False
-        except OSError:
+        except OSError as error:
+            if error.errno in BROKEN:
+                session = connection.session
+                self._log.warning(
+                    "cut a session: a message cannot be read to its end", login=session.login,
+                    address=session.address, error=error,
+                )  # fmt: skip
             self._close(connection)
             return False
         return True
+
+    def _patient(self, connection: Connection) -> float:
+        """Until when it may take nothing: who has not logged in gains no time by reading slowly."""
+        return min(self._now + self._limits.stall, connection.login_by)
 
     def _watch(self, connection: Connection, mask: int) -> None:
         if connection.mask != mask:
@@ -358,7 +392,10 @@ class Transport:
     # What took time
 
     def _finished(self) -> None:
-        for whose, value, error in self._hands.finished():
+        self._settle(self._hands.finished())
+
+    def _settle(self, calls: Iterable[tuple[Any, Any, BaseException | None]]) -> None:
+        for whose, value, error in calls:
             if whose is None:
                 if error is not None:
                     self._log.error("a maildrop was not closed in order", error=error)
@@ -367,11 +404,14 @@ class Transport:
 
     def _resume(self, connection: Connection, value: object, error: BaseException | None) -> None:
         connection.busy = False
-        connection.session.resume(value, error)
-        if self._connections.get(connection.fd) is connection:
+        there = self._connections.get(connection.fd) is connection
+        try:
+            connection.session.resume(value, error)
+        finally:
+            if not there:
+                self._abandon(connection.session)
+        if there:
             self._turn(connection)
-        else:
-            self._abandon(connection.session)
 
     def _release(self, connection: Connection) -> None:
         if self._connections.get(connection.fd) is connection:
