@@ -302,17 +302,19 @@ def _run(argv: tuple[str, ...], base: str) -> bytes:
 
 def _gather(process: Popen[bytes]) -> tuple[bytes, str]:
     """(what it printed until it ended, "" or what was wrong)."""
-    import select
     import time
+    from select import POLLIN, poll
 
     deadline = time.monotonic() + COMMAND_TIMEOUT
     late = f"gave no answer in {COMMAND_TIMEOUT:g} s"
     output = b""
     assert process.stdout is not None  # noqa: S101  # it is a pipe
     descriptor = process.stdout.fileno()
+    printed = poll()  # select(2) ends at descriptor 1023, and a server has thousands
+    printed.register(descriptor, POLLIN)
     while True:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+        if left <= 0 or not printed.poll(left * 1000):
             return b"", late
         piece = os.read(descriptor, LIMIT)
         output += piece

@@ -10,7 +10,6 @@ the tests; it ends the one process that it started, and says what that said.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -118,11 +118,12 @@ class Serving:
     def _ready(self, manager: socket.socket, process: subprocess.Popen[bytes]) -> bool:
         """Wait for sd_notify(3); False where the process has ended, or after PATIENCE."""
         deadline = time.monotonic() + PATIENCE
+        manager.settimeout(LOOK)
         while time.monotonic() < deadline:
-            if select.select([manager], [], [], LOOK)[0]:
+            with suppress(TimeoutError):
                 if manager.recv(4096).startswith(b"READY=1"):
                     return True
-            elif process.poll() is not None:
+            if process.poll() is not None:
                 return False
         return False
 

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import accumulate
+from weakref import WeakValueDictionary, finalize
 
 from mailflow.errors import GoneError, LoginError, MailflowError, UnavailableError
 from mailflow.kinds import Item, WirePart
@@ -84,9 +85,7 @@ class SpoolMaildrop:
         """Lock the drop, made where it is missing, and take the snapshot."""
         if not who.checked:
             raise LoginError('a spool checks no password: its maildrop needs login = "secret"')
-        store = self._store
-        if store is None:
-            store = self._store = _store(self._options.path or default_path())
+        store = self._open()
         name = self._options.drop or who.login
         if not is_name(name):
             raise LoginError(f"no drop can be called {name[:80]!a}")
@@ -105,7 +104,7 @@ class SpoolMaildrop:
         path = self._options.path or default_path()
         now = time.monotonic()
         if now > self._kept[0] and os.path.isdir(path):
-            self._kept = now + KEPT_SECONDS, least_retention(_store(path))
+            self._kept = now + KEPT_SECONDS, least_retention(self._open())
         return self._kept[1]
 
     def standing(self) -> Iterable[tuple[str, int, int]]:
@@ -114,7 +113,7 @@ class SpoolMaildrop:
         path = self._options.path or default_path()
         if not os.path.isdir(path):
             return []
-        drops = _store(path).drops()
+        drops = self._open().drops()
         if self._options.drop is not None:
             return [("", d.messages, d.octets) for d in drops if d.name == self._options.drop]
         own = self._runtime.name
@@ -123,15 +122,23 @@ class SpoolMaildrop:
             for drop in _fitting(drops, own)
         ]
 
+    def _open(self) -> Store:
+        store = self._store
+        if store is None:
+            store = self._store = _store(self._options.path or default_path())
+        return store
 
-_STORES: dict[str, Store] = {}
+
+_STORES: WeakValueDictionary[str, Store] = WeakValueDictionary()
 
 
 def _store(path: str) -> Store:
-    """The spool at `path`: one for all maildrops of a process."""
+    """The spool at `path`: one for all maildrops of a process, closed with the last of them."""
     store = _STORES.get(path)
     if store is None:
-        store = _STORES.setdefault(path, Store(path))
+        store = Store(path)
+        finalize(store, store.index.close)
+        store = _STORES.setdefault(path, store)
     return store
 
 

@@ -330,9 +330,11 @@ class Mutt(Reader):
             )  # fmt: skip
             os.close(side)
             deadline = time.monotonic() + PATIENCE
+            screen = select.poll()
+            screen.register(main, select.POLLIN)
             try:
                 while time.monotonic() < deadline:
-                    if select.select([main], [], [], 0.1)[0]:
+                    if screen.poll(100):
                         try:
                             said.write(os.read(main, 1 << 16))
                         except OSError:  # the last one has left the terminal
