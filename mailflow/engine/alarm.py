@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 KEY = "serve.alarm"
 """What it is remembered by, among what the step of that name remembers."""
 
+SKEW = 300.0
+"""Seconds by which what was written down may be ahead of the clock, and both be right."""
+
 KEEP = 90 * 86400.0
 """How long it is remembered that an alarm was raised about a source nobody mends."""
 
@@ -47,11 +50,13 @@ class Alarm:
         if f"{KEY} {source}" != self._key:
             self._key = f"{KEY} {source}"
             self._since = float(self._recall() or 0.0)
-        worked = state.worked_at or 0.0
+        worked, now = state.worked_at or 0.0, time.time()
+        self._since = min(self._since, now)  # the clock was ahead then
+        if worked > now + SKEW:
+            worked = started
         if self._since and worked > self._since:
             self._end(source)
         elif not self._since:
-            now = time.time()
             silent = now - (worked if state.failures and worked else max(worked, started))
             patience = self._step.alarm_after + (0.0 if state.failures else self._step.every)
             if silent > patience:

@@ -50,6 +50,9 @@ HEADS_FROM = 20
 """From so many new keys on, renamed messages are looked for by their headers alone."""
 
 
+SKEW = 300.0
+"""Seconds by which what was written down may be ahead of the clock, and both be right."""
+
 _GONE = "gone from the source before its delivery was confirmed"
 _REFUSED = "not wanted any more, by another `where`, before its delivery was confirmed"
 
@@ -215,12 +218,14 @@ class Intake:
         self.flow.halt.check()
 
     def rests_until(self, state: SourceState) -> float:
-        """The next try; at once where the file was mended since the failure."""
+        """The next try; at once where the file was mended since the failure, or a clock that
+        was ahead has written when that was."""
         try:
             changed = os.stat(self.flow.pipeline.path).st_mtime
         except OSError:
             changed = 0.0
-        return 0.0 if changed > (state.failed_at or 0.0) else state.next_try
+        failed = state.failed_at or 0.0
+        return 0.0 if changed > failed or failed > time.time() + SKEW else state.next_try
 
     def _rest(self, lane: Lane, state: SourceState) -> None:
         until = time.strftime("%H:%M:%S", time.localtime(state.next_try))

@@ -46,6 +46,9 @@ LEAST = 1.0
 NAP = 30.0
 """Seconds after which a wait looks at the clock: it may have gone on while the machine slept."""
 
+STEP = 60.0
+"""By so many seconds more the clock has gone on where the machine has slept, or was set."""
+
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -85,6 +88,7 @@ class Watch:
         self.pushed = hasattr(step.component, "wait")
         self.source = ""
         self.since = time.time()
+        self._ahead = self.since - time.monotonic()
         self._log = flow.log.bind(step=step.name)
         self._change = threading.Condition()
         self._poked = False
@@ -125,6 +129,9 @@ class Watch:
     def look(self) -> None:
         """Whether it has failed, or been silent, for too long (the line's thread)."""
         if self.by_itself:
+            ahead = time.time() - time.monotonic()
+            if abs(ahead - self._ahead) > STEP:  # it counts from now: nobody could ask
+                self._ahead, self.since = ahead, time.time()
             state = self.known if self._asked else SourceState()
             self._alarm.look(self.source or self.step.name, state, self.since)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from .parts import Mailbox, Post, Works, distribute, fetch, message, react
 from .standing import PushedBox, PushedFetcher, eventually, standing
 
 SOON = Retry(0.02)
+
+YEARS = 10 * 365 * 86400.0
 
 
 @pytest.fixture(autouse=True)
@@ -268,6 +271,20 @@ class TestRests:
             works_again(box)
             eventually(lambda: post.subjects == ["a"])
 
+    def test_a_rest_that_a_clock_has_written_that_was_ahead_is_none(self, works: Works) -> None:
+        box = Mailbox()
+        failing(box)
+        reactors = [react(lambda trouble, context: SOON)]
+        pipeline = works.pipeline([fetch(box, every=3600.0)], [distribute(Post())], react=reactors)
+        then = time.time() + YEARS
+        with standing(works, pipeline):
+            for _ in range(5):
+                sessions = box.sessions
+                eventually(lambda before=sessions: box.sessions > before)
+                works.change(f"UPDATE source SET failed_at = {then}, next_try = {then}")
+            sessions = box.sessions
+            eventually(lambda: box.sessions > sessions + 1)
+
     def test_without_reactors_it_rests_for_a_minute_first(self, works: Works) -> None:
         box = Mailbox()
         failing(box)
@@ -361,6 +378,51 @@ class TestAlarm:
             failures = one.known.failures
             eventually(lambda: one.known.failures > failures + 2)
         assert len(heard) == 1
+
+    def test_an_alarm_of_a_clock_that_was_ahead_ends_when_the_source_works(
+        self, works: Works
+    ) -> None:
+        box = Mailbox()
+        _, hear = self.told()
+        failing(box)
+        steps = [fetch(box, every=0.02, alarm_after=0.0)]
+        pipeline = works.pipeline(steps, [distribute(Post())], react=[react(hear)])
+        with standing(works, pipeline) as at_work:
+            one = source(at_work)
+            eventually(lambda: one.alarm)
+            one._alarm._since = time.time() + YEARS
+            works_again(box)
+            eventually(lambda: one.alarm is None)
+
+    @pytest.mark.parametrize("ahead", [86400.0, YEARS])
+    def test_a_machine_that_has_slept_or_whose_clock_was_set_is_no_alarm(
+        self, works: Works, ahead: float
+    ) -> None:
+        box = Mailbox()
+        heard, hear = self.told()
+        steps = [fetch(box, every=3600.0, alarm_after=60.0)]
+        pipeline = works.pipeline(steps, [distribute(Post())], react=[react(hear)])
+        with standing(works, pipeline) as at_work:
+            one = source(at_work)
+            eventually(lambda: one.doing.state == "waiting")
+            one._known = one._known._replace(worked_at=time.time() - ahead)
+            one.since -= ahead
+            one._ahead -= ahead
+            one.look()
+            assert not heard
+
+    def test_a_source_that_worked_under_a_clock_that_was_ahead_is_told_when_it_fails(
+        self, works: Works
+    ) -> None:
+        heard, hear = self.told()
+        box = Mailbox()
+        steps = [fetch(box, every=0.02, alarm_after=0.1)]
+        pipeline = works.pipeline(steps, [distribute(Post())], react=[react(hear)])
+        works.run(pipeline)
+        works.change(f"UPDATE source SET worked_at = {time.time() + YEARS}")
+        failing(box)
+        with standing(works, pipeline):
+            eventually(lambda: heard)
 
     def test_a_source_that_cannot_even_be_made_is_told(self, works: Works) -> None:
         heard, hear = self.told()
