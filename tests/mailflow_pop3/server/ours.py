@@ -94,11 +94,15 @@ class MemoryServer(OurServer):
         return len(self.shelf(drop).messages)
 
 
+NEVER = Halt()
+"""Nothing stops these components."""
+
+
 class Component:
     """A maildrop or distributor of a plugin, made as the engine makes it."""
 
     def __init__(self, directory: Path) -> None:
-        self._runtime = Runtime("points", "points", Halt(), LogDouble(), str(directory))  # type: ignore[arg-type]
+        self._runtime = Runtime("points", "points", NEVER, LogDouble(), str(directory))  # type: ignore[arg-type]
 
     def __call__(self, kind: str, use: str, **options: object) -> object:
         from mailflow.engine.registry import Registry
