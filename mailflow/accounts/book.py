@@ -153,6 +153,8 @@ class Accounts:
         tried = lock.verifier or decoy
         if door is None and tried.kind != decoy.kind:
             tried = decoy  # `quick` has said how long it takes
+        elif door is not None and lock is ELSEWHERE:
+            tried = door.verifier(login) or decoy  # as it has here, too
         fits = self._tried(tried, claim, login, address)
         if door is None or lock.verifier is None or not fits:
             why = ABSENT.why if door is None else lock.why or "wrong password"

@@ -130,3 +130,21 @@ def test_g09_what_unknown_names_are_answered_by_is_this_machine_s_and_outlives_a
 
     monkeypatch.setattr(module, "open", none, raising=False)
     assert module._machine_key() != module._machine_key()
+
+
+def test_g09_from_another_network_a_name_costs_what_was_said_of_it(monkeypatch):
+    """`quick` lets the event loop check it: a slow check there keeps everybody waiting."""
+    slow = []
+    fits = verifiers.Argon2.fits
+    monkeypatch.setattr(
+        verifiers.Argon2, "fits", lambda self, said: slow.append(said) or fits(self, said)
+    )
+    names = [f"user{number}" for number in range(30)]
+    inside = [Account(n, Drops(), secret=secret("x"), networks=("192.0.2.0/24",)) for n in names]
+    accounts = book(*inside, Account("bob", Drops(), secret=secret(argon2_verifier("x"))))
+    for name in names:
+        claim = PasswordClaim(name, "wrong")
+        assert accounts.quick(claim)
+        with pytest.raises(LoginError):
+            accounts.check(claim, "198.51.100.1")
+    assert slow == []
