@@ -139,6 +139,9 @@ class SpoolDistributor:
         if not os.path.isdir(self._options.path or default_path()):
             return
         store = self._open()
+        name = self._options.drop.text
+        if "{" not in name:  # what the file says now holds, before anything goes
+            store.keep(name, self._policy)
         expire.expire_all(store, [drop.name for drop in store.drops()])
         tidy.tidy(store)
 

@@ -200,6 +200,20 @@ class Store:
         """Forget these tickets: they are final."""
         self.index.commit(lambda tx: _forget(tx, keys), lasting=False)
 
+    def keep(self, name: str, policy: Policy) -> None:
+        """From now on a drop has that policy, where there is such a drop."""
+        has = self.index.read(
+            lambda tx: tx.execute(
+                "SELECT expire, most FROM drops WHERE name = ?", (name,)
+            ).fetchone()
+        )
+        if has is not None and has != policy:
+            self.index.commit(
+                lambda tx: tx.execute(
+                    "UPDATE drops SET expire = ?, most = ? WHERE name = ?", (*policy, name)
+                )
+            )
+
     def remove(self, drop: int, numbers: Sequence[int]) -> None:
         """Remove these messages of a drop, all or none, and the files that only they had."""
         try:

@@ -135,10 +135,20 @@ def test_it_goes_in_its_time_also_where_no_mail_comes(spool: Spool, later: Later
     spool.fill(text(2), drop="bob")
     for seconds in (31 * DAY, 31 * DAY + 3600):
         later(seconds)
-        with spool.distributor() as distributor:
+        with spool.distributor(drop="{note:whose}") as distributor:
             distributor.upkeep()
     assert spool.messages() == []
     assert spool.messages("bob") == [text(2)]
+
+
+def test_what_the_file_says_no_more_removes_nothing(spool: Spool, later: Later) -> None:
+    """Who has taken `expire` out of the file keeps all mail, also before more of it comes."""
+    spool.fill(text(1), expire="30d")
+    for seconds in (31 * DAY, 31 * DAY + 3600):
+        later(seconds)
+        with spool.distributor() as distributor:
+            distributor.upkeep()
+    assert spool.messages() == [text(1)]
 
 
 def test_upkeep_makes_no_spool_where_there_is_none(spool: Spool) -> None:
