@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import pytest
 
-from mailflow.accounts import Account
+from mailflow.accounts import Account, Accounts
 from mailflow.errors import (
     GoneError,
     InUseError,
@@ -18,7 +18,9 @@ from mailflow.errors import (
 )
 from mailflow.kinds import Credentials, Item
 from mailflow.mail import Content
+from mailflow.testing.engine import LogDouble
 from mailflow.testing.gateway import PASSWORD, Gateway
+from mailflow_pop3.server import Policy, ServerSession
 
 SECRET = "/srv/mail/of/ann/cur/1700000000.host"
 
@@ -100,3 +102,16 @@ def test_who_does_not_know_the_password_does_not_learn_that_somebody_logged_in()
     assert "[LOGIN-DELAY]" in again
     assert "[AUTH]" in wrong
     assert drop.closed == 2
+
+
+def test_a_response_that_is_too_long_ends_its_exchange() -> None:
+    """Its answer must not be the answer to the next one."""
+    log = LogDouble()
+    session = ServerSession(Policy(accounts=lambda: Accounts(()), log=log))  # type: ignore[arg-type]
+    session.refused = LoginError("the token was refused", delay=0.0)
+    session.challenge("")
+    session.out.clear()
+    session.receive(b"x" * 20_000 + b"\n")
+    session.advance()
+    assert session.out == [b"-ERR line too long\r\n"]
+    assert session.refused is None
