@@ -38,6 +38,9 @@ HEADER = b"mailflow maildir 1\n"
 SLACK = 200
 """So many lines too much are never worth a new file."""
 
+PIECE = 1 << 17
+"""Octets that are read at a time: room is made for as many, however short the list is."""
+
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -323,7 +326,7 @@ def _lines(octets: bytes) -> Iterator[str]:
 
 def _pieces(file: int) -> Iterator[bytes]:
     at = 0
-    while piece := os.pread(file, 1 << 24, at):
+    while piece := os.pread(file, PIECE, at):
         at += len(piece)
         yield piece
 
