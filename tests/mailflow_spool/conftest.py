@@ -13,7 +13,7 @@ from mailflow.mail import Content, Envelope, Mail, Octets, read
 from mailflow.testing.engine import LogDouble
 from mailflow.verdicts import SENT, Report
 from mailflow_spool.distributor import SpoolDistributor, SpoolOptions
-from mailflow_spool.maildrop import MaildropOptions, OpenSpool, SpoolMaildrop
+from mailflow_spool.maildrop import _STORES, MaildropOptions, OpenSpool, SpoolMaildrop
 from mailflow_spool.store import Store
 from mailflow_spool.verify import verify
 
@@ -43,7 +43,8 @@ class Spool:
         return self._stores[-1]
 
     def close(self) -> None:
-        for store in self._stores:
+        served = _STORES.get(str(self.path))  # else open until a garbage collection
+        for store in [*self._stores, *filter(None, [served])]:
             store.close()
         self.halt.close()
 
