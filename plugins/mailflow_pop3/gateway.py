@@ -183,6 +183,9 @@ class Pop3Gateway:
         self._runtime = runtime
 
     def listen(self) -> Sequence[socket]:
+        tls = _tls(self._options)
+        if tls is not None:
+            tls.context()  # a certificate that cannot be used ends the start, not each client
         return listening.bind(self._options.addresses, mode=int(self._options.socket_mode, 8))
 
     def serve(self, host: Host, listening: Sequence[socket], halt: Halt) -> None:

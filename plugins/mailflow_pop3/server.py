@@ -59,6 +59,10 @@ HANDSHAKES = {
 """What OpenSSL says, in the words of who has to do something about it."""
 
 
+TOLD = ("USER", "DELE", "LIST", "RETR", "TOP", "UIDL", "XPOKE")
+"""Commands whose arguments are logged, where a session is."""
+
+
 class Policy(NamedTuple):
     """What one listener grants, the same for all of its sessions.
 
@@ -311,8 +315,10 @@ class ServerSession:
 
     def _told(self, keyword: str, argument: bytes | None) -> None:
         """A command for the log: what may be a secret is not in it."""
-        if argument and keyword in ("PASS", "APOP", "AUTH"):
-            argument = argument.partition(b" ")[0] + b" ***" if keyword != "PASS" else b"***"
+        if argument and keyword in ("APOP", "AUTH"):
+            argument = argument.partition(b" ")[0] + b" ***"
+        elif argument and keyword not in TOLD:  # a slip of PASS, too
+            argument = b"***"
         line = keyword if argument is None else b" ".join((keyword.encode(), argument))
         self.policy.log.debug("C:", line=line, address=self.address)
 

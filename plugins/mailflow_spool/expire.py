@@ -83,6 +83,8 @@ def expired(
         for number, uidl, size, arrived in rows:
             if age is not None and arrived < now - age:
                 found.append(Old(number, uidl, size, arrived, "age"))
+            elif most is not None and size > most:  # it goes alone: nobody empties a drop so
+                found.append(Old(number, uidl, size, arrived, "size"))
             elif most is not None and kept + size > most:
                 found.append(Old(number, uidl, size, arrived, "size"))
                 kept = most  # what is older goes too

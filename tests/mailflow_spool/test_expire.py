@@ -66,9 +66,9 @@ def test_what_is_beyond_the_octets_that_a_drop_keeps_goes_the_oldest_first(spool
     assert spool.messages() == [text(3, 1000), text(4, 1000)]
 
 
-def test_a_message_larger_than_all_that_is_kept_takes_the_older_ones_with_it(spool: Spool) -> None:
+def test_a_message_larger_than_all_that_is_kept_goes_alone(spool: Spool) -> None:
     spool.fill(text(1), LARGE, text(2), expire_over="1k")
-    assert spool.messages() == [text(2)]
+    assert spool.messages() == [text(1), text(2)]
 
 
 @pytest.mark.parametrize(
