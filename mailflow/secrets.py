@@ -28,6 +28,10 @@ LIMIT = 1 << 16
 COMMAND_TIMEOUT = 60.0
 """Seconds a command may take: long enough for a human to unlock an agent."""
 
+COMMAND_FRESH = 60.0
+"""Seconds for which a command is not asked again: many connections are one question, and a
+token that ends is asked for anew."""
+
 _from_environment: set[str] = set()
 
 
@@ -143,14 +147,17 @@ def _command(where: object, base: str) -> SecretValue:
     if not words or not all(isinstance(word, str) and "\0" not in word for word in words):
         raise ValueError(expected)
     argv = tuple(words)
-    found: list[str] = []
+    found: list[tuple[str, float]] = []
     lock = threading.Lock()
 
     def reveal() -> str:
-        with lock:
-            if not found:  # run once by one thread: it may prompt, or unlock an agent
-                found.append(_first_line(_run(argv, base), f"command {argv[0]}"))
-        return found[0]
+        import time
+
+        with lock:  # run by one thread: it may prompt, or unlock an agent
+            if not found or not 0 <= time.monotonic() - found[-1][1] < COMMAND_FRESH:
+                text = _first_line(_run(argv, base), f"command {argv[0]}")
+                found[:] = [(text, time.monotonic())]
+            return found[-1][0]
 
     def check() -> None:
         from shutil import which
@@ -158,7 +165,7 @@ def _command(where: object, base: str) -> SecretValue:
         if which(argv[0]) is None:
             raise _no_command(argv[0])
 
-    return SecretValue(reveal, f"command {argv[0]}", check=check)
+    return SecretValue(reveal, f"command {argv[0]}", check=check, renewed=True)
 
 
 def _keyring(where: object, base: str) -> SecretValue:  # noqa: ARG001  # every maker takes both

@@ -18,7 +18,7 @@ from mailflow import log, secrets
 from mailflow.errors import ConfigError, MailflowError, UnavailableError
 from mailflow.log import MASK, RECENT, mask
 from mailflow.options import SecretValue
-from mailflow.secrets import child_environment, secret
+from mailflow.secrets import COMMAND_FRESH, child_environment, secret
 
 
 def refused(value: object, base: str = ".") -> str:
@@ -200,6 +200,15 @@ class TestACommand:
     def test_is_run_once(self, tmp_path: Path) -> None:
         found = secret({"command": ["sh", "-c", "echo x >> runs; wc -l < runs"]}, str(tmp_path))
         assert [found.reveal(), found.reveal()] == ["1", "1"]
+
+    def test_is_run_anew_after_a_while_since_a_token_ends(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = secret({"command": ["sh", "-c", "echo x >> runs; wc -l < runs"]}, str(tmp_path))
+        assert found.reveal() == "1"
+        later = time.monotonic() + COMMAND_FRESH
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert [found.reveal(), found.reveal()] == ["2", "2"]
 
     def test_is_run_once_for_many_threads(self, tmp_path: Path) -> None:
         program = "echo x >> runs; sleep 0.2; wc -l < runs"
