@@ -331,7 +331,7 @@ class OpenSpool:
             lock, self._lock = self._lock, -1
             os.close(lock)
         if delete:
-            with suppress(MailflowError, OSError):  # what was deleted is deleted; room is made later
+            with suppress(MailflowError, OSError):  # room is made later
                 tidy.tidy(self._store, most=1)
 
     def _place(self, index: int) -> Place:
