@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from mailflow.engine.journal.database import BUSY_SECONDS, Database, Transaction
+from mailflow.engine.journal.database import Database, Transaction
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import MIGRATIONS
 from mailflow.errors import JournalError
+from mailflow.sqlite import BUSY_SECONDS
 from mailflow.typed import NoReturn, TypeVar
 
 T = TypeVar("T")

@@ -11,10 +11,10 @@ import os
 import sqlite3
 import stat
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from mailflow import sqlite
 from mailflow.errors import UnavailableError, from_os
 from mailflow.typed import TypeVar
 
@@ -22,11 +22,6 @@ T = TypeVar("T")
 Transaction = sqlite3.Connection
 
 APPLICATION = 0x6D667370  # "mfsp"
-
-BUSY_SECONDS = 60.0
-LOOK_SECONDS = 0.002
-"""Between two looks whether the index is free to be written: SQLite's own waits grow to
-0.1 s."""
 
 _MET: set[str] = set()
 """The indexes that this process has used."""
@@ -135,7 +130,7 @@ class Index:
             try:
                 if not lasting:
                     connection.execute("PRAGMA synchronous = NORMAL")
-                _begin(connection)
+                sqlite.begin(connection)
                 result = work(connection)
                 connection.execute("COMMIT")
                 if not lasting:
@@ -159,7 +154,7 @@ class Index:
                 self._idle.pop().close()
 
     def _take(self) -> sqlite3.Connection:
-        if _identity(self.path) != self._file:
+        if sqlite.identity(self.path) != self._file:
             self.close()  # another file was put in its place: those open are of the old one
         connection = None
         with suppress(IndexError):
@@ -178,13 +173,16 @@ class Index:
             look_for(self.path)
             _make_private(self.path)
             connection = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            _write_ahead(connection)
+                self.path,
+                timeout=sqlite.BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )  # fmt: skip
+            sqlite.write_ahead(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA temp_store = MEMORY")
             _migrate(connection, self.path)
-            self._file = _identity(self.path)
+            self._file = sqlite.identity(self.path)
         except BaseException as error:
             if connection is not None:
                 connection.close()
@@ -221,59 +219,18 @@ def _make_private(path: str) -> None:
         raise from_os(error, f"open {path}") from None
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _begin(connection: sqlite3.Connection) -> None:
-    until = time.monotonic() + BUSY_SECONDS
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if not _is_busy(error) or time.monotonic() > until:
-                    raise
-                time.sleep(LOOK_SECONDS)
-            else:
-                return
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch a new file to WAL. SQLite does not wait for others that do the same."""
-    until = time.monotonic() + BUSY_SECONDS
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > until:
-                raise
-            time.sleep(0.01)
-
-
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-
-
 def _migrate(connection: sqlite3.Connection, path: str) -> None:
     version = _ask(connection, "PRAGMA user_version")
     if version:
         _check(connection, path, version)
     if version == len(MIGRATIONS):
         return
-    _begin(connection)
+    sqlite.begin(connection)
     version = _ask(connection, "PRAGMA user_version")
     if not version and _ask(connection, "SELECT count(*) FROM sqlite_master"):
         raise UnavailableError(f"{path} is another program's database, and no spool")
     for number in range(version, len(MIGRATIONS)):
-        for statement in _statements(MIGRATIONS[number]):
+        for statement in sqlite.statements(MIGRATIONS[number]):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {number + 1}")
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -292,27 +249,7 @@ def _ask(connection: sqlite3.Connection, question: str) -> int:
     return answer
 
 
-def _statements(script: str) -> list[str]:
-    statements, current = [], ""
-    for line in script.splitlines():
-        current += line + "\n"
-        if sqlite3.complete_statement(current):
-            statements.append(current)
-            current = ""
-    return statements
-
-
 def failure(path: str, error: sqlite3.Error) -> UnavailableError:
-    """What SQLite complains of, as the one line a user can act on."""
-    code = getattr(error, "sqlite_errorname", "") or ""
-    if code.startswith("SQLITE_FULL"):
-        return UnavailableError(f"the disk of the spool {path} is full; make room", full=True)
-    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return UnavailableError(f"{path} is damaged or no spool; nothing was changed in it")
-    if code.startswith("SQLITE_BUSY"):
-        return UnavailableError(f"the spool {path} is kept locked by another process")
-    if code.startswith("SQLITE_READONLY"):
-        return UnavailableError(f"the spool {path} cannot be written: it is read-only")
-    if code.startswith("SQLITE_CANTOPEN"):
-        return UnavailableError(f"the spool {path} cannot be opened")
-    return UnavailableError(f"the spool {path} fails: {error}")
+    """What SQLite complains of; `fields["full"]` where the disk is full."""
+    full = (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_FULL")
+    return UnavailableError(sqlite.complaint("spool", path, error), full=full)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from mailflow import sqlite
 from mailflow.engine.journal import Database, database
 from mailflow.engine.journal.database import Transaction
 from mailflow.engine.journal.schema import MIGRATIONS
@@ -340,7 +341,7 @@ class TestOpening:
                 return (self.mode,)
 
         meeting = Meeting()
-        database._write_ahead(meeting)  # type: ignore[arg-type]
+        sqlite.write_ahead(meeting)  # type: ignore[arg-type]
         assert (meeting.mode, meeting.refusals) == ("wal", 0)
 
 
@@ -348,8 +349,8 @@ class TestRefusal:
     def test_a_lock_that_is_kept_is_waited_for_and_then_one_line(
         self, path: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert database.BUSY_SECONDS == 60
-        monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+        assert sqlite.BUSY_SECONDS == 60
+        monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
         journal = Database(path)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -374,13 +375,13 @@ class TestRefusal:
             if len(slept) == 3:
                 other.execute("ROLLBACK")
 
-        monkeypatch.setattr(database.time, "sleep", sleep)
+        monkeypatch.setattr(sqlite.time, "sleep", sleep)
         journal.commit(tell("one"))
         patience = journal.read(lambda tx: tx.execute("PRAGMA busy_timeout").fetchone()[0])
         other.close()
         journal.close()
-        assert slept == [database.LOOK_SECONDS] * 3
-        assert patience == 1000 * database.BUSY_SECONDS, "readers have SQLite wait for them"
+        assert slept == [sqlite.LOOK_SECONDS] * 3
+        assert patience == 1000 * sqlite.BUSY_SECONDS, "readers have SQLite wait for them"
         assert told(path) == ["one"]
 
     def test_d01_a_full_disk_is_one_line_and_loses_nothing_that_was_committed(

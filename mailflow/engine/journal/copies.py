@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 from mailflow.engine.journal import checkup, owners, plans
-from mailflow.engine.journal.database import BUSY_SECONDS, flush_directory
+from mailflow.engine.journal.database import flush_directory
 from mailflow.errors import InUseError, JournalError, from_os
 from mailflow.record import NamedTuple
+from mailflow.sqlite import BUSY_SECONDS
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:

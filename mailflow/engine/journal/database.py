@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from mailflow import sqlite
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS
 from mailflow.errors import InUseError, JournalError, from_os
@@ -20,12 +20,6 @@ from mailflow.typed import Any, TypeVar, cast
 
 T = TypeVar("T")
 Transaction = sqlite3.Connection
-
-BUSY_SECONDS = 60.0
-
-LOOK_SECONDS = 0.005
-"""Between two looks whether the journal is free to be written. SQLite's own waits grow to
-0.1 s, for which it stands idle while fifty wait for it."""
 
 CHECKPOINT_PAGES = 1000
 """Pages of the write-ahead log that are carried over at once."""
@@ -55,7 +49,7 @@ class Database:
         self._queue: list[_Commit] = []
         self._door = threading.Lock()
         self._leader = threading.Lock()
-        before = _identity(path)
+        before = sqlite.identity(path)
         try:
             self._connection = _connect(path, checkpoint)
         except sqlite3.Error as error:
@@ -63,7 +57,7 @@ class Database:
         try:
             self._migrate()
             self.owner = Owner(self.owners)
-            self._file = _identity(path)
+            self._file = sqlite.identity(path)
             if before not in (None, self._file):
                 self.owner.close()
                 raise InUseError(f"the journal {path} was replaced just now; try again")
@@ -76,7 +70,7 @@ class Database:
     @property
     def is_in_place(self) -> bool:
         """Whether the file at `path` is still the one that was opened."""
-        return _identity(self.path) == self._file
+        return sqlite.identity(self.path) == self._file
 
     def commit(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction; back once it is on the disk.
@@ -133,7 +127,7 @@ class Database:
 
     def _write(self, queue: list[_Commit]) -> None:
         try:
-            self._begin()
+            sqlite.begin(self._connection)
             try:
                 for commit in queue:
                     self._step(commit, alone=len(queue) == 1)
@@ -151,23 +145,6 @@ class Database:
         finally:
             for commit in queue:
                 commit.done = True
-
-    def _begin(self) -> None:
-        """Have the journal for this connection alone to write, as soon as others let it."""
-        until = time.monotonic() + BUSY_SECONDS
-        self._connection.execute("PRAGMA busy_timeout = 0")
-        try:
-            while True:
-                try:
-                    self._connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as error:
-                    if not _is_busy(error) or time.monotonic() > until:
-                        raise
-                    time.sleep(LOOK_SECONDS)
-                else:
-                    return
-        finally:
-            self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
     def _step(self, commit: _Commit, *, alone: bool) -> None:
         if alone:
@@ -198,7 +175,7 @@ class Database:
         if not version and self._ask("SELECT count(*) FROM sqlite_master"):
             raise JournalError(f"{self.path} is another program's database, and no journal")
         for number in range(version, len(MIGRATIONS)):
-            for statement in _statements(MIGRATIONS[number]):
+            for statement in sqlite.statements(MIGRATIONS[number]):
                 self._connection.execute(statement)
             self._connection.execute(f"PRAGMA user_version = {number + 1}")
         self._connection.execute("COMMIT")
@@ -228,16 +205,6 @@ class _Commit:
         self.done = False
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    """Which file that is: whoever restores a journal lets no owner in meanwhile, and puts
-    another file in its place."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 _UMASK = threading.Lock()
 """Held while the process has a umask of ours: two that change it at once would leave it so."""
 
@@ -247,31 +214,15 @@ def _connect(path: str, checkpoint: int) -> sqlite3.Connection:
         mask = os.umask(0o077)
         try:
             connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                path, timeout=sqlite.BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            _write_ahead(connection)
+            sqlite.write_ahead(connection)
         finally:
             os.umask(mask)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
     return connection
-
-
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch a new file to WAL. SQLite does not wait for others that do the same."""
-    until = time.monotonic() + BUSY_SECONDS
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() > until:
-                raise
-            time.sleep(0.01)
-
-
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _make_directories(path: str) -> None:
@@ -300,28 +251,5 @@ def flush_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def _statements(script: str) -> list[str]:
-    statements, current = [], ""
-    for line in script.splitlines():
-        current += line + "\n"
-        if sqlite3.complete_statement(current):
-            statements.append(current)
-            current = ""
-    return statements
-
-
 def _journal_error(path: str, error: sqlite3.Error) -> JournalError:
-    code = getattr(error, "sqlite_errorname", "") or ""
-    if code.startswith("SQLITE_FULL"):
-        return JournalError(f"the disk of the journal {path} is full; make room")
-    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return JournalError(f"{path} is damaged or no journal; nothing was changed in it")
-    if code.startswith("SQLITE_BUSY"):
-        return JournalError(f"the journal {path} is kept locked by another process")
-    if code.startswith("SQLITE_READONLY"):
-        return JournalError(f"the journal {path} cannot be written: it is read-only")
-    if code.startswith("SQLITE_CANTOPEN"):
-        if os.path.isfile(path) and not os.access(os.path.dirname(path), os.W_OK):
-            return JournalError(f"the journal {path} cannot be written: its directory is read-only")
-        return JournalError(f"the journal {path} cannot be opened")
-    return JournalError(f"the journal {path} fails: {error}")
+    return JournalError(sqlite.complaint("journal", path, error))
