@@ -14,13 +14,14 @@ import statistics
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
 REPETITIONS = 8
 
 
-class Way:
+class Way(ABC):
     """An index, and bodies somewhere. `put` is back once all is on the disk."""
 
     columns = "number INTEGER PRIMARY KEY, file INTEGER, start INTEGER, octets INTEGER"
@@ -34,12 +35,12 @@ class Way:
         self.index.execute(f"CREATE TABLE messages ({self.columns})")
         self.count = 0
 
-    def put(self, bodies: list[bytes]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def put(self, bodies: list[bytes]) -> None: ...
 
+    @abstractmethod
     def send(self, to: socket.socket) -> int:
         """All that is there, in order, to a socket; gives the octets."""
-        raise NotImplementedError
 
     def name(self, rows: Iterable[tuple[object, ...]]) -> None:
         self.index.execute("BEGIN IMMEDIATE")

@@ -23,7 +23,7 @@ from mailflow.testing.gateway import Gateway, plain
 from mailflow.testing.tls import Certificate
 
 from .dialogue import Dialogue
-from .servers import Drop, MaildirServer, Server
+from .servers import Drop, Listener, MaildirServer, Server
 from .shelf import Shelf
 
 AT_ONCE = Pace(first=0.0, most=0.0, address=10_000, account=10_000)
@@ -209,7 +209,7 @@ class Running:
         self.gateway = gateway
         self.shelf = shelf
         self.drop = drop
-        self._server = Server()
+        self._server = Listener()
         self._server.host, self._server.port = place
         self._server.tls_port, self._server.ca_file = place[1], ca_file
         self.context = self._server.context
@@ -228,9 +228,9 @@ class Running:
         ]
 
 
-def reach(gateway: Gateway) -> Server:
+def reach(gateway: Gateway) -> Listener:
     """A gateway, as its clients see it."""
-    server = Server()
+    server = Listener()
     server.host, server.port = gateway.host, gateway.port
     return server
 

@@ -10,6 +10,7 @@ import itertools
 import os
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -25,30 +26,13 @@ class Drop(NamedTuple):
     password: str
 
 
-class Server:
-    """What serves. `name` stands in test ids; `ca_file` is whom its certificate needs."""
+class Listener:
+    """Where somebody serves; `ca_file` is whom the certificate there needs."""
 
-    name = ""
     host = "127.0.0.1"
     port = 0
     tls_port = 0
     ca_file = ""
-
-    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
-        """A maildrop that holds these messages."""
-        raise NotImplementedError
-
-    def deliver(self, drop: Drop, message: bytes) -> None:
-        """One message more, at the end."""
-        raise NotImplementedError
-
-    def remove(self, drop: Drop, number: int) -> None:
-        """Take a message away behind the server's back."""
-        raise NotImplementedError
-
-    def left(self, drop: Drop) -> int:
-        """How many messages there are in the store."""
-        raise NotImplementedError
 
     def connect(self, *, implicit: bool = False) -> Dialogue:
         """A connection, greeted; with `implicit` TLS on the port for that."""
@@ -76,10 +60,6 @@ class Server:
             dialogue.drop()
         raise AssertionError(f"{drop.login} stays locked")
 
-    def open(self, *messages: bytes, utf8: bool = False) -> Dialogue:
-        """A session with a maildrop of its own that holds these messages."""
-        return self.enter(self.fill(*messages), utf8=utf8)
-
     def context(self) -> ssl.SSLContext:
         if not self.ca_file:
             import pytest
@@ -88,13 +68,39 @@ class Server:
         return ssl.create_default_context(cafile=self.ca_file)
 
 
+class Server(Listener, ABC):
+    """What serves, and the store behind it. `name` stands in test ids."""
+
+    name = ""
+
+    @abstractmethod
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        """A maildrop that holds these messages."""
+
+    @abstractmethod
+    def deliver(self, drop: Drop, message: bytes) -> None:
+        """One message more, at the end."""
+
+    @abstractmethod
+    def remove(self, drop: Drop, number: int) -> None:
+        """Take a message away behind the server's back."""
+
+    @abstractmethod
+    def left(self, drop: Drop) -> int:
+        """How many messages there are in the store."""
+
+    def open(self, *messages: bytes, utf8: bool = False) -> Dialogue:
+        """A session with a maildrop of its own that holds these messages."""
+        return self.enter(self.fill(*messages), utf8=utf8)
+
+
 class MaildirServer(Server):
     """One that serves Maildirs: what they hold is put there and looked at."""
 
     _numbers = itertools.count(1)
 
-    def maildir(self, drop: Drop) -> Path:
-        raise NotImplementedError
+    @abstractmethod
+    def maildir(self, drop: Drop) -> Path: ...
 
     def deliver(self, drop: Drop, message: bytes) -> None:
         number = next(self._numbers)
