@@ -34,7 +34,7 @@ gate.set()
 thread.join()
 {code}
 """
-    env = {**os.environ, "XDG_STATE_HOME": "/root/state", "XDG_RUNTIME_DIR": "/run/user/0"}
+    env = {**os.environ, "XDG_STATE_HOME": "/another/state", "XDG_RUNTIME_DIR": "/another/run"}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, env=env,
         check=False,
