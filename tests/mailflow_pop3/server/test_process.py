@@ -55,6 +55,12 @@ class Served(MaildirServer):
         facts = {"SECRET": DROP.password, "RUNTIME_DIRECTORY": str(home / "run")}
         self.process = Serving(file, arguments=arguments, environ=environment(home) | facts)
 
+    def fill(self, *messages: bytes, password: str = DROP.password) -> Drop:
+        assert password == DROP.password, "there is one maildrop, as the file has it"
+        for message in messages:
+            self.deliver(DROP, message)
+        return DROP
+
     def maildir(self, drop: Drop) -> Path:
         return self._maildir
 
@@ -63,8 +69,7 @@ class Served(MaildirServer):
 def served(tmp_path):
     """One with three messages, running."""
     served = Served(tmp_path / "home")
-    for number in range(3):
-        served.deliver(DROP, MAIL + b"%d\r\n" % number)
+    served.fill(*(MAIL + b"%d\r\n" % number for number in range(3)))
     with served.process:
         yield served
 
@@ -137,7 +142,7 @@ def test_117_what_listens_at_a_port_of_root_s_serves_as_somebody_else(monkeypatc
     home = Path(tempfile.mkdtemp(prefix="mailflow-117-"))  # a test's own is closed to others
     try:
         served = Served(home, port=low_port(), arguments=["--user", "nobody"])
-        served.deliver(DROP, MAIL)
+        served.fill(MAIL)
         (home / "run").mkdir(mode=0o700)
         for path in (home, *home.rglob("*")):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
@@ -182,8 +187,7 @@ def low_port() -> int:
 def test_086_what_quit_said_is_removed_is_not_back_after_a_power_cut(tmp_path, kind):
     with power.Disk(tmp_path / "disk", kind) as disk:
         served = Served(disk.path / "home")
-        for number in range(5):
-            served.deliver(DROP, MAIL + b"%d\r\n" % number)
+        served.fill(*(MAIL + b"%d\r\n" % number for number in range(5)))
         os.sync()
         with served.process:
             before = served.enter(DROP)
@@ -205,8 +209,7 @@ def test_086_what_quit_said_is_removed_is_not_back_after_a_power_cut(tmp_path, k
 def test_086_a_power_cut_before_quit_is_answered_leaves_all_or_nothing(tmp_path):
     with power.Disk(tmp_path / "disk") as disk:
         served = Served(disk.path / "home")
-        for number in range(40):
-            served.deliver(DROP, MAIL + b"%d\r\n" % number)
+        served.fill(*(MAIL + b"%d\r\n" % number for number in range(40)))
         os.sync()
         with served.process:
             dialogue = served.enter(DROP)
