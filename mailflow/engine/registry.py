@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BUILT_IN = {
     "command": "mailflow_command",
     "filter": "mailflow_filter",
+    "imap": "mailflow_imap",
     "list": "mailflow_list",
     "maildir": "mailflow_maildir",
     "mbox": "mailflow_mbox",
@@ -37,6 +38,8 @@ BUILT_IN = {
 distribution is scanned for them."""
 
 SCHEMES = {
+    "imap": "imap",
+    "imaps": "imap",
     "lmtp": "smtp",
     "maildir": "maildir",
     "mbox": "mbox",

@@ -1,0 +1,14 @@
+"""IMAP4rev1 and rev2 (RFC 3501, RFC 9051): the fetcher, the mailbox by hand, the live maildrop."""
+
+from __future__ import annotations
+
+from mailflow import hookimpl
+from mailflow.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mailflow.hooks import Register
+
+
+@hookimpl
+def mailflow_register(register: Register) -> None:
+    """Nothing yet."""
