@@ -61,7 +61,7 @@ class Home:
     @property
     def mail(self):
         """What has come, as it was on the wire."""
-        files = (self.maildir / "new").iterdir() if self.maildir.exists() else ()
+        files = (self.maildir / "new").glob("*")
         return sorted(file.read_bytes().replace(b"\n", b"\r\n") for file in files)
 
 
