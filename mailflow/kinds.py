@@ -114,8 +114,18 @@ class Fetcher(Component, Protocol):
     """Reads one source. Used by one thread, as a context manager.
 
     `source` is the account, as named in the file; it outlives a change of host or
-    port. `mark` is, after a complete listing, where the next one may start. A fetcher
-    with the class attribute `pushed = True` is handed mail, by `mailflow hook` alone:
+    port. `mark` is, after a session that ended in order, where the next listing may start.
+
+    One that starts there, or narrows by `where` at the server, sets the attribute `complete`
+    with each listing: False, where there may be messages that it left out, so that what
+    is not listed is not gone. What an earlier visit refused is left out only where `where`
+    is the same and `final`. It may be told to settle keys that it did not list. Its method
+    `unfinished(keys)` is called before a session ends in order: these were listed and
+    are still wanted, so that the next listing has them again, whatever `mark` says. Class or
+    instance attribute `removes = False`: what is settled stays in the listing, and is known
+    by its content where the source gives it another key.
+
+    A fetcher with the class attribute `pushed = True` is handed mail, by `mailflow hook` alone:
     its keys are digests, and an equal message is another mail. One whose items bear a
     uid, a folder or flags names those fields of the query language in the class attribute
     `knows`, a tuple such as ("uid", "seen").

@@ -30,7 +30,7 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.kinds import Fetched, Item, Missed, Trouble
-from mailflow.mail import Mail, head
+from mailflow.mail import Mail, chunks, head
 from mailflow.query import Query
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
@@ -173,6 +173,8 @@ class Intake:
                 self._check()
             self._wait_for_answers(fetcher)
             visit.close()
+            if unfinished := getattr(fetcher, "unfinished", None):
+                unfinished(visit.unfinished())
             self._check()
         now = time.time()
 
@@ -279,8 +281,16 @@ class Visit:
         self.first = state.worked_at is None
         self.items = items
         journal = self.flow.journal
-        listed = {item.key for item in items}
-        self.known: dict[str, Known] = journal.read(lambda tx: arrivals.known(tx, lane, listed))
+        listed = {item.key: None for item in items}
+        self.complete = getattr(fetcher, "complete", True)
+        self.stays = not getattr(fetcher, "removes", True)
+        self.known: dict[str, Known] = journal.read(
+            lambda tx: (
+                arrivals.known(tx, lane, listed)
+                if self.complete
+                else arrivals.known_of(tx, lane, list(listed))
+            )
+        )
         self.intents: dict[str, tuple[str, int]] = journal.read(
             lambda tx: arrivals.intents(tx, lane)
         )
@@ -292,21 +302,27 @@ class Visit:
         self.renamed: dict[bytes, str] = {
             known.digest: key
             for key, known in gone.items()
-            if known.digest and known.state == "done"
+            if known.digest and (known.state == "done" or (self.stays and known.state == "settled"))
         }
         self.sizes = {item.key: item for item in items}
         self._asked: set[str] = set()
+        self._left: set[str] = set()
         self._refused: set[str] = set()
         self._passed: list[str] = []
         self._rebound: list[tuple[str, str]] = []
 
     def settle_due(self) -> None:
         """Settle again what was ours before, where `keep` is over."""
-        now = time.time()
+        before = time.time() - self.step.keep
         for item in self.items:
             known = self.known.get(item.key)
-            if known and known.state != "passed" and known.at + self.step.keep <= now:
+            if known and known.state != "passed" and known.at <= before:
                 self._settle(item.key)
+        if not self.complete:
+            lane = self.lane
+            for key in self.flow.journal.read(lambda tx: arrivals.unsettled(tx, lane, before)):
+                if key not in self.known:
+                    self._settle(key)
 
     def wanted(self) -> list[str]:
         """The keys to retrieve, in the order of the listing."""
@@ -315,9 +331,16 @@ class Visit:
         if self.first and not self.known and not self.intents:
             fresh = self._first_visit(fresh)
         limit = self.step.limit
-        keys = [item.key for item in (fresh if limit is None else fresh[:limit])]
+        keys = [item.key for item in fresh]
+        if limit is not None:
+            self._left.update(keys[limit:])
+            keys = keys[:limit]
         self._asked = set(keys)
         return keys
+
+    def unfinished(self) -> set[str]:
+        """The listed keys that are still wanted when the session ends."""
+        return self._left | self._asked
 
     def take(self, got: Fetched | Missed) -> None:
         """One message has arrived, or cannot be had."""
@@ -333,7 +356,7 @@ class Visit:
 
     def _take(self, got: Fetched) -> bool:
         """Hand a mail on; False where its octets are not wanted."""
-        digest = digest_of(got)
+        digest = digest_of(got) or (whole_digest(got) if self.stays else None)
         old = self.renamed.pop(digest, None) if digest else None
         if old is not None:
             self._rebound.append((old, got.key))
@@ -358,7 +381,8 @@ class Visit:
         """What this visit has learnt besides mail."""
         now = time.time()
         listed = {item.key for item in self.items}
-        gone = [mail for key, (mail, _) in self.intents.items() if key not in listed]
+        absent = [mail for key, (mail, _) in self.intents.items() if key not in listed]
+        gone = absent if self.complete else []
         refused = {*self._refused, *self._passed}
         unwanted = [mail for key, (mail, _) in self.intents.items() if key in refused]
         why = self._where_hash()
@@ -485,6 +509,8 @@ class Visit:
 
     def _missed(self, key: str, error: MailflowError) -> None:
         """This one stays where it is; the others go on."""
+        if key in self.sizes:
+            self._left.add(key)
         self.flow.log.warning("cannot be had", step=self.step.name, key=key, error=error.text)
 
 
@@ -495,6 +521,14 @@ def digest_of(got: Fetched) -> bytes | None:
     if b"message-id:" not in section.lower():
         return None
     return sha256(section).digest()[:16]
+
+
+def whole_digest(got: Fetched) -> bytes:
+    """16 octets that tell a message by all of it."""
+    digest = sha256()
+    for chunk in chunks(got.content):
+        digest.update(chunk)
+    return digest.digest()[:16]
 
 
 def interested(steps: Iterable[FetchStep]) -> list[FetchStep]:

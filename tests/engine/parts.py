@@ -55,6 +55,7 @@ class Mailbox:
         self.make: Callable[[Runtime, bytes], Content] = lambda runtime, octets: Octets(octets)
         self.missed: dict[str, Any] = {}
         self.mark = ""
+        self.renumbered = False
 
     def add(self, **messages: bytes) -> None:
         self.messages.update(messages)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import pytest
 
+from mailflow.engine.config import FetchStep
 from mailflow.engine.intake import HEADS_FROM, START_LIMIT
 from mailflow.engine.journal import Database, Lane
 from mailflow.engine.journal.arrivals import MISSING_SECONDS, TOGETHER, known
@@ -22,7 +23,7 @@ from mailflow.errors import (
     PeerError,
     UnavailableError,
 )
-from mailflow.kinds import Context, Fetched, Trouble
+from mailflow.kinds import Context, Fetched, Item, Trouble
 from mailflow.mail import Envelope, Mail, OctetFile, Octets
 from mailflow.query import Query
 from mailflow.verdicts import Hold, Retry, Stop
@@ -745,3 +746,99 @@ def test_no_transaction_stays_open_between_reads(works: Works) -> None:
 
     works.run(works.pipeline([fetch(mailbox(3))], [distribute(Post())], [process(look)]))
     assert states == [False] * 3
+
+
+class GrowingFetcher(BoxFetcher):
+    """One whose listing starts after the last key of the visit before, as IMAP's UIDs let it;
+    nothing leaves the mailbox for being settled."""
+
+    removes = False
+
+    def listing(self, where: Query, mark: str = "") -> Iterable[Item]:
+        last, _, again = mark.partition(" ")
+        self.complete = not mark or self.box.renumbered
+        items = [
+            item
+            for item in super().listing(where)
+            if self.complete or item.key > last or item.key in again.split()
+        ]
+        self.mark = max(self.box.messages, default=last)
+        return items
+
+    def unfinished(self, keys: Collection[str]) -> None:
+        self.mark = " ".join([self.mark, *sorted(keys)])
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None:
+            self.box.on_quit()
+
+
+class TestListingsThatStartAfterTheLast:
+    def step(self, box: Mailbox, **words: Any) -> FetchStep:
+        return fetch(box, **{"keep": 0.0, **words})._replace(
+            component=type("Fetcher", (GrowingFetcher,), {"box": box})
+        )
+
+    def test_only_what_is_new_is_fetched(self, works: Works) -> None:
+        box, post = mailbox(), Post()
+        pipeline = works.pipeline([self.step(box)], [distribute(post)])
+        works.run(pipeline)
+        box.add(k3=message("m3"))
+        works.run(pipeline)
+        assert post.subjects == ["m0", "m1", "m2", "m3"]
+        assert box.settled == ["k0", "k1", "k2", "k3"]
+
+    def test_what_is_not_listed_is_not_missing(self, works: Works) -> None:
+        box = mailbox()
+        pipeline = works.pipeline([self.step(box)], [distribute(Post())])
+        works.run(pipeline)
+        works.run(pipeline)
+        assert works.rows("SELECT count(*) FROM seen WHERE missing IS NULL") == [(3,)]
+
+    def test_an_equal_message_is_another_mail_as_nothing_is_known_to_be_gone(
+        self, works: Works
+    ) -> None:
+        box, post = mailbox(1), Post()
+        pipeline = works.pipeline([self.step(box)], [distribute(post)])
+        works.run(pipeline)
+        box.add(k1=message("m0"))
+        works.run(pipeline)
+        assert post.subjects == ["m0", "m0"]
+
+    def test_ours_of_a_cut_visit_is_settled_though_it_is_not_listed(self, works: Works) -> None:
+        box = mailbox(2)
+        pipeline = works.pipeline([self.step(box)], [distribute(Post())])
+        works.run(pipeline)
+        works.change("UPDATE seen SET state = 'done' WHERE key = ?", "k0")
+        works.run(pipeline)
+        assert box.settled == ["k0", "k1", "k0"]
+        assert works.rows("SELECT DISTINCT state FROM seen") == [("settled",)]
+
+    def test_what_could_not_be_had_is_listed_again(self, works: Works) -> None:
+        box, post = mailbox(), Post()
+        box.missed["k0"] = PeerError("not now")
+        pipeline = works.pipeline([self.step(box)], [distribute(post)])
+        works.run(pipeline)
+        box.missed.clear()
+        works.run(pipeline)
+        assert post.subjects == ["m1", "m2", "m0"]
+
+    def test_what_was_over_the_limit_is_listed_again(self, works: Works) -> None:
+        box, post = mailbox(5), Post()
+        pipeline = works.pipeline([self.step(box, limit=2)], [distribute(post)])
+        for _ in range(3):
+            works.run(pipeline)
+        assert post.subjects == ["m0", "m1", "m2", "m3", "m4"]
+
+    def test_f14_new_numbers_for_all_are_known_by_their_content(self, works: Works) -> None:
+        bare = b"Subject: no message id\r\n\r\nmonday\r\n"
+        box, post = mailbox(2), Post()
+        box.add(k2=bare)
+        pipeline = works.pipeline([self.step(box)], [distribute(post)])
+        works.run(pipeline)
+        box.messages = {f"n{key}": octets for key, octets in box.messages.items()}
+        box.add(nk3=message("m3"))
+        box.renumbered = True
+        works.run(pipeline)
+        assert post.subjects[3:] == ["m3"]
+        assert works.rows("SELECT key FROM seen") == [("nk0",), ("nk1",), ("nk2",), ("nk3",)]

@@ -19,6 +19,11 @@ MISSING_SECONDS = 30 * 86400.0
 TOGETHER = 500
 """So many keys are looked up in one statement."""
 
+_KNOWN = (
+    "SELECT key, state, why, at, digest, missing FROM seen"
+    " WHERE pipeline = ? AND step = ? AND source = ?"
+)
+
 
 class Lane(NamedTuple):
     """One source of one fetch step of one pipeline."""
@@ -66,20 +71,34 @@ def known(tx: Transaction, lane: Lane, listed: Iterable[str]) -> dict[str, Known
     """Of the keys that are listed, of those that the last listing had, and of those under
     which a mail may be that is listed under another one by now. What else has gone is many
     times as much as a mailbox holds, and stays where it is."""
-    here = "FROM seen WHERE pipeline = ? AND step = ? AND source = ?"
-    columns = "SELECT key, state, why, at, digest, missing"
     rows = tx.execute(
-        f"{columns} {here} AND (missing IS NULL OR state = 'done' AND digest IS NOT NULL)", lane
+        f"{_KNOWN} AND (missing IS NULL OR state = 'done' AND digest IS NOT NULL)", lane
     )
     found = {key: Known(*rest) for key, *rest in rows}
-    if found or tx.execute(f"SELECT 1 {here} LIMIT 1", lane).fetchone():
-        others = [key for key in listed if key not in found]
-        for start in range(0, len(others), TOGETHER):
-            keys = others[start : start + TOGETHER]
-            marks = ",".join("?" * len(keys))
-            rows = tx.execute(f"{columns} {here} AND key IN ({marks})", (*lane, *keys))
-            found.update((key, Known(*rest)) for key, *rest in rows)
+    if found or tx.execute(f"{_KNOWN} LIMIT 1", lane).fetchone():
+        found.update(known_of(tx, lane, [key for key in listed if key not in found]))
     return found
+
+
+def known_of(tx: Transaction, lane: Lane, keys: Sequence[str]) -> dict[str, Known]:
+    """Of these keys alone."""
+    found: dict[str, Known] = {}
+    for start in range(0, len(keys), TOGETHER):
+        asked = keys[start : start + TOGETHER]
+        marks = ",".join("?" * len(asked))
+        rows = tx.execute(f"{_KNOWN} AND key IN ({marks})", (*lane, *asked))
+        found.update((key, Known(*rest)) for key, *rest in rows)
+    return found
+
+
+def unsettled(tx: Transaction, lane: Lane, before: float) -> list[str]:
+    """Keys that are ours since `before` at the latest, and that the source was not told of."""
+    rows = tx.execute(
+        "SELECT key FROM seen WHERE pipeline = ? AND step = ? AND source = ?"
+        " AND state = 'done' AND missing IS NULL AND at <= ?",
+        (*lane, before),
+    )
+    return [key for (key,) in rows]
 
 
 def source_state(tx: Transaction, lane: Lane) -> SourceState:
