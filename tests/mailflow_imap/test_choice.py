@@ -1,0 +1,57 @@
+"""Which folders are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailflow_imap.choice import FolderPattern, Shelf, chosen, use_of
+
+SHELVES = [
+    Shelf("INBOX"),
+    Shelf("[Gmail]", frozenset(("\\Noselect", "\\HasChildren"))),
+    Shelf("[Gmail]/Sent Mail", frozenset(("\\Sent",))),
+    Shelf("[Gmail]/Spam", frozenset(("\\junk",))),
+    Shelf("Lists/red"),
+    Shelf("Lists/blue"),
+    Shelf("Entwürfe", frozenset(("\\Drafts",))),
+    Shelf("gone", frozenset(("\\NonExistent",))),
+]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["INBOX"], ["INBOX"]),
+        (["inbox"], ["INBOX"]),
+        (["Lists/*"], ["Lists/red", "Lists/blue"]),
+        (["lists/*"], []),
+        (["Lists/blue", "Lists/*"], ["Lists/blue", "Lists/red"]),
+        (["\\Sent", "\\Junk"], ["[Gmail]/Sent Mail", "[Gmail]/Spam"]),
+        (["[Gmail]/S*"], ["[Gmail]/Sent Mail", "[Gmail]/Spam"]),
+        (["*", "!\\junk", "!Lists/*"], ["INBOX", "[Gmail]/Sent Mail", "Entwürfe"]),
+        (["!*a*", "!Lists/*"], ["INBOX", "Entwürfe"]),
+        (["\\Trash"], []),
+        (["Hidden/one"], ["Hidden/one"]),
+        (["Entwürfe"], ["Entwürfe"]),
+    ],
+)
+def test_folders_are_chosen_by_name_by_pattern_and_by_use(
+    patterns: list[str], names: list[str]
+) -> None:
+    assert chosen(patterns, SHELVES) == names
+
+
+def test_what_holds_no_messages_is_not_read() -> None:
+    assert {"[Gmail]", "gone"}.isdisjoint(chosen(["*"], SHELVES))
+
+
+@pytest.mark.parametrize("word", ["", "!", "\\Spam", "!\\Bin", "a\nb"])
+def test_what_can_be_no_folder_is_told_at_check(word: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        FolderPattern("A folder.").convert(word, ".")
+
+
+def test_the_folder_for_a_use_is_found_under_whatever_name() -> None:
+    assert use_of("\\Drafts", SHELVES) == "Entwürfe"
+    assert use_of("\\Archive", SHELVES) is None
+    assert use_of("Done", SHELVES) == "Done"
