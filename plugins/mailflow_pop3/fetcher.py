@@ -20,7 +20,7 @@ from mailflow.errors import (
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import to_crlf
 from mailflow.mail import HEADER_LIMIT, Envelope, Octets
-from mailflow.net import Wire, is_loopback, tls_context
+from mailflow.net import is_loopback, tls_context
 from mailflow.options import Options
 from mailflow.sasl import Credentials
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
@@ -30,7 +30,7 @@ from mailflow_pop3.guess import Guess, may_delete
 from mailflow_pop3.identity import Catalogue, catalogue
 from mailflow_pop3.login import log_in
 from mailflow_pop3.session import Session, refusal
-from mailflow_pop3.settings import PORTS, Pop3Options
+from mailflow_pop3.settings import Pop3Options
 from mailflow_pop3.wire import Command, Piece, Reply
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Pop3Fetcher:
         if protection == "none" and not (is_loopback(options.host) or options.command):
             self._log.warning("the password goes in clear", host=options.host)
         self._session = Session.open(
-            self._dial,
+            lambda: options.dial(self._runtime.halt),
             context=None if protection == "none" else tls_context(options.ca_file),
             name=options.tls_name or options.host,
             implicit=protection == "implicit",
@@ -182,18 +182,6 @@ class Pop3Fetcher:
         """What arrives belongs to the one who asked for it."""
         if self._retrieving:
             raise ValueError("heads() and retrieve() wait for the end of an earlier retrieve()")
-
-    def _dial(self) -> Wire:
-        """A connection to the server, or to the program that leads there."""
-        options, halt = self._options, self._runtime.halt
-        port = options.port or PORTS[options.protection]
-        if options.command is None:
-            return Wire.connect(options.host, port, timeout=options.timeout, halt=halt)
-        from mailflow.tunnel import Tunnel
-
-        return Tunnel.through(
-            options.command.words, peer=options.host, timeout=options.timeout, halt=halt
-        )
 
     def _who(self) -> Credentials:
         options = self._options

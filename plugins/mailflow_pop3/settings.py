@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mailflow.net import is_loopback
+from mailflow.net import Wire, is_loopback
 from mailflow.options import (
     Choice,
     Flag,
@@ -17,7 +17,11 @@ from mailflow.options import (
     Text,
 )
 from mailflow.program import Command
+from mailflow.typed import TYPE_CHECKING
 from mailflow_pop3.login import TOKEN_WAYS, WAYS
+
+if TYPE_CHECKING:
+    from mailflow.halt import Halt
 
 PORTS = {"implicit": 995, "starttls": 110, "none": 110}
 """`tls` -> the port where nothing else is said."""
@@ -29,8 +33,8 @@ class Connector(Command):
     expected = 'a command such as ["ssh", "-W", "pop.example.org:995", "gateway"]'
 
 
-class Pop3Options(ServerOptions):
-    """A mailbox on a POP3 server."""
+class Pop3Account(ServerOptions):
+    """A POP3 server, and how to log in there: what the fetcher and the maildrop both need."""
 
     port = Integer.optional(
         'Its port; by default 995 for tls = "implicit", else 110.', least=1, most=65535
@@ -59,24 +63,11 @@ class Pop3Options(ServerOptions):
         Choice("A way to log in.", *WAYS, *TOKEN_WAYS),
         default=(),
     )
-    on_done = Choice(
-        "What becomes of a message at the server once it is safe here and the time in `keep`,"
-        " which is \"forever\" by default, is over.",
-        "delete", "keep", default="delete",
-    )  # fmt: skip
     pipelining = Choice(
         "Whether commands are sent before earlier ones are answered: as CAPA says, in any case"
         " (which also saves asking), or never.",
         "auto", "always", "never", default="auto",
     )  # fmt: skip
-    max_size = Size.optional("Messages with more octets stay on the server.")
-    speculate = Flag(
-        "Whether messages that are probably new, going by the last visits, are asked for"
-        " together with the log-in, which saves a round trip. It needs a server that"
-        " pipelines, and is left out where `where` or `max_size` looks at sizes, or `where`"
-        " at headers, since what is not wanted would be loaded.",
-        default=True,
-    )
 
     @property
     def protection(self) -> str:
@@ -93,6 +84,38 @@ class Pop3Options(ServerOptions):
         """The password or the token."""
         return self.password if self.token is None else self.token
 
+    def look(self) -> Iterator[tuple[str, str]]:
+        yield from super().look()
+        if self.command is not None and (missing := self.command.missing()):
+            yield "command", missing
+
+    def dial(self, halt: Halt) -> Wire:
+        """A connection to the server, or to the program that leads there."""
+        port = self.port or PORTS[self.protection]
+        if self.command is None:
+            return Wire.connect(self.host, port, timeout=self.timeout, halt=halt)
+        from mailflow.tunnel import Tunnel
+
+        return Tunnel.through(self.command.words, peer=self.host, timeout=self.timeout, halt=halt)
+
+
+class Pop3Options(Pop3Account):
+    """A mailbox on a POP3 server."""
+
+    on_done = Choice(
+        "What becomes of a message at the server once it is safe here and the time in `keep`,"
+        " which is \"forever\" by default, is over.",
+        "delete", "keep", default="delete",
+    )  # fmt: skip
+    max_size = Size.optional("Messages with more octets stay on the server.")
+    speculate = Flag(
+        "Whether messages that are probably new, going by the last visits, are asked for"
+        " together with the log-in, which saves a round trip. It needs a server that"
+        " pipelines, and is left out where `where` or `max_size` looks at sizes, or `where`"
+        " at headers, since what is not wanted would be loaded.",
+        default=True,
+    )
+
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.user is None:
             yield "user", "expected the login name"
@@ -103,8 +126,3 @@ class Pop3Options(ServerOptions):
         elif wrong := [way for way in self.auth if (way in TOKEN_WAYS) is (self.token is None)]:
             given = "password" if self.token is None else "token"
             yield "auth", f"{', '.join(wrong)} does not go with a `{given}`"
-
-    def look(self) -> Iterator[tuple[str, str]]:
-        yield from super().look()
-        if self.command is not None and (missing := self.command.missing()):
-            yield "command", missing
