@@ -169,6 +169,29 @@ class FetcherContract(ComponentContract):
             got = list(again.retrieve([item.key for item in items]))
         assert source.expected(message(4)) in [read(each.content) for each in got]
 
+    def test_a_listing_that_leaves_out_what_is_there_is_not_complete(
+        self, stage: Stage, three: list[bytes], source: Source
+    ) -> None:
+        mark = visit(stage)
+        source.put(message(4))
+        with stage.make() as fetcher:
+            listed = list(fetcher.listing(Query.always, mark))
+            complete = getattr(fetcher, "complete", True)
+        assert len(listed) == 4 or not complete
+
+    def test_the_next_listing_has_again_what_was_unfinished(
+        self, stage: Stage, three: list[bytes]
+    ) -> None:
+        first, _, last = (item.key for item in listing(stage))
+        mark = visit(stage, unfinished=(first, last))
+        assert {first, last} <= {item.key for item in listing(stage, mark=mark)}
+
+    def test_with_another_where_what_was_refused_is_listed_again(
+        self, stage: Stage, three: list[bytes]
+    ) -> None:
+        mark = visit(stage, Query("size > 1GB"))
+        assert len(listing(stage, mark=mark)) == len(three)
+
     # What is retrieved
 
     def test_every_key_that_is_asked_for_is_answered_once(
@@ -421,10 +444,20 @@ def message(number: int, body: bytes = b"hello\r\n") -> bytes:
     return head.encode() + body
 
 
-def listing(stage: Stage, where: Query = Query.always) -> list[Item]:
+def listing(stage: Stage, where: Query = Query.always, mark: str = "") -> list[Item]:
     """What one session lists."""
     with stage.make() as fetcher:
-        return list(fetcher.listing(where))
+        return list(fetcher.listing(where, mark))
+
+
+def visit(stage: Stage, where: Query = Query.always, unfinished: Sequence[str] = ()) -> str:
+    """The mark of a session that looked, and left all where it is."""
+    with stage.make() as fetcher:
+        list(fetcher.listing(where))
+        if hasattr(fetcher, "unfinished"):
+            fetcher.unfinished(unfinished)
+    mark: str = fetcher.mark
+    return mark
 
 
 def session(stage: Stage, settle: Sequence[bytes] = ()) -> dict[str, bytes]:
