@@ -181,6 +181,100 @@ class PushFetcher(Fetcher, Protocol):
         ...
 
 
+class Folder(NamedTuple):
+    """A folder that can hold messages. `name` as its user sees it, its parts with `delimiter`
+    between them ("" where folders have no parts). `purpose` is "all", "archive", "drafts",
+    "flagged", "junk", "sent" or "trash" (RFC 6154), "" where nothing is said."""
+
+    name: str
+    delimiter: str = ""
+    purpose: str = ""
+
+
+class Found(NamedTuple):
+    """A message of a mailbox; `content` has as much of it as was asked for: None, its
+    header section, or all."""
+
+    item: Item
+    content: Content | None = None
+
+
+class Mailbox(Component, Protocol):
+    """The folders of one account, looked into and changed by hand: a database of mail.
+
+    Entered and left as a context manager; then any thread may call it. `source` is the
+    account, as in a log line. `chosen` says which messages of a folder are meant: a Query,
+    or keys that `select` gave. A key never means another message than it did: what has gone
+    is left out, and where a folder was made anew under the same name, none is left.
+    What is meant is settled when a call begins; messages that come later are not touched.
+
+    Raises GoneError where there is no such folder, RefusedError where the server does not do
+    what is asked for, UnavailableError, LoginError, PeerError; ValueError for an order or a
+    flag that is none.
+    """
+
+    source: str
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def folders(self) -> Sequence[Folder]:
+        """Those that can hold messages; the inbox first, else as the server lists them."""
+        ...
+
+    def count(self, folder: str, chosen: Query | Collection[str]) -> int:
+        """How many there are."""
+        ...
+
+    def select(
+        self,
+        folder: str,
+        chosen: Query | Collection[str],
+        *,
+        reach: str = "listing",
+        order: str = "-uid",
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Iterator[Found]:
+        """Those messages, from the `start`th to before the `stop`th of them all in this order.
+
+        `reach` says what comes with each: listing, header or body. `order` is one of `uid`,
+        `created`, `size`, `subject`, `from`, `to` and `cc` (as RFC 5256, 3 compares them), or
+        several with commas between them; "-" before one turns it round. Equal ones come by
+        their uid. Nothing is changed at the server, no flag either. Any call may be made
+        while it is iterated over; the octets of a large message last as long as its Content.
+        """
+        ...
+
+    def update(
+        self, folder: str, chosen: Query | Collection[str], flags: Mapping[str, bool]
+    ) -> int:
+        """Set (True) or remove (False) flags, by names such as "seen"; how many messages
+        were meant. "recent" is no flag that anybody may change."""
+        ...
+
+    def delete(self, folder: str, chosen: Query | Collection[str]) -> int:
+        """Remove them for good and no other, whatever is flagged; how many they were."""
+        ...
+
+    def insert(
+        self,
+        folder: str,
+        content: Content,
+        flags: Collection[str] = (),
+        date: float | None = None,
+    ) -> str:
+        """Put a message there, durably, octet for octet, as one that arrived at `date`
+        (now). Gives its key, "" where the server does not say it."""
+        ...
+
+
 class Memory(Protocol):
     """A step's own lasting key-value space. A mail in a processor never meets its own
     entries; to a reactor all are one, and the last word counts."""
