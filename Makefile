@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 INSTALL := sh tests/install-packages.sh
+UNPACK := sh tests/unpack-cyrus.sh
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -rs
 
@@ -27,6 +28,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	@$(INSTALL) tests/debian-packages.txt
+	@$(UNPACK) $(VENV)/cyrus
 	@$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev
@@ -41,6 +43,7 @@ bench: $(VENV)/.dev
 
 crash: $(VENV)/.dev
 	@$(INSTALL) tests/debian-packages.txt
+	@$(UNPACK) $(VENV)/cyrus
 	@MAILFLOW_KILLS=$${MAILFLOW_KILLS:-200} MAILFLOW_CUTS=$${MAILFLOW_CUTS:-200} \
 	  $(PYTEST) tests/crash --timeout 7200 $(ARGS)
 

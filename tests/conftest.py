@@ -2,7 +2,7 @@
 
 Rule of the file: no test reads or writes a file of the user who runs it, and a
 test that needs a program says so with `@pytest.mark.interop("postfix", ...)`,
-naming packages of tests/debian-packages.txt.
+naming packages of tests/debian-packages.txt, or cyrus-imapd (tests/unpack-cyrus.sh).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from mailflow.log import _State
+from mailflow.testing.cyrus import BINARY
 
 settings.register_profile("mailflow", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("mailflow")
@@ -71,7 +72,7 @@ def packages() -> dict[str, Path]:
     """The Debian packages the tests know, each with the program that shows it is there."""
     text = (Path(__file__).parent / "debian-packages.txt").read_text()
     lines = (line.partition("#")[0].split() for line in text.splitlines())
-    return {line[0]: Path(line[1]) for line in lines if line}
+    return {line[0]: Path(line[1]) for line in lines if line} | {"cyrus-imapd": Path(BINARY)}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -88,4 +89,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     reason = f"not installed: {' '.join(missing)}"
     if os.environ.get("CI") == "true" or os.geteuid() == 0:
         pytest.fail(f"{reason} (`make test` installs it)")
-    pytest.skip(f"{reason} (apt-get install {' '.join(missing)})")
+    pytest.skip(f"{reason} (`make test` says how to have it)")

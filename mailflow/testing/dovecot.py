@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -58,6 +58,7 @@ userdb {{
 }}
 namespace inbox {{
   inbox = yes
+{folders}
 }}
 service anvil {{
   chroot =
@@ -94,6 +95,19 @@ service imap-login {{
 """
 
 
+SPECIAL = ("Archive", "Drafts", "Junk", "Sent", "Trash")
+"""The folders that everybody has where IMAP is open, each marked with what it is for."""
+
+CAPABILITIES = (
+    "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE SORT SORT=DISPLAY THREAD=REFERENCES "
+    "THREAD=REFS THREAD=ORDEREDSUBJECT MULTIAPPEND URL-PARTIAL CATENATE UNSELECT CHILDREN "
+    "NAMESPACE UIDPLUS LIST-EXTENDED I18NLEVEL=1 CONDSTORE QRESYNC ESEARCH ESORT SEARCHRES "
+    "WITHIN CONTEXT=SEARCH LIST-STATUS BINARY MOVE SNIPPET=FUZZY PREVIEW=FUZZY PREVIEW "
+    "SPECIAL-USE STATUS=SIZE SAVEDATE LITERAL+ NOTIFY"
+)
+"""What Debian's Dovecot 2.3 offers by itself."""
+
+
 def installed() -> bool:
     """Whether Debian's dovecot-pop3d is here."""
     return os.path.exists(BINARY)
@@ -103,9 +117,10 @@ class Dovecot:
     """Runs from `__enter__` to `__exit__`.
 
     `settings` is more of dovecot.conf; `names` are the hosts that the certificate
-    is for; `imap` opens IMAP as well. The log is kept in `directory`; mail and sockets
-    lie in a directory that ends with the server, since a test's own is closed to the
-    user that Dovecot, started by root, reads mail as.
+    is for; `imap` opens IMAP as well, with the folders of SPECIAL. `without` names
+    capabilities that it keeps to itself, such as "UIDPLUS". The log is kept in `directory`;
+    mail and sockets lie in a directory that ends with the server, since a test's own is
+    closed to the user that Dovecot, started by root, reads mail as.
     """
 
     host = "127.0.0.1"
@@ -117,10 +132,11 @@ class Dovecot:
         imap: bool = False,
         settings: str = "",
         names: Sequence[str] = NAMES,
+        without: Collection[str] = (),
     ) -> None:
         self.directory = os.path.abspath(directory)
         self.imap = imap
-        self.settings = settings
+        self.settings = settings + (_capabilities(without) if without else "")
         os.makedirs(self.directory, exist_ok=True)
         self._base = tempfile.mkdtemp(prefix="dovecot-")  # short: sockets' paths end at 108 octets
         os.chmod(self._base, 0o755)
@@ -199,38 +215,70 @@ class Dovecot:
                 os.chown(path, *self._owner)
         self._write(f"users/{name}", f"{name}:{password}::::{home}::\n")
 
-    def maildir(self, user: str) -> str:
+    def maildir(self, user: str, folder: str = "INBOX") -> str:
         """Where the mail of `user` lies."""
-        return os.path.join(self._base, "home", user, "Maildir")
+        inbox = os.path.join(self._base, "home", user, "Maildir")
+        if folder == "INBOX":
+            return inbox
+        return os.path.join(inbox, "." + folder_name(folder).replace("/", "."))
 
-    def deliver(self, user: str, *messages: bytes) -> None:
-        """Put messages into the mailbox, in this order, unflushed: thousands a second."""
-        self.deliver_many(user, messages)
+    def folder(self, name: str) -> str:
+        """How a folder is called here: of "Work/2026", say, Work.2026."""
+        return name.replace("/", ".")
 
-    def deliver_many(self, user: str, messages: Iterable[bytes]) -> None:
+    def deliver(self, user: str, *messages: bytes, folder: str = "INBOX") -> None:
+        """Put messages into a folder, in this order, unflushed: thousands a second.
+
+        The folder is made if it is not there; "/" parts it from the one above.
+        """
+        self.deliver_many(user, messages, folder=folder)
+
+    def deliver_many(self, user: str, messages: Iterable[bytes], *, folder: str = "INBOX") -> None:
         """As `deliver`. Names hold sizes (S, W), so that Dovecot opens no file to list them."""
-        folder = os.path.join(self.maildir(user), "new")
+        if not os.path.isdir(self.maildir(user, folder)):
+            self._create(user, folder)
+        new = os.path.join(self.maildir(user, folder), "new")
         for data in messages:
             self._delivered += 1
             lines = data.count(b"\n") - data.count(b"\r\n")
             stamp = f"{1700000000 + self._delivered}.M{self._delivered:06d}P{os.getpid()}"
             name = f"{stamp}.test,S={len(data)},W={len(data) + lines}"
-            with open(os.path.join(folder, name), "wb") as file:
+            with open(os.path.join(new, name), "wb") as file:
                 file.write(data)
                 if self._root:
                     os.fchown(file.fileno(), *self._owner)
 
-    def messages(self, user: str) -> list[bytes]:
-        """What is in the mailbox now, oldest first, as it lies on the disk."""
+    def messages(self, user: str, folder: str = "INBOX") -> list[bytes]:
+        """What is in a folder now, oldest first, as it lies on the disk."""
         found = []
-        for folder in ("new", "cur"):
-            path = os.path.join(self.maildir(user), folder)
-            found += [(name, os.path.join(path, name)) for name in os.listdir(path)]
+        for part in ("new", "cur"):
+            path = os.path.join(self.maildir(user, folder), part)
+            names = os.listdir(path) if os.path.isdir(path) else ()
+            found += [(name, os.path.join(path, name)) for name in names]
         messages = []
         for _, path in sorted(found):
             with open(path, "rb") as file:
                 messages.append(file.read())
         return messages
+
+    def renumber(self, user: str, folder: str = "INBOX") -> None:
+        """Give the folder a new UIDVALIDITY and its messages new UIDs; nobody may be in it."""
+        path = self.maildir(user, folder)
+        for name in os.listdir(path):
+            if name.startswith(("dovecot-uidlist", "dovecot.index")):
+                os.unlink(os.path.join(path, name))
+
+    def _create(self, user: str, folder: str) -> None:
+        """A folder, as Dovecot itself would make it."""
+        path = self.maildir(user, folder)
+        for name in ("tmp", "new", "cur"):
+            os.makedirs(os.path.join(path, name))
+        with open(os.path.join(path, "maildirfolder"), "w"):
+            pass
+        if self._root:
+            for place, _, files in os.walk(path):
+                for each in (place, *(os.path.join(place, name) for name in files)):
+                    os.chown(each, *self._owner)
 
     def _configure(self) -> None:
         """Write dovecot.conf with ports that are free now."""
@@ -242,6 +290,7 @@ class Dovecot:
             base=self._base,
             directory=self.directory,
             protocols="pop3 imap" if self.imap else "pop3",
+            folders="\n".join(map(_special, SPECIAL)) if self.imap else "",
             internal_user="dovecot" if root else me,
             internal_group="dovecot" if root else _group_name(os.getgid()),
             uid=self._owner[0],
@@ -291,6 +340,24 @@ class Dovecot:
             except OSError:
                 time.sleep(0.02)  # nothing tells when a port begins to listen
         return not ports
+
+
+def folder_name(folder: str) -> str:
+    """The modified UTF-7 that a folder's name is written in (RFC 3501, 5.1.3)."""
+    from imapclient.imap_utf7 import encode
+
+    return bytes(encode(folder)).decode("ascii")
+
+
+def _special(name: str) -> str:
+    return f"  mailbox {name} {{\n    special_use = \\{name}\n    auto = create\n  }}"
+
+
+def _capabilities(without: Collection[str]) -> str:
+    if unknown := set(without) - set(CAPABILITIES.split()):
+        raise ValueError(f"Dovecot offers no {' '.join(sorted(unknown))}")
+    left = " ".join(name for name in CAPABILITIES.split() if name not in without)
+    return f"\nimap_capability = {left}\n"
 
 
 def _free_ports(count: int) -> list[int]:
