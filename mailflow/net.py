@@ -223,6 +223,19 @@ class Wire:
         except self._not_now:
             return None
 
+    def listen(self, seconds: float) -> bool:
+        """Whether there is something to read within `seconds`: here silence is no fault.
+
+        What is queued is sent before. Raises UnavailableError (lost, stopped).
+        """
+        self.flush()
+        if self._ready or (self._tls and self._sock.pending()):  # type: ignore[attr-defined]
+            return True
+        masks = {self._sock.fileno(): select.POLLIN, self.halt.fileno(): select.POLLIN}
+        ready = _poll(masks, max(0.0, seconds))
+        self.halt.check()
+        return bool(ready)
+
     def flush(self, timeout: float | None = None) -> None:
         """Send all that is queued, taking in what arrives meanwhile.
 

@@ -1,0 +1,540 @@
+"""What each command brings: one class for each sort of answer.
+
+    answer = session.search(b"UNSEEN")      # nothing is sent yet
+    listing = session.facts("1:*")          # nor now
+    answer.wait()                           # both leave, in one flight
+
+Rule of the file: an untagged response belongs to the oldest command that can have asked
+for it, and a message is known by its UID; what nobody asked for goes to the session.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mailflow.errors import BadMailError, GoneError, MailflowError, PeerError, UnavailableError
+from mailflow.lines import to_crlf
+from mailflow.mail import Content, Octets
+from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any, Generic, TypeVar
+from mailflow_imap import uids as sets
+from mailflow_imap.arrival import Arrival
+from mailflow_imap.names import Folder, decode
+from mailflow_imap.responses import Fact, fact, fetched, flags, parse, refused
+from mailflow_imap.wire import Command, Piece, Reply, Status, Untagged
+
+if TYPE_CHECKING:
+    from mailflow_imap.session import Session
+
+T = TypeVar("T")
+
+
+class Answer(Generic[T]):
+    """What will have come when the command is answered; nothing leaves before a wait."""
+
+    def __init__(self, session: Session, commands: Sequence[Command], doing: str) -> None:
+        self.done = False
+        self.session = session
+        self.doing = doing
+        self._left = len(commands)
+        self._error: MailflowError | None = None
+        session.queue(self, commands)
+        if not commands:
+            self.done = True
+
+    def wait(self) -> T:
+        """The result. Raises what the server's answer stands for, and what ended the session."""
+        while not self.done:
+            self.session.pump()
+        if self._error is not None:
+            raise self._error
+        return self.result()
+
+    def result(self) -> T:
+        raise NotImplementedError
+
+    def take(self, response: Untagged | Status) -> bool:
+        """Whether it is part of this answer."""
+        return False
+
+    def take_piece(self, piece: Piece) -> bool:
+        return False
+
+    def replied(self, reply: Reply) -> None:
+        """One of its commands is answered."""
+        if not reply.ok and self._error is None:
+            self._error = self.refusal(reply)
+        self._left -= 1
+        if not self._left:
+            self.done = True
+            self.finish(reply)
+
+    def refusal(self, reply: Reply) -> MailflowError:
+        said = reply.text or reply.code or "no reason given"
+        return refused(f"{self.session.peer} refuses to {self.doing}: {said}", reply)
+
+    def finish(self, reply: Reply) -> None:
+        """All is answered; `reply` came last."""
+
+
+class Done(Answer[None]):
+    """Only whether it was done."""
+
+    def result(self) -> None:
+        return None
+
+
+class Selected:
+    """The folder that is open. The server changes `exists` and `recent` while it is."""
+
+    def __init__(self, folder: str, read_only: bool) -> None:
+        self.folder = folder
+        self.read_only = read_only
+        self.exists = 0
+        self.recent = 0
+        self.uid_validity = 0
+        self.uid_next = 0
+        self.modseq = 0
+        """HIGHESTMODSEQ; 0 where the server keeps none for this folder (RFC 7162, 3.1.2)."""
+        self.flags: frozenset[str] = frozenset()
+        self.permanent: frozenset[str] = frozenset()
+        r"""The flags that last; "\*" in it: others can be made (RFC 3501, 7.1)."""
+        self.uids_stick = True
+        self.news = 0
+        """How often the server has told of a change: more, fewer or changed messages."""
+
+    def hear(self, response: Untagged | Status) -> bool:
+        """Take over what a response says of the folder, if it does."""
+        if isinstance(response, Status):
+            return False
+        if response.keyword == "EXISTS":
+            self.news += response.number != self.exists
+            self.exists = response.number
+        elif response.keyword == "RECENT":
+            self.recent = response.number
+        elif response.keyword == "EXPUNGE":
+            self.news += 1
+            self.exists = max(0, self.exists - 1)
+        elif response.keyword == "VANISHED":
+            self.news += 1
+            self._vanished(response.line)
+        elif response.keyword == "FLAGS":
+            self.flags = flags(response.line.strip(b"()"))
+        elif response.keyword == "FETCH":
+            self.news += 1
+        else:
+            return False
+        return True
+
+    def _vanished(self, line: bytes) -> None:
+        if not line.upper().startswith(b"(EARLIER)"):
+            try:
+                gone = sets.count(sets.parse(line.decode("ascii", "replace")))
+            except ValueError:
+                return
+            self.exists = max(0, self.exists - gone)
+
+
+class Selecting(Answer[Selected]):
+    """SELECT or EXAMINE (RFC 3501, 6.3.1)."""
+
+    def __init__(self, session: Session, command: Command, folder: str, read_only: bool) -> None:
+        self._selected = Selected(folder, read_only)
+        super().__init__(session, [command], f"open the folder {folder!r}")
+
+    def take(self, response: Untagged | Status) -> bool:
+        selected = self._selected
+        if isinstance(response, Untagged):
+            return selected.hear(response)
+        numbers = {"UIDVALIDITY": "uid_validity", "UIDNEXT": "uid_next", "HIGHESTMODSEQ": "modseq"}
+        if response.code in numbers:
+            if response.argument.isdigit() and len(response.argument) < 20:
+                setattr(selected, numbers[response.code], int(response.argument))
+        elif response.code == "PERMANENTFLAGS":
+            selected.permanent = flags(response.argument.strip(b"()"))
+        elif response.code == "UIDNOTSTICKY":
+            selected.uids_stick = False
+        else:
+            return False
+        return True
+
+    def finish(self, reply: Reply) -> None:
+        self._selected.news = 0
+        if reply.code == "READ-ONLY":
+            self._selected.read_only = True
+        self.session.selected = self._selected if self._error is None else None
+
+    def result(self) -> Selected:
+        return self._selected
+
+
+class Searching(Answer[list[int]]):
+    """UIDs of UID SEARCH or UID SORT: in ascending order, or as sorted. `modseq` if told."""
+
+    def __init__(self, session: Session, command: Command, *, ordered: bool = False) -> None:
+        self.modseq: int | None = None
+        self._ordered = ordered
+        self._found: list[int] = []
+        self._command = command
+        super().__init__(session, [command], "search")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status):
+            return False
+        if response.keyword == "ESEARCH":
+            return self._extended(response)
+        if response.keyword not in ("SEARCH", "SORT"):
+            return False
+        numbers, bracket, extra = response.line.partition(b"(")
+        if bracket and extra.upper().startswith(b"MODSEQ "):
+            self.modseq = int(extra[7:].rstrip(b") "))
+        try:
+            self._found += map(int, numbers.split())
+        except ValueError:
+            raise PeerError(f"{self.session.peer} answers a search with no numbers") from None
+        return True
+
+    def _extended(self, response: Untagged) -> bool:
+        """ESEARCH (RFC 4731, 3.1), with the tag of its command."""
+        words = list(parse(response.parts))
+        if not words or not isinstance(words[0], tuple) or words[0][-1] != self._command.tag:
+            return False
+        words = [word for word in words[1:] if word != b"UID"]
+        for name, value in zip(words[::2], words[1::2], strict=False):
+            text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+            if name == b"ALL":
+                try:
+                    self._found += sets.expand(text, max(self.session.exists, 1))
+                except ValueError as error:
+                    raise PeerError(f"{self.session.peer} answers a search with {error}") from None
+            elif name == b"MODSEQ" and text.isdigit():
+                self.modseq = int(text)
+        return True
+
+    def result(self) -> list[int]:
+        return self._found if self._ordered else sorted(self._found)
+
+
+class Counting(Answer[int]):
+    """How many messages a search finds (RFC 4731, 3.1: COUNT)."""
+
+    def __init__(self, session: Session, command: Command) -> None:
+        self._command = command
+        self._count = 0
+        super().__init__(session, [command], "search")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status) or response.keyword not in ("ESEARCH", "SEARCH"):
+            return False
+        if response.keyword == "SEARCH":
+            self._count = len(response.line.partition(b"(")[0].split())
+            return True
+        words = list(parse(response.parts))
+        if not words or not isinstance(words[0], tuple) or words[0][-1] != self._command.tag:
+            return False
+        words = [word for word in words[1:] if word != b"UID"]
+        found = dict(zip(words[::2], words[1::2], strict=False)).get(b"COUNT", 0)
+        self._count = found if isinstance(found, int) else 0
+        return True
+
+    def result(self) -> int:
+        return self._count
+
+
+class Stream(Answer[list[T]]):
+    """Answers that are given one by one, as they arrive; `wait` gives what is left of them.
+
+    What arrives while nobody iterates is kept: ask for no more at once than may be held.
+    """
+
+    def __init__(self, session: Session, commands: Sequence[Command], doing: str) -> None:
+        self._ready: deque[T] = deque()
+        super().__init__(session, commands, doing)
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            while self._ready:
+                yield self._ready.popleft()
+            if self.done:
+                break
+            self.session.pump()
+        if self._error is not None:
+            raise self._error
+
+    def result(self) -> list[T]:
+        found = list(self._ready)
+        self._ready.clear()
+        return found
+
+
+class Facts(Stream[Fact]):
+    """UID FETCH of sizes, dates, flags. `vanished`: ranges of UIDs that are gone since."""
+
+    def __init__(
+        self, session: Session, commands: Sequence[Command], *, size: bool, date: bool
+    ) -> None:
+        self.vanished: list[tuple[int, int]] = []
+        self._size, self._date = size, date
+        super().__init__(session, commands, "list the messages")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status):
+            return False
+        if response.keyword == "VANISHED" and response.line.upper().startswith(b"(EARLIER) "):
+            try:
+                self.vanished += sets.parse(response.line[10:].decode("ascii", "replace"))
+            except ValueError:
+                raise PeerError(f"{self.session.peer} sent VANISHED with no UIDs") from None
+            return True
+        if response.keyword != "FETCH" or len(response.parts) > 1:
+            return False
+        found = fact(response)
+        if found is None or (self._size and found.size is None):
+            return False
+        self._ready.append(found)
+        return True
+
+
+class Items(NamedTuple):
+    """The items of one message that a FETCH asked for, by name in upper case."""
+
+    uid: int
+    items: Mapping[bytes, Any]
+
+
+class Fetching(Stream[Items]):
+    """UID FETCH of whatever: values as imapclient's parser gives them."""
+
+    def __init__(self, session: Session, commands: Sequence[Command], wanted: bytes) -> None:
+        self._wanted = wanted.upper()
+        super().__init__(session, commands, "fetch")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status) or response.keyword != "FETCH":
+            return False
+        items = fetched(response)
+        uid = items.get(b"UID")
+        if not isinstance(uid, int) or not items.keys() - {b"UID", b"FLAGS", b"MODSEQ"}:
+            return False
+        self._ready.append(Items(uid, items))
+        return True
+
+
+class Body(NamedTuple):
+    """What came of one message: `octets` as counted on the wire, `content` with CRLF lines."""
+
+    uid: int
+    content: Content
+    octets: int
+
+
+class Missing(NamedTuple):
+    """A message that was asked for and did not come."""
+
+    uid: int
+    error: MailflowError
+
+
+class Bodies(Stream[Body | Missing]):
+    """UID FETCH of messages, their headers, or a part of them."""
+
+    def __init__(
+        self, session: Session, commands: Sequence[Command], uids: Iterable[int], most: int | None
+    ) -> None:
+        self._wanted = dict.fromkeys(uids)
+        self._most = most
+        self._arrival: Arrival | None = None
+        super().__init__(session, commands, "fetch messages")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status) or response.keyword != "FETCH":
+            return False
+        items = fetched(response)
+        name = next((name for name in items if name.startswith((b"BODY[", b"RFC822"))), None)
+        uid = items.get(b"UID")
+        arrival, self._arrival = self._arrival, None
+        if name is None or name == b"RFC822.SIZE" or uid not in self._wanted:
+            if arrival is not None:
+                arrival.drop()
+            return False
+        del self._wanted[uid]
+        value = items[name]
+        if arrival is not None:
+            self._ready.append(Body(uid, arrival.finish(), arrival.octets))
+        elif isinstance(value, bytes):
+            self._ready.append(Body(uid, Octets(to_crlf(value)), len(value)))
+        else:
+            text = f"{self.session.peer} answers without message {uid}"
+            self._ready.append(Missing(uid, UnavailableError(text)))
+        return True
+
+    def take_piece(self, piece: Piece) -> bool:
+        if not self._wanted:
+            return False
+        if self._most is not None and piece.size > self._most:
+            raise BadMailError(f"{self.session.peer} sends {piece.size} octets as one message")
+        if self._arrival is None:
+            self._arrival = Arrival(self.session.scratch)
+        self._arrival.add(piece.data)
+        return True
+
+    def finish(self, reply: Reply) -> None:
+        if self._arrival is not None:
+            self._arrival.drop()
+        said = f": {reply.text}" if not reply.ok else ""
+        for uid in self._wanted:
+            text = f"{self.session.peer} has no message {uid} any more{said}"
+            self._ready.append(Missing(uid, GoneError(text)))
+        self._wanted = {}
+
+
+class Storing(Answer[list[int]]):
+    """STORE; the UIDs that somebody else changed meanwhile (RFC 7162, 3.1.3: MODIFIED)."""
+
+    def __init__(self, session: Session, commands: Sequence[Command]) -> None:
+        self._modified: list[int] = []
+        super().__init__(session, commands, "change flags")
+
+    def take(self, response: Untagged | Status) -> bool:
+        return isinstance(response, Untagged) and response.keyword == "FETCH"
+
+    def replied(self, reply: Reply) -> None:
+        if reply.code == "MODIFIED":
+            text = reply.argument.decode("ascii", "replace")
+            try:
+                self._modified += sets.expand(text, max(self.session.exists, 1))
+            except ValueError as error:
+                raise PeerError(f"{self.session.peer} answers STORE with {error}") from None
+        super().replied(reply)
+
+    def result(self) -> list[int]:
+        return self._modified
+
+
+class Placed(NamedTuple):
+    """Where messages lie now: the folder's UIDVALIDITY, and the new UID of each old one."""
+
+    uid_validity: int
+    uids: Mapping[int, int]
+
+
+class Copying(Answer[Placed | None]):
+    """COPY or MOVE; None where the server does not say where they went (RFC 4315, 3)."""
+
+    def __init__(self, session: Session, commands: Sequence[Command], doing: str) -> None:
+        self._validity = 0
+        self._uids: dict[int, int] = {}
+        super().__init__(session, commands, doing)
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status) and response.code == "COPYUID":
+            self._copied(response.argument)
+            return True
+        return False
+
+    def replied(self, reply: Reply) -> None:
+        if reply.code == "COPYUID":
+            self._copied(reply.argument)
+        super().replied(reply)
+
+    def _copied(self, argument: bytes) -> None:
+        words = argument.decode("ascii", "replace").split()
+        if len(words) != 3 or not words[0].isdigit():
+            return
+        try:
+            most = 1 << 20
+            old, new = sets.expand(words[1], most), sets.expand(words[2], most)
+        except ValueError:
+            return
+        if len(old) == len(new):
+            self._validity = int(words[0])
+            self._uids.update(zip(old, new, strict=True))
+
+    def result(self) -> Placed | None:
+        return Placed(self._validity, self._uids) if self._validity else None
+
+
+class Appended(NamedTuple):
+    """Where the new message lies."""
+
+    uid_validity: int
+    uid: int
+
+
+class Appending(Answer[Appended | None]):
+    """APPEND; None where the server does not say where it went (RFC 4315, 3)."""
+
+    def __init__(self, session: Session, command: Command, folder: str) -> None:
+        self._appended: Appended | None = None
+        super().__init__(session, [command], f"add a message to the folder {folder!r}")
+
+    def replied(self, reply: Reply) -> None:
+        words = reply.argument.split()
+        if reply.code == "APPENDUID" and len(words) == 2 and all(map(bytes.isdigit, words)):
+            self._appended = Appended(int(words[0]), int(words[1]))
+        super().replied(reply)
+
+    def result(self) -> Appended | None:
+        return self._appended
+
+
+class Folders(Answer[list[Folder]]):
+    """LIST (RFC 3501, 7.2.2; RFC 5258)."""
+
+    def __init__(self, session: Session, command: Command) -> None:
+        self._found: dict[str, Folder] = {}
+        super().__init__(session, [command], "list the folders")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status) or response.keyword not in ("LIST", "STATUS"):
+            return False
+        if response.keyword == "LIST":
+            words = parse(response.parts)
+            if len(words) < 3 or not isinstance(words[0], tuple):
+                raise PeerError(f"{self.session.peer} lists a folder without its name")
+            attributes = (word for word in words[0] if isinstance(word, bytes))
+            name = decode(octets(words[2]))
+            self._found[name] = Folder(
+                name,
+                (words[1] or b"").decode("utf-8", "replace"),
+                frozenset(
+                    each.decode("ascii", "replace").lstrip("\\").lower() for each in attributes
+                ),
+            )
+        return True
+
+    def result(self) -> list[Folder]:
+        return list(self._found.values())
+
+
+class Standing(Answer[Mapping[str, int]]):
+    """STATUS of a folder (RFC 3501, 6.3.10): numbers by item, such as "UIDNEXT"."""
+
+    def __init__(self, session: Session, command: Command, folder: str) -> None:
+        self._folder = folder
+        self._found: dict[str, int] = {}
+        super().__init__(session, [command], f"look at the folder {folder!r}")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status) or response.keyword != "STATUS":
+            return False
+        words = parse(response.parts)
+        if len(words) != 2 or not isinstance(words[1], tuple):
+            raise PeerError(f"{self.session.peer} answers STATUS without numbers")
+        if decode(octets(words[0])) != self._folder:
+            return False
+        for name, value in zip(words[1][::2], words[1][1::2], strict=False):
+            if isinstance(name, bytes) and isinstance(value, int):
+                self._found[name.decode("ascii", "replace").upper()] = value
+        return True
+
+    def result(self) -> Mapping[str, int]:
+        return self._found
+
+
+def octets(word: Any) -> bytes:
+    """A word that is a string, though it may look like a number or NIL (RFC 3501, 9: astring)."""
+    if word is None:
+        return b"NIL"
+    return word if isinstance(word, bytes) else str(word).encode()

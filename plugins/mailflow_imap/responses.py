@@ -1,0 +1,198 @@
+"""What the answers of a server mean: response codes as errors, FETCH lines as facts.
+
+Rule of the file: the exact common form is read by one regular expression, everything
+else by imapclient's parser; what neither understands breaks the protocol.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from mailflow.errors import (
+    GoneError,
+    InUseError,
+    LoginError,
+    MailflowError,
+    PeerError,
+    RefusedError,
+    UnavailableError,
+)
+from mailflow.record import NamedTuple
+from mailflow.typed import Any
+from mailflow_imap.wire import Reply, Untagged, printable
+
+Part = bytes | tuple[bytes, bytes]
+
+_LATER = frozenset((
+    "UNAVAILABLE", "THROTTLED", "LIMIT", "SERVERBUG", "EXPUNGEISSUED", "OVERQUOTA", "INUSE",
+))  # fmt: skip
+"""Codes that time may mend (RFC 5530, 3)."""
+
+_BACKOFF = re.compile(r"backoff time: *(\d{1,9}) *(milliseconds|ms|seconds|s)?\b", re.I)
+
+
+class Fact(NamedTuple):
+    """What a listing says of one message; None for what was not asked or not said."""
+
+    uid: int
+    size: int | None = None
+    date: float | None = None
+    flags: frozenset[str] | None = None
+    modseq: int | None = None
+
+
+def backoff(text: str) -> float | None:
+    """The seconds that a server asks us to stay away, such as "Suggested Backoff Time: N ms"."""
+    found = _BACKOFF.search(text)
+    if not found:
+        return None
+    unit = (found[2] or "ms").lower()
+    return int(found[1]) / (1000 if unit.startswith("m") else 1)
+
+
+def refusal(text: str, reply: Reply, otherwise: type[MailflowError]) -> MailflowError:
+    """The error that an answer stands for (RFC 5530, 3), else `otherwise`.
+
+    `delay`, in its fields, is how many seconds the server asks us to wait.
+    """
+    code = reply.code
+    fields: dict[str, object] = {"code": code} if code else {}
+    delay = backoff(reply.text)
+    if delay is not None:
+        fields["delay"] = delay
+    if reply.status == "BAD" and not code:
+        return PeerError(text, lines=(reply.text,), **fields)
+    if code == "INUSE":
+        return InUseError(text, **fields)
+    if code in _LATER or delay is not None:
+        return UnavailableError(text, **fields)
+    if code in ("AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED"):
+        return LoginError(text, **fields)
+    if code == "NONEXISTENT":
+        return GoneError(text, **fields)
+    return otherwise(text, **fields)
+
+
+_ITEM = (
+    rb"(?:UID (?P<uid>\d{1,10})|RFC822\.SIZE (?P<size>\d{1,18})|FLAGS \((?P<flags>[^()\"{}\[\]]*)\)"
+    rb"|INTERNALDATE \"(?P<date>[^\"\\]{26})\"|MODSEQ \((?P<modseq>\d{1,19})\))"
+)
+_FACTS = re.compile(rb"\(%b(?: %b)*\)" % (_ITEM, re.sub(rb"\?P<\w+>", b"", _ITEM)))
+_EACH = re.compile(rb"[( ]" + _ITEM)
+
+
+def fact(response: Untagged) -> Fact | None:
+    """The facts in a FETCH response; None where it has no UID. Raises PeerError."""
+    line = response.line
+    if _FACTS.fullmatch(line):
+        uid = size = seconds = marks = modseq = None
+        for found in _EACH.finditer(line):
+            kind = found.lastgroup
+            value = found[found.lastindex or 0]
+            if kind == "uid":
+                uid = int(value)
+            elif kind == "size":
+                size = int(value)
+            elif kind == "flags":
+                marks = flags(value)
+            elif kind == "date":
+                seconds = date(value)
+            else:
+                modseq = int(value)
+        return Fact(uid, size, seconds, marks, modseq) if uid else None
+    items = fetched(response)
+    uid = items.get(b"UID")
+    if not isinstance(uid, int) or uid < 1:
+        return None
+    found_flags = items.get(b"FLAGS")
+    modseq = items.get(b"MODSEQ")
+    size = items.get(b"RFC822.SIZE")
+    when = items.get(b"INTERNALDATE")
+    return Fact(
+        uid,
+        size if isinstance(size, int) else None,
+        date(when) if isinstance(when, bytes) else None,
+        _flag_set(found_flags) if isinstance(found_flags, tuple) else None,
+        modseq[0] if isinstance(modseq, tuple) and modseq and isinstance(modseq[0], int) else None,
+    )
+
+
+def fetched(response: Untagged) -> dict[bytes, Any]:
+    """The items of a FETCH response by name in upper case, values as imapclient parses them.
+
+    ENVELOPE and BODYSTRUCTURE are its nested tuples, INTERNALDATE octets. Raises PeerError.
+    """
+    parsed = parse(response.parts)
+    items = parsed[0] if len(parsed) == 1 else None
+    if not isinstance(items, tuple) or len(items) % 2:
+        raise PeerError(f"no FETCH response: {_shown(response.parts)}")
+    names = [name.upper() if isinstance(name, bytes) else b"" for name in items[::2]]
+    return dict(zip(names, items[1::2], strict=True))
+
+
+def parse(parts: Sequence[Part]) -> tuple[Any, ...]:
+    """The words of a response: octets, numbers, None, tuples. Raises PeerError."""
+    from imapclient.exceptions import ProtocolError
+    from imapclient.response_parser import parse_response
+
+    try:
+        return tuple(parse_response(list(parts)))
+    except (ProtocolError, ValueError, AssertionError, RecursionError):
+        raise PeerError(f"a response that cannot be read: {_shown(parts)}") from None
+
+
+def _shown(parts: Sequence[Part]) -> str:
+    first = parts[0] if parts else b""
+    return printable(first[0] if isinstance(first, tuple) else first, 80)
+
+
+@lru_cache(maxsize=4096)
+def flags(text: bytes) -> frozenset[str]:
+    r"""The flags of a list without its parentheses, as they stand: "\Seen", "$Forwarded"."""
+    return frozenset(word.decode("utf-8", "replace") for word in text.split())
+
+
+def _flag_set(words: tuple[Any, ...]) -> frozenset[str]:
+    return frozenset(
+        word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in words
+    )
+
+
+_MONTHS: Mapping[bytes, int] = {
+    month: number for number, month in enumerate(
+        (b"jan", b"feb", b"mar", b"apr", b"may", b"jun",
+         b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"), 1
+    )
+}  # fmt: skip
+_DATE = re.compile(
+    rb"([ \d]\d-[A-Za-z]{3}-\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)",
+)
+
+
+def date(text: bytes) -> float | None:
+    """INTERNALDATE as seconds since the epoch; None where it is none (RFC 3501, 9)."""
+    found = _DATE.fullmatch(text)
+    day = _day(found[1].lower()) if found else None
+    if not found or day is None:
+        return None
+    hours, minutes, seconds = int(found[2]), int(found[3]), int(found[4])
+    zone = int(found[6]) * 3600 + int(found[7]) * 60
+    return day + hours * 3600.0 + minutes * 60 + seconds - (zone if found[5] == b"+" else -zone)
+
+
+@lru_cache(maxsize=1024)
+def _day(text: bytes) -> float | None:
+    from datetime import date as calendar_day
+
+    try:
+        day = calendar_day(int(text[7:]), _MONTHS[text[3:6]], int(text[:2]))
+    except (KeyError, ValueError):
+        return None
+    return (day.toordinal() - calendar_day(1970, 1, 1).toordinal()) * 86400.0
+
+
+def refused(text: str, reply: Reply) -> MailflowError:
+    """As `refusal`, of a command that is not the log-in."""
+    return refusal(text, reply, RefusedError)

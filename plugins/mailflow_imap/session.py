@@ -1,0 +1,503 @@
+"""One connection to an IMAP server, used by one thread at a time.
+
+    session = Session.open(dial, context=context, name="imap.example.org", implicit=True, ...)
+    selected, facts = session.log_in(credentials, ("plain", "login"), follow=lambda: (
+        session.select("INBOX"), session.facts("1:*")))       # one flight: three round trips
+    for fact in facts: ...
+
+Every command gives an Answer at once; what is queued leaves together when somebody waits
+for an answer or iterates over one.
+
+Rule of the file: messages are named by their UIDs; a sequence number never leaves it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from mailflow.errors import LoginError, MailflowError, PeerError, RefusedError, UnavailableError
+from mailflow.net import Wire
+from mailflow.typed import TYPE_CHECKING, Any, TypeVar
+from mailflow_imap import uids as sets
+from mailflow_imap.answers import (
+    Answer,
+    Appending,
+    Bodies,
+    Copying,
+    Counting,
+    Done,
+    Facts,
+    Fetching,
+    Folders,
+    Searching,
+    Selected,
+    Selecting,
+    Standing,
+    Storing,
+)
+from mailflow_imap.names import canonical, encode
+from mailflow_imap.wire import (
+    MINUS_LIMIT,
+    WITHOUT_LIMIT,
+    Client,
+    Closed,
+    Command,
+    Continuation,
+    Literal,
+    Piece,
+    Reply,
+    Status,
+    Untagged,
+    Word,
+)
+
+if TYPE_CHECKING:
+    import ssl
+
+    from mailflow.log import Logger
+    from mailflow.mail import Content
+    from mailflow.sasl import Credentials
+
+T = TypeVar("T")
+
+AHEAD = 1 << 16
+"""Octets of commands that may wait to be sent: enough for any round trip."""
+
+UNASKED = 1 << 24
+"""Octets that a server may say between two answers without being asked."""
+
+REISSUE = 9 * 60.0
+"""Seconds after which IDLE is ended and begun anew: servers end it after 30 minutes, address
+translators forget a silent connection after 10 (RFC 2177, 3)."""
+
+Uids = str | Iterable[int]
+"""UIDs, or a set of them as IMAP writes it, such as "1:*"."""
+
+
+class Session:
+    """Speaks over `wire`. `selected` is the folder that is open, `scratch` a directory for
+    bodies too long for memory.
+
+    Errors of any wait: UnavailableError (lost, silent, stopped, told to come back later),
+    PeerError (protocol broken), RefusedError (the server says no), GoneError (no such folder
+    or message), LoginError.
+    """
+
+    def __init__(self, wire: Wire, log: Logger, scratch: str) -> None:
+        self.wire = wire
+        self.log = log
+        self.scratch = scratch
+        self.selected: Selected | None = None
+        self.logged_in = False
+        self.progress: Callable[[int], None] = lambda octets: None
+        self._capabilities: frozenset[str] = frozenset()
+        self._client = Client(wire.peer)
+        self._due: deque[Answer[Any]] = deque()
+        self._owner: dict[Command, Answer[Any]] = {}
+        self._failure: MailflowError | None = None
+        self._greeting: Status | None = None
+        self._bye: Status | None = None
+        self._unasked = 0
+        self._idles = False
+        self._told: set[str] = set()
+
+    @classmethod
+    def open(
+        cls,
+        dial: Callable[[], Wire],
+        log: Logger,
+        scratch: str,
+        *,
+        context: ssl.SSLContext | None,
+        name: str,
+        implicit: bool,
+    ) -> Session:
+        """Connect by `dial`, and protect the connection as `context` and `implicit` say.
+
+        `name` is what the certificate must be for. Raises LoginError where TLS is refused
+        or not to be had: nothing secret was said then.
+        """
+        wire = dial()
+        try:
+            if context and implicit:
+                wire.start_tls(context, name)
+            session = cls(wire, log, scratch)
+            session._greet()
+            if context and not implicit:
+                session._start_tls(context, name)
+        except BaseException:
+            wire.close()
+            raise
+        return session
+
+    @property
+    def peer(self) -> str:
+        return self.wire.peer
+
+    @property
+    def exists(self) -> int:
+        """How many messages the open folder has."""
+        return self.selected.exists if self.selected else 0
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server offers now, in upper case, such as "UIDPLUS" or "AUTH=PLAIN"."""
+        if not self._capabilities:
+            self.command("CAPABILITY").wait()
+        return self._capabilities
+
+    def offers(self, *names: str) -> bool:
+        """Whether the server offers any of these."""
+        return not self.capabilities.isdisjoint(names)
+
+    def expect(self, capabilities: Iterable[str]) -> None:
+        """Take these for what the server offers until it says so: what it said last time."""
+        self._capabilities = frozenset(capabilities)
+
+    # The session
+
+    def log_in(self, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]) -> T:
+        """Log in by the first way that works, with what `follow` asks for in the same flight.
+
+        Raises LoginError, UnavailableError, PeerError.
+        """
+        login = Done(self, [Command("LOGIN", *credentials)], f"log in {credentials.user}")
+        followed = follow()
+        try:
+            login.wait()
+        except MailflowError as error:
+            raise LoginError(credentials.mask(error.text)) from None
+        self.logged_in = True
+        return followed
+
+    def log_out(self) -> None:
+        """Say LOGOUT to a server that has nothing left to do, and do not wait."""
+        if self._failure is None:
+            self._client.send(Command("LOGOUT"))
+            self._send()
+            self.wire.flush(min(self.wire.timeout, 5.0))
+
+    def command(self, keyword: str, *words: Word, doing: str = "") -> Done:
+        """Any command of which only the answer counts."""
+        return Done(self, [Command(keyword, *words)], doing or f"do {keyword}")
+
+    def noop(self) -> Done:
+        return self.command("NOOP")
+
+    def close(self) -> None:
+        """Just leave; nothing more is sent."""
+        self.wire.close()
+
+    # Folders
+
+    def select(self, folder: str, *, read_only: bool = False) -> Selecting:
+        """SELECT, or EXAMINE, which marks nothing as recent; the answer is a Selected."""
+        folder = canonical(folder)
+        words: list[Word] = [encode(folder)]
+        if self._capabilities & {"CONDSTORE", "QRESYNC"}:
+            words.append(b"(CONDSTORE)")
+        keyword = "EXAMINE" if read_only else "SELECT"
+        return Selecting(self, Command(keyword, *words), folder, read_only)
+
+    def folders(self, pattern: str = "*") -> Folders:
+        """LIST, with what each folder is for where the server knows (RFC 6154)."""
+        words: list[Word] = ["", encode(pattern)]
+        if self.offers("SPECIAL-USE") and self.offers("LIST-EXTENDED"):
+            words.append(b"RETURN (SPECIAL-USE)")
+        return Folders(self, Command("LIST", *words))
+
+    def status(
+        self, folder: str, items: Sequence[str] = ("MESSAGES", "UIDNEXT", "UIDVALIDITY", "UNSEEN")
+    ) -> Standing:
+        """STATUS of a folder that is not open: numbers by item."""
+        folder = canonical(folder)
+        wanted = tuple(item.encode("ascii") for item in items)
+        return Standing(self, Command("STATUS", encode(folder), wanted), folder)
+
+    def create(self, folder: str) -> Done:
+        return self.command("CREATE", encode(folder), doing=f"make the folder {folder!r}")
+
+    # Messages
+
+    def search(self, *words: Word) -> Searching:
+        """UID SEARCH: bytes are syntax, str is data. UIDs in ascending order."""
+        return Searching(self, Command("UID SEARCH", *self._criteria(words, b"RETURN (ALL)")))
+
+    def count(self, *words: Word) -> Counting:
+        """How many messages a search finds."""
+        return Counting(self, Command("UID SEARCH", *self._criteria(words, b"RETURN (COUNT)")))
+
+    def sort(self, order: bytes, *words: Word) -> Searching:
+        """UID SORT by `order`, such as b"REVERSE ARRIVAL" (RFC 5256). Needs SORT."""
+        command = Command("UID SORT", b"(%b)" % order, b"UTF-8", *(words or (b"ALL",)))
+        return Searching(self, command, ordered=True)
+
+    def facts(
+        self,
+        uids: Uids,
+        *,
+        size: bool = True,
+        date: bool = True,
+        flags: bool = True,
+        changed_since: int | None = None,
+        vanished: bool = False,
+    ) -> Facts:
+        """A Fact of each message. `changed_since` needs CONDSTORE, `vanished` QRESYNC."""
+        items = [b"UID"]
+        items += [b"RFC822.SIZE"] * size + [b"INTERNALDATE"] * date + [b"FLAGS"] * flags
+        extra: list[Word] = []
+        if changed_since is not None:
+            extra = [b"(CHANGEDSINCE %d%b)" % (changed_since, b" VANISHED" if vanished else b"")]
+        commands = [Command("UID FETCH", each, tuple(items), *extra) for each in _sets(uids)]
+        return Facts(self, commands, size=size, date=date)
+
+    def fetch(self, uids: Uids, items: bytes) -> Fetching:
+        """Whatever a FETCH can give, such as b"ENVELOPE BODYSTRUCTURE"."""
+        commands = [Command("UID FETCH", each, b"(UID %b)" % items) for each in _sets(uids)]
+        return Fetching(self, commands, items)
+
+    def bodies(
+        self,
+        uids: Iterable[int],
+        section: bytes = b"",
+        *,
+        span: tuple[int, int] | None = None,
+        most: int | None = None,
+    ) -> Bodies:
+        """A Body or Missing of each message, in the order the server sends them; nothing is
+        marked as seen. `section` is such as b"HEADER"; `span` the first octet and how many."""
+        uids = list(uids)
+        item = b"BODY.PEEK[%b]" % section + (b"<%d.%d>" % span if span else b"")
+        commands = [Command("UID FETCH", each, b"(UID %b)" % item) for each in _sets(uids)]
+        return Bodies(self, commands, uids, most)
+
+    def store(
+        self,
+        uids: Uids,
+        flags: Iterable[str],
+        *,
+        how: str = "+",
+        unchanged_since: int | None = None,
+    ) -> Storing:
+        r"""STORE silently: "+" adds the flags, "-" removes them, "" sets exactly these.
+
+        The answer are the UIDs that were not changed since they had been by somebody else;
+        `unchanged_since` needs CONDSTORE.
+        """
+        guard: list[Word] = []
+        if unchanged_since is not None:
+            guard = [b"(UNCHANGEDSINCE %d)" % unchanged_since]
+        item = b"%bFLAGS.SILENT" % how.encode("ascii")
+        words = tuple(flag.encode("ascii") for flag in flags)
+        commands = [Command("UID STORE", each, *guard, item, words) for each in _sets(uids)]
+        return Storing(self, commands)
+
+    def copy(self, uids: Uids, folder: str) -> Copying:
+        commands = [Command("UID COPY", each, encode(folder)) for each in _sets(uids)]
+        return Copying(self, commands, f"copy to the folder {folder!r}")
+
+    def move(self, uids: Uids, folder: str) -> Copying:
+        """MOVE (RFC 6851), which the server must offer."""
+        commands = [Command("UID MOVE", each, encode(folder)) for each in _sets(uids)]
+        return Copying(self, commands, f"move to the folder {folder!r}")
+
+    @property
+    def can_expunge(self) -> bool:
+        """Whether single messages can be removed (RFC 4315): else only all that anybody flagged."""
+        return self.offers("UIDPLUS", "IMAP4REV2")
+
+    @property
+    def can_move(self) -> bool:
+        return self.offers("MOVE", "IMAP4REV2")
+
+    def expunge(self, uids: Uids) -> Done:
+        r"""UID EXPUNGE: removes those of them that are \Deleted, and nothing else."""
+        if not self.can_expunge:
+            raise RefusedError(f"{self.peer} cannot remove single messages (it has no UIDPLUS)")
+        commands = [Command("UID EXPUNGE", each) for each in _sets(uids)]
+        return Done(self, commands, "remove messages")
+
+    def append(
+        self,
+        folder: str,
+        content: Content,
+        *,
+        flags: Iterable[str] = (),
+        date: float | None = None,
+    ) -> Appending:
+        """APPEND octet for octet; `date` is seconds since the epoch."""
+        words: list[Word] = [encode(folder)]
+        words.append(tuple(flag.encode("ascii") for flag in flags))
+        if date is not None:
+            words.append(_internal_date(date))
+        return Appending(self, Command("APPEND", *words, Literal(content)), folder)
+
+    def idle(self, seconds: float) -> bool:
+        """Wait until the server tells of a change of the open folder, `seconds` at most."""
+        selected = self.selected
+        if selected is None:
+            raise ValueError("no folder is open")
+        before = selected.news
+        until = time.monotonic() + seconds
+        while selected.news == before and (left := until - time.monotonic()) > 0:
+            self._idle(selected, before, min(left, REISSUE))
+        return selected.news != before
+
+    def _idle(self, selected: Selected, before: int, seconds: float) -> None:
+        """One IDLE, of `seconds` at most. That its end is answered shows that somebody is there."""
+        idling = Done(self, [Command("IDLE", alone=True)], "tell of changes")
+        until = time.monotonic() + seconds
+        while not idling.done and selected.news == before:
+            left = until - time.monotonic()
+            if left <= 0 or (self._idles and not self.wire.listen(left)):
+                break
+            self.pump()
+        if self._idles:
+            self._idles = False
+            self.wire.write(self._client.respond(b"DONE"))
+        idling.wait()
+
+    # The machine
+
+    def _greet(self) -> None:
+        while self._greeting is None:
+            self.pump()
+        if self._greeting.kind == "BYE":
+            text = f"{self.peer} turns us away: {self._greeting.text}"
+            raise UnavailableError(text)
+
+    def _start_tls(self, context: ssl.SSLContext, name: str) -> None:
+        """STARTTLS (RFC 3501, 6.2.1), and never on without it."""
+        Done(self, [Command("STARTTLS", alone=True)], "start TLS").wait()
+        if self._client.unread:
+            raise PeerError(f"{self.peer} sent octets in clear behind its answer to STARTTLS")
+        self.wire.start_tls(context, name)
+        self._capabilities = frozenset()  # they were said in clear
+
+    def queue(self, answer: Answer[Any], commands: Sequence[Command]) -> None:
+        """Called by an Answer: send these when somebody waits."""
+        self._due.append(answer)
+        for command in commands:
+            self._owner[command] = answer
+            self._client.send(command)
+
+    def pump(self) -> None:
+        """Send what may be sent, and take in what has arrived; waits for something."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            if not self._drain():
+                self._send()
+                self._client.receive(self.wire.read())
+                self._drain()
+        except MailflowError as error:
+            self._failure = error
+            raise
+
+    def _drain(self) -> bool:
+        """Whether there was an event."""
+        some = False
+        while (event := self._client.next_event()) is not None:
+            some = True
+            if isinstance(event, Closed):
+                raise self._closed()
+            self._hear(event)
+        return some
+
+    def _send(self) -> None:
+        while data := self._client.outgoing():
+            self.wire.write(data)
+            if self.wire.unsent > AHEAD:
+                self.wire.flush()
+
+    def _closed(self) -> MailflowError:
+        said = f": {self._bye.text}" if self._bye else ""
+        return UnavailableError(f"{self.peer} closed the connection{said}")
+
+    def _hear(self, event: Any) -> None:
+        if isinstance(event, Reply):
+            self._unasked = 0
+            if event.code == "CAPABILITY":
+                self._learn(event.argument)
+            answer = self._owner.pop(event.command)
+            answer.replied(event)
+            if answer.done:
+                self._due.remove(answer)
+        elif isinstance(event, Piece):
+            self.progress(len(event.data))
+            if not any(answer.take_piece(event) for answer in self._due):
+                self._unasked += len(event.data)
+        elif isinstance(event, Continuation) and event.command.keyword == "IDLE":
+            self._idles = True
+        elif isinstance(event, Continuation):
+            raise PeerError(f"{self.peer} asks for more of {event.command!r}")
+        else:
+            self._untagged(event)
+        if self._unasked > UNASKED:
+            raise PeerError(f"{self.peer} says too much that nobody asked for")
+
+    def _untagged(self, response: Untagged | Status) -> None:
+        if self._greeting is None and isinstance(response, Status):
+            self._greeting = response
+            self._status(response)
+            return
+        if isinstance(response, Untagged) and response.keyword == "CAPABILITY":
+            self._learn(response.line)
+            return
+        for answer in self._due:
+            if answer.take(response):
+                break
+        else:
+            self._unasked += 100 if isinstance(response, Status) else _size(response)
+            if self.selected is not None:
+                self.selected.hear(response)
+        if isinstance(response, Status):
+            self._status(response)
+
+    def _status(self, response: Status) -> None:
+        if response.code == "CAPABILITY":
+            self._learn(response.argument)
+        elif response.code == "ALERT" and response.text not in self._told:
+            self._told.add(response.text)
+            self.log.warning("the server alerts", host=self.peer, said=response.text)
+        if response.kind == "BYE":
+            self._bye = response
+
+    def _learn(self, line: bytes) -> None:
+        self._capabilities = frozenset(line.decode("ascii", "replace").upper().split())
+        if "LITERAL+" in self._capabilities:
+            self._client.free = WITHOUT_LIMIT
+        elif self._capabilities & {"LITERAL-", "IMAP4REV2"}:
+            self._client.free = MINUS_LIMIT
+
+    def _criteria(self, words: Sequence[Word], returning: bytes) -> list[Word]:
+        found: list[Word] = []
+        if self.offers("ESEARCH", "IMAP4REV2"):
+            found.append(returning)
+        if not all(map(_ascii, words)):
+            found.append(b"CHARSET UTF-8")
+        return [*found, *(words or (b"ALL",))]
+
+
+def _ascii(word: Word) -> bool:
+    if isinstance(word, str):
+        return word.isascii()
+    return all(map(_ascii, word)) if isinstance(word, tuple | list) else True
+
+
+def _sets(uids: Uids) -> Iterable[bytes]:
+    found = (uids,) if isinstance(uids, str) else sets.sets(uids)
+    return [each.encode("ascii") for each in found]
+
+
+def _size(response: Untagged) -> int:
+    return sum(len(p) if isinstance(p, bytes) else len(p[0]) + len(p[1]) for p in response.parts)
+
+
+def _internal_date(seconds: float) -> str:
+    """INTERNALDATE in UTC (RFC 3501, 9: date-time)."""
+    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
+    name = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * month - 3 : 3 * month]
+    return f"{day:2d}-{name}-{year:04d} {hour:02d}:{minute:02d}:{second:02d} +0000"
