@@ -8,8 +8,10 @@ exactly what it should.
 from __future__ import annotations
 
 import hashlib
+import imaplib
 import os
 import poplib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,9 +26,9 @@ from mailflow.testing.proxy import Proxy
 PASSWORD = "secret"
 SETTINGS = """\
 pop3_no_flag_updates = yes
-service pop3-login {
+service {protocol}-login {{
   process_min_avail = 1
-}
+}}
 """
 
 
@@ -40,10 +42,12 @@ class Account:
 
 
 class Mailbox:
-    """One Dovecot, many users; `delay` seconds each way between it and the contenders."""
+    """One Dovecot, many users; `delay` seconds each way between it and the contenders, who
+    speak POP3, or IMAP."""
 
-    def __init__(self, directory: Path, delay: float) -> None:
-        self.dovecot = Dovecot(directory / "dovecot", settings=SETTINGS)
+    def __init__(self, directory: Path, delay: float, *, imap: bool = False) -> None:
+        settings = SETTINGS.format(protocol="imap" if imap else "pop3")
+        self.dovecot = Dovecot(directory / "dovecot", imap=imap, settings=settings)
         self.delay = delay
         self._users = 0
         self._proxy: Proxy | None = None
@@ -51,7 +55,7 @@ class Mailbox:
     def __enter__(self) -> Self:
         self.dovecot.__enter__()
         if self.delay:
-            self._proxy = Proxy(("127.0.0.1", self.dovecot.pop3_port), delay=self.delay)
+            self._proxy = Proxy(("127.0.0.1", self._server_port), delay=self.delay)
             self._proxy.__enter__()
         return self
 
@@ -71,9 +75,17 @@ class Mailbox:
         user = f"user{self._users}"
         self.dovecot.add_user(user, PASSWORD)
         self.dovecot.deliver_many(user, messages)
-        self._ask(user, warm=True)
-        self._ask(user, warm=True)  # the second session finds what the first one wrote
-        return Account(user, self._proxy.port if self._proxy else self.dovecot.pop3_port)
+        self._warm(user)
+        return Account(user, self.port)
+
+    @property
+    def port(self) -> int:
+        """Where the contenders connect to."""
+        return self._proxy.port if self._proxy else self._server_port
+
+    @property
+    def _server_port(self) -> int:
+        return self.dovecot.imap_port if self.dovecot.imap else self.dovecot.pop3_port
 
     @contextmanager
     def near(self) -> Iterator[None]:
@@ -89,8 +101,7 @@ class Mailbox:
     def add(self, account: Account, messages: Iterable[bytes]) -> None:
         """More messages, behind those that are there."""
         self.dovecot.deliver_many(account.user, messages)
-        self._ask(account.user, warm=True)
-        self._ask(account.user, warm=True)
+        self._warm(account.user)
 
     def long_account(self, pieces: Iterable[bytes]) -> Account:
         """A new user with one message, given in pieces."""
@@ -101,12 +112,26 @@ class Mailbox:
                 file.write(piece)
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
-        self._ask(account.user, warm=True)
+        self._warm(account.user)
         return account
 
     def count(self, account: Account) -> int:
         """Messages on the server now."""
         return self._ask(account.user, warm=False)[0]
+
+    def _warm(self, user: str) -> None:
+        """Two sessions that list all: the second finds what the first one wrote."""
+        for _ in range(2):
+            if self.dovecot.imap:
+                self._list(user)
+            else:
+                self._ask(user, warm=True)
+
+    def _list(self, user: str) -> None:
+        with imaplib.IMAP4("127.0.0.1", self.dovecot.imap_port, timeout=600) as session:
+            session.login(user, PASSWORD)
+            session.select()
+            session.fetch("1:*", "(UID FLAGS RFC822.SIZE INTERNALDATE)")
 
     def _ask(self, user: str, *, warm: bool) -> tuple[int, int]:
         session = poplib.POP3("127.0.0.1", self.dovecot.pop3_port, timeout=600)
@@ -124,14 +149,23 @@ def digests(messages: Iterable[bytes]) -> Counter[bytes]:
     return Counter(hashlib.sha1(message).digest() for message in messages)
 
 
-ADDED = b"\nDelivered-To: unknown\n"  # getmail_maildir knows no way to leave it out
+ADDED = re.compile(
+    rb"^(Delivered-To: unknown|X-getmail-\S+ \S+|X-TUID: \S+|X-OfflineIMAP: \S+)\n",
+    re.MULTILINE,
+)
+"""What getmail_maildir, mbsync and offlineimap know no way to leave out."""
 
 
 def fetched(maildir: Path) -> Iterator[bytes]:
-    """What lies in a Maildir, with LF line ends and without what a peer cannot but add."""
+    """What lies in a Maildir, as it was sent."""
     for folder in ("new", "cur"):
         for path in (maildir / folder).iterdir():
-            yield path.read_bytes().replace(b"\r\n", b"\n").replace(ADDED, b"\n", 1)
+            yield as_sent(path.read_bytes())
+
+
+def as_sent(stored: bytes) -> bytes:
+    """A message with LF line ends and without what a peer cannot but add."""
+    return ADDED.sub(b"", stored.replace(b"\r\n", b"\n"), 1)
 
 
 def fault(maildir: Path, expected: Counter[bytes], on_server: int, kept: int) -> str:

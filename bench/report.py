@@ -16,7 +16,7 @@ from typing import Any
 from bench import figures
 from bench.figures import Goals, Measured
 from bench.measure import Series
-from bench.row import Bound, Contender, Outcome, Ratio, Row
+from bench.row import Bound, Contender, Outcome, Ratio, Row, Within
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.rst"
@@ -74,6 +74,15 @@ def verdict(row: Row, outcome: Outcome) -> Record:
             return {"target": target, "met": False, "reached": "void"}
         reached = f"{ours.peak / MIB:.1f} MiB"
         return {"target": target, "met": ours.peak < row.target.octets, "reached": reached}
+    if isinstance(row.target, Within):
+        target = f"below {_time(row.target.seconds)}"
+        if ours.fault:
+            return {"target": target, "met": False, "reached": "void"}
+        return {
+            "target": target,
+            "met": ours.seconds < row.target.seconds,
+            "reached": _time(ours.seconds),
+        }
     return _against(ours, everyone, row.target)
 
 

@@ -44,6 +44,13 @@ class Bound:
     octets: int
 
 
+@dataclass(frozen=True)
+class Within:
+    """Our median is to stay below `seconds`."""
+
+    seconds: float
+
+
 class Runner(Protocol):
     """Whoever takes turns: a contender, or a server."""
 
@@ -91,7 +98,7 @@ class Row:
     title: str
     about: str
     run: Callable[[Row, Options], Outcome]
-    target: Ratio | Bound | Goals
+    target: Ratio | Bound | Within | Goals
 
 
 def judged(sample: Sample, command: Command, fault: str) -> Sample:

@@ -1,0 +1,178 @@
+"""IMAP to Maildir: whole processes, from Dovecot, every file durable; memory; the empty visit."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench import corpus, fetchers_imap, mailbox
+from bench.mailbox import Account, Mailbox
+from bench.measure import Command, Series, take_turns
+from bench.row import Bound, Contender, Options, Outcome, Ratio, Row, Within, judged
+from bench.rows.memory import arrived, digest
+
+LOCK_STEP = (
+    " getmail6, fdm, fetchmail and offlineimap ask for a message when the one before has come, so"
+    " that each costs a round trip or more; on this link they would take minutes and are left out."
+)
+SLOW = 0.2
+"""Seconds of delay each way from which on that is so."""
+
+
+def contenders(options: Options, delay: float) -> Sequence[Contender]:
+    found = [
+        fetchers_imap.mailflow(options.script),
+        fetchers_imap.mbsync(),
+        fetchers_imap.imapclient(options.script.with_name("python")),
+        fetchers_imap.limit(),
+    ]
+    if options.context and delay < SLOW:
+        found += [fetchers_imap.getmail6(), fetchers_imap.fdm(), fetchers_imap.fetchmail()]
+        found += [fetchers_imap.offlineimap()]
+    return [contender for contender in found if contender]
+
+
+def run(row: Row, options: Options, *, messages: int, delay: float) -> Outcome:
+    count = options.count(messages)
+    mails = list(corpus.messages(count))
+    expected = mailbox.digests(mails)
+    known = contenders(options, delay)
+    series = {contender.name: Series(contender.name) for contender in known}
+    with Mailbox(options.directory, delay, imap=True) as box:
+        account = box.account(mails)
+        for repetition, contender in take_turns(known, options.turns):
+            command = begin(row, options, contender, repetition, account)
+            mailbox.settle_disk()
+            sample = options.launcher.run(command)
+            inbox = command.directory / "Maildir"
+            fault = mailbox.fault(inbox, expected, box.count(account), count)
+            series[contender.name].samples.append(judged(sample, command, fault))
+    return Outcome(list(series.values()), known)
+
+
+def begin(
+    row: Row, options: Options, contender: Contender, repetition: int, account: Account
+) -> Command:
+    """The command of one run, in a directory of its own."""
+    where = options.directory / f"{row.name}-{contender.name.replace(' ', '-')}-{repetition}"
+    where.mkdir()
+    return contender.prepare(where, account)
+
+
+POLLED = 10
+"""New messages at each visit that counts."""
+
+
+def run_poll(row: Row, options: Options, *, messages: int, delay: float) -> Outcome:
+    """Each contender has a mailbox of its own, and its state of the visits before.
+
+    The first visit, without delay, is not measured: mailflow is told to leave what is
+    there (`start = "new"`), mbsync fetches it all without flushing.
+    """
+    count = options.count(messages)
+    many = [
+        fetchers_imap.mailflow(options.script, start="new"),
+        fetchers_imap.mbsync(durable=False),
+    ]
+    known = [contender for contender in many if contender]
+    series = {contender.name: Series(contender.name) for contender in known}
+    notes = []
+    with Mailbox(options.directory, delay, imap=True) as box:
+        accounts, commands = {}, {}
+        for contender in known:
+            account = box.account(corpus.messages(count, size=1000))
+            command = begin(row, options, contender, 0, account)
+            with box.near():
+                first = options.launcher.run(command)
+            if first.status:
+                raise RuntimeError(f"{contender.name}: {command.output.read_text()[-500:]}")
+            mib = first.peak / (1 << 20)
+            notes.append(f"first visit of {contender.name}: {first.seconds:.1f} s, {mib:.0f} MiB")
+            accounts[contender.name], commands[contender.name] = account, command
+        news = itertools.count(2)
+        for _, contender in take_turns(known, options.turns):
+            account, command = accounts[contender.name], commands[contender.name]
+            inbox = command.directory / "Maildir" / "new"
+            before = {path.name for path in inbox.iterdir()}
+            mails = list(corpus.messages(POLLED, seed=next(news)))
+            box.add(account, mails)
+            mailbox.settle_disk()
+            sample = options.launcher.run(command)
+            fault = fault_of_poll(inbox, before, mails)
+            series[contender.name].samples.append(judged(sample, command, fault))
+    return Outcome(list(series.values()), known, notes)
+
+
+def fault_of_poll(inbox: Path, before: set[str], mails: Sequence[bytes]) -> str:
+    """Why a visit does not count; "" if it brought these messages and no other."""
+    fresh = [path for path in inbox.iterdir() if path.name not in before]
+    if len(fresh) != len(mails):
+        return f"{len(fresh)} messages instead of {len(mails)}"
+    found = mailbox.digests(mailbox.as_sent(path.read_bytes()) for path in fresh)
+    return "" if found == mailbox.digests(mails) else "other messages than those that came"
+
+
+def run_long(row: Row, options: Options, *, size: int) -> Outcome:
+    size //= options.scale
+    many = [
+        fetchers_imap.mailflow(options.script),
+        fetchers_imap.mbsync() if options.context else None,
+    ]
+    known = [contender for contender in many if contender]
+    series = {contender.name: Series(contender.name) for contender in known}
+    expected = digest(corpus.long_message(size))
+    with Mailbox(options.directory, 0, imap=True) as box:
+        account = box.long_account(corpus.long_message(size))
+        for repetition, contender in take_turns(known, partial(options.turns, most=1)):
+            command = begin(row, options, contender, repetition, account)
+            mailbox.settle_disk()
+            sample = options.launcher.run(command)
+            inbox = command.directory / "Maildir"
+            fault = "" if arrived(inbox) == [expected] else "the message is not there"
+            series[contender.name].samples.append(judged(sample, command, fault))
+    return Outcome(list(series.values()), known)
+
+
+def row(messages: int, milliseconds: int, most: float) -> Row:
+    link = f"at a round trip of {milliseconds} ms" if milliseconds else "on loopback"
+    told = LOCK_STEP if milliseconds / 2000 >= SLOW else ""
+    runner: Callable[[Row, Options], Outcome] = partial(
+        run, messages=messages, delay=milliseconds / 2000
+    )
+    return Row(
+        f"imap-{milliseconds}ms" if milliseconds else "imap-loopback",
+        f"IMAP to Maildir: {messages:,} messages of about 20 KB {link}",
+        f"From the start of the process to its end, fetching from Dovecot {link}, without TLS. The"
+        " Maildir and the program's state are new each time, the mail stays. mbsync flushes each"
+        " file, as it does by default (FSync). imapclient alone is the thirty lines of"
+        f" ``bench/imapclient_alone.py``, which flush too.{told}",
+        runner,
+        Ratio(most, ("mbsync",)),
+    )
+
+
+ROWS = (
+    row(2000, 0, 0.6),
+    row(500, 50, 0.6),
+    row(200, 600, 0.5),
+    Row(
+        "imap-poll",
+        "IMAP: 10 new messages in a mailbox of 100,000, at a round trip of 50 ms",
+        "The visits after a first one that is not measured: 10 messages of about 20 KB have come"
+        " since the visit before, and 100,000 of about 1 KB are there. The whole process, from its"
+        " start to its end. mbsync has fetched the 100,000 and does not flush in this row;"
+        ' mailflow was told to leave them (``start = "new"``), and flushes.',
+        partial(run_poll, messages=100_000, delay=0.025),
+        Within(1.0),
+    ),
+    Row(
+        "imap-memory-500mb",
+        "Peak memory over IMAP: one message of 500 MB",
+        "The largest resident set of the process (``ru_maxrss``) while it fetches one message of"
+        " 500 MB from Dovecot on loopback into a new Maildir.",
+        partial(run_long, size=500_000_000),
+        Bound(80 << 20),
+    ),
+)
