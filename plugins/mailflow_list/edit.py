@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
+from mailflow import durable
 from mailflow.addresses import same
 from mailflow.errors import from_os
 from mailflow_list.members import entries, one_address
@@ -27,7 +28,7 @@ def change(path: str, how: Change) -> bool:
     """
     real = os.path.realpath(path)
     try:
-        with _turn(os.path.dirname(real)) as directory:
+        with _turn(os.path.dirname(real)):
             try:
                 with open(real, "rb") as file:
                     before, status = file.read(), os.fstat(file.fileno())
@@ -36,44 +37,22 @@ def change(path: str, how: Change) -> bool:
             after = how(before)
             if after == before:
                 return False
-            _replace(real, after, status, directory)
+            mode = 0o600 if status is None else status.st_mode & 0o7777
+            durable.replace(real, after, mode, status)
             return True
     except OSError as error:
         raise from_os(error, f"change {path}") from error
 
 
 @contextmanager
-def _turn(directory: str) -> Iterator[int]:
-    """The directory, open and locked; a file's own lock would go with the file replaced."""
+def _turn(directory: str) -> Iterator[None]:
+    """The directory is locked; a file's own lock would go with the file replaced."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
+        yield
     finally:
         os.close(descriptor)
-
-
-def _replace(path: str, octets: bytes, status: os.stat_result | None, directory: int) -> None:
-    """Write beside it, flush, rename, flush the directory; owner and mode stay."""
-    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
-    with suppress(FileNotFoundError):  # of one that was killed here
-        os.unlink(new)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            if status is not None:
-                if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(descriptor, status.st_uid, status.st_gid)
-                os.fchmod(descriptor, status.st_mode & 0o7777)
-            file.write(octets)
-            file.flush()
-            os.fsync(descriptor)
-        os.rename(new, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
-    os.fsync(directory)
 
 
 def lines(octets: bytes) -> list[str]:

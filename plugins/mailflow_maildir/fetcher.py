@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from mailflow.collect import collect
+from mailflow.durable import flush_directory
 from mailflow.errors import BadMailError, GoneError, MailflowError, UnavailableError, from_os
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import crlf_pieces, to_crlf
@@ -20,7 +21,7 @@ from mailflow.options import ListOf, Option, Options, Path, Text
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
 from mailflow.watching import wait_for_change
-from mailflow_maildir.folder import Folder, flush_path, folder_directory
+from mailflow_maildir.folder import Folder, folder_directory
 from mailflow_maildir.reading import (
     INBOX,
     File,
@@ -142,7 +143,7 @@ class MaildirFetcher:
             self._targets.popitem()[1].close()
         try:
             while self._changed:
-                flush_path(self._changed.pop())
+                flush_directory(self._changed.pop())
         except OSError as failure:
             self._once("what was settled may come back", error=from_os(failure, "flush").text)
 

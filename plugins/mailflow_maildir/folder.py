@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
+from mailflow.durable import flush_directory
 from mailflow.errors import BadMailError, UnavailableError
 
 MARK = ".mailflow"
@@ -92,7 +93,7 @@ class Folder:
             for above in (self.path, os.path.dirname(self.path)):
                 # Whoever made them may have died before a flush, or not have thought of one.
                 with suppress(PermissionError):  # not ours to read, so not made by us either
-                    flush_path(above)
+                    flush_directory(above)
         except BaseException:
             self.close()
             raise
@@ -134,7 +135,7 @@ class Folder:
                 found |= missing.intersection(_base(entry.name) for entry in entries)
         if found:
             flush_directory(self.new)
-            flush_path(f"{self.path}/cur")
+            flush_directory(f"{self.path}/cur")
         elsewhere = {name for name in missing - found if self._linked(name)}
         if elsewhere:
             os.sync()  # nobody knows which directory to flush
@@ -241,14 +242,14 @@ def _make(path: str, *, marker: bool = False) -> None:
     if not os.path.isdir(above):
         _make_directory(above)
     if _make_one(path):
-        flush_path(above)
+        flush_directory(above)
     made = [_make_one(f"{path}/{name}") for name in ("tmp", "cur")]
     if marker and not os.path.lexists(f"{path}/{MARKER}"):
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         os.close(os.open(f"{path}/{MARKER}", flags, 0o600))
     made.append(_make_one(f"{path}/new"))
     if any(made):
-        flush_path(path)
+        flush_directory(path)
 
 
 def _make_directory(path: str) -> None:
@@ -256,7 +257,7 @@ def _make_directory(path: str) -> None:
     if not os.path.isdir(above):
         _make_directory(above)
     if _make_one(path):
-        flush_path(above)
+        flush_directory(above)
 
 
 def _make_one(path: str) -> bool:
@@ -268,21 +269,3 @@ def _make_one(path: str) -> bool:
     if stat.S_IMODE(os.stat(path).st_mode) & 0o777 != 0o700:
         os.chmod(path, 0o700)
     return True
-
-
-def flush_path(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        flush_directory(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flush_directory(descriptor: int) -> None:
-    """fsync a directory; where the file system has no such thing (EINVAL), everything."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        os.sync()

@@ -26,9 +26,9 @@ from itertools import islice
 from zlib import crc32
 
 from mailflow.collect import write_whole
+from mailflow.durable import flush_directory
 from mailflow.errors import InUseError, UnavailableError
 from mailflow.record import NamedTuple
-from mailflow_maildir.folder import flush_path
 from mailflow_maildir.reading import Glance
 from mailflow_maildir.stored import is_near
 
@@ -221,7 +221,7 @@ class Ledger:
             if durable:
                 os.fsync(self._file)
                 if self._new:
-                    flush_path(self._root)
+                    flush_directory(self._root)
                     self._new = False
         except OSError:
             with suppress(OSError):
@@ -246,7 +246,7 @@ class Ledger:
                 raise
             os.close(self._file)
             self._file = file
-            flush_path(self._root)
+            flush_directory(self._root)
 
 
 class _Rest(NamedTuple):

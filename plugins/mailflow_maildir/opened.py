@@ -11,12 +11,12 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from mailflow.column import Column
+from mailflow.durable import flush_directory
 from mailflow.errors import GoneError, UnavailableError, from_os
 from mailflow.kinds import Item
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, overload
-from mailflow_maildir.column import Column
-from mailflow_maildir.folder import flush_path
 from mailflow_maildir.ledger import Ledger
 from mailflow_maildir.reading import File, Glance, glance, open_message, path_of
 from mailflow_maildir.stored import AT_HAND, WHOLE, answer, content_of, held
@@ -195,7 +195,7 @@ class OpenMaildir:
             self._ledger.pardon()
             raise first
         for place in done:
-            flush_path(os.path.join(self._root, place))
+            flush_directory(os.path.join(self._root, place))
         if first is not None:
             raise first
         if len(victims) > 1:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 
+from mailflow.column import Column
+from mailflow.durable import flush_directory
 from mailflow.errors import from_os
 from mailflow.typed import TYPE_CHECKING
-from mailflow_maildir.column import Column
-from mailflow_maildir.folder import flush_path
 from mailflow_maildir.ledger import sizes_told
 from mailflow_maildir.opened import Snapshot
 from mailflow_maildir.reading import File, Glance, glance, open_message, size_facts, size_in
@@ -66,7 +66,7 @@ class Taking:
                     os.unlink(os.path.join(self._root, path))
                 places.add(path[:3])
             for place in places:
-                flush_path(os.path.join(self._root, place))
+                flush_directory(os.path.join(self._root, place))
         except OSError as error:
             self.complete = self.removed = False
             self._runtime.log.warning(

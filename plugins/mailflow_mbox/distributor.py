@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 
+from mailflow.durable import flush_directory
 from mailflow.errors import MailflowError, UnavailableError, from_os
 from mailflow.lines import lf_pieces
 from mailflow.mail import chunks
@@ -20,7 +21,7 @@ from mailflow.mbox import from_line, quote
 from mailflow.options import Duration, Flag, Options, Path
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import LATER, SENT, Report
-from mailflow_mbox.redo import APPEND, flush_directory, log_path, opened, padding
+from mailflow_mbox.redo import APPEND, log_path, opened, padding
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

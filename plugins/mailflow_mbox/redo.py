@@ -11,7 +11,6 @@ never half; and a ticket whose key is in the log is delivered.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from itertools import chain
 
 from mailflow.collect import write_whole
 from mailflow.digests import blake2b
+from mailflow.durable import flush_directory
 from mailflow.errors import UnavailableError
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
@@ -316,15 +316,3 @@ def _alike(one: int, offset: int, other: int, at: int, length: int) -> int:
         pairs = enumerate(zip(piece, theirs, strict=False))
         return same + next((at for at, (a, b) in pairs if a != b), len(theirs))
     return same
-
-
-def flush_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        os.sync()
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from zlib import crc32
 
 from mailflow.collect import write_whole
+from mailflow.durable import flush_directory
 from mailflow.errors import GoneError, UnavailableError, from_os
 from mailflow.typed import TYPE_CHECKING
 from mailflow_spool.wire import Pieces, Place
@@ -78,11 +79,7 @@ class Directory:
             os.unlink(self.file(number))
 
     def flush(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush_directory(self.path)
 
 
 def oddity(status: os.stat_result) -> str:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from mailflow.durable import flush_directory
 from mailflow.errors import InUseError, UnavailableError, from_os
 from mailflow.record import NamedTuple
 from mailflow_spool import uidl
@@ -425,8 +426,4 @@ def _make(path: str) -> None:
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
     os.chmod(path, 0o700)
-    descriptor = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_directory(above)

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from mailflow.collect import write_whole
 from mailflow.digests import blake2b
+from mailflow.durable import flush_directory
 from mailflow.errors import ConfigError, from_os
 from mailflow.lines import lf_pieces
 from mailflow.mail import chunks
@@ -67,7 +68,7 @@ def export_maildir(messages: Iterable[Message], validity: int, path: str) -> int
         head = f"3 V{validity} N{next_} G{os.urandom(16).hex()}\n"
         _write(os.path.join(directory, _UIDLIST), [(head + "".join(listed)).encode()])
         for name in ("new", ""):
-            _flush(os.path.join(directory, name))
+            flush_directory(os.path.join(directory, name))
         return len(listed)
 
     return _appear(path, lambda part: os.mkdir(part, 0o700), fill)
@@ -102,7 +103,7 @@ def _appear(path: str, make: Callable[[str], None], fill: Callable[[str], int | 
         if os.path.lexists(path):
             raise ConfigError(f"there is something at {path} by now; nothing was exported")
         os.rename(part, path)
-        _flush(os.path.dirname(path))
+        flush_directory(os.path.dirname(path))
     except BaseException as error:
         if os.path.isdir(part):
             shutil.rmtree(part, ignore_errors=True)
@@ -121,14 +122,6 @@ def _write(path: str, pieces: Iterable[bytes]) -> None:
     try:
         for piece in pieces:
             write_whole(descriptor, piece)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -135,12 +135,12 @@ def test_the_file_is_flushed_before_it_takes_its_name_and_the_directory_after(
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(os, "rename", take_name)
     edit.change(str(path), lambda octets: b"x@x.org\n")
-    assert done == [".m.new", "rename", tmp_path.name]
+    assert done == ["m.new", "rename", tmp_path.name]
 
 
 def test_what_a_kill_left_behind_is_no_hindrance(tmp_path: Path) -> None:
     path = tmp_path / "m"
-    (tmp_path / ".m.new").write_bytes(b"half")
+    (tmp_path / "m.new").write_bytes(b"half")
     assert edit.change(str(path), lambda octets: b"x@x.org\n")
     assert path.read_bytes() == b"x@x.org\n"
     assert os.listdir(tmp_path) == ["m"]

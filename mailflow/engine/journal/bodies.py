@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 
-from mailflow.engine.journal.database import Database, flush_directory
+from mailflow.durable import flush_directory
+from mailflow.engine.journal.database import Database
 from mailflow.errors import BadMailError, JournalError, from_os
 from mailflow.mail import Content, OctetFile, Octets, Spliced, chunks
 from mailflow.record import NamedTuple

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
+from mailflow.durable import flush_directory
 from mailflow.engine.journal import checkup, owners, plans
-from mailflow.engine.journal.database import flush_directory
 from mailflow.errors import InUseError, JournalError, from_os
 from mailflow.record import NamedTuple
 from mailflow.sqlite import BUSY_SECONDS

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mailflow import sqlite
+from mailflow.durable import flush_directory
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS
 from mailflow.errors import InUseError, JournalError, from_os
@@ -240,15 +241,6 @@ def _make_directories(path: str) -> None:
             flush_directory(os.path.dirname(directory))
         except OSError as error:
             raise from_os(error, f"make {directory}") from None
-
-
-def flush_directory(path: str) -> None:
-    """Flush the names in a directory."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _journal_error(path: str, error: sqlite3.Error) -> JournalError:
