@@ -498,6 +498,15 @@ class OpenDrop(Protocol):
         ...
 
 
+class TopDrop(OpenDrop, Protocol):
+    """An OpenDrop that has the beginning of a message for less than the whole."""
+
+    def top(self, key: str, lines: int) -> Content:
+        """The header section, the blank line and so many lines of the body, or more than that,
+        for TOP; raises as `read` does."""
+        ...
+
+
 class WirePart(NamedTuple):
     """A range of octets in a file: the whole multi-line reply to RETR (RFC 1939, 3 and 5), from
     "+OK" to the final "." CRLF, dots stuffed. `file` is a descriptor that is open for

@@ -188,6 +188,7 @@ class _Session:
         self.timestamp = f"<{os.getpid()}.{time.monotonic_ns()}@localhost>"
         self.user = ""
         self.mailbox: Mailbox | None = None
+        self.taken: list[tuple[str, bytes]] = []
         self.messages: list[tuple[str, bytes]] = []
         self.deleted: set[int] = set()
         self.expecting: Callable[[str], bytes] | None = None
@@ -363,7 +364,8 @@ class _Session:
         if not mailbox.lock.acquire(timeout=0.5):
             return _no("[IN-USE] another session has this mailbox")
         self.mailbox = mailbox
-        self.messages = [(uidl, _on_the_wire(data)) for uidl, data in mailbox.messages]
+        self.taken = list(mailbox.messages)
+        self.messages = [(uidl, _on_the_wire(data)) for uidl, data in self.taken]
         return _yes("welcome")
 
     # TRANSACTION
@@ -415,11 +417,8 @@ class _Session:
         mailbox, self.mailbox = self.mailbox, None
         if mailbox is not None:
             if not self.faults.keep_deleted:
-                mailbox.messages = [
-                    message
-                    for number, message in enumerate(mailbox.messages, 1)
-                    if number not in self.deleted
-                ]
+                doomed = {id(self.taken[number - 1]) for number in self.deleted}
+                mailbox.messages = [each for each in mailbox.messages if id(each) not in doomed]
             mailbox.lock.release()
         return _yes("bye")
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def mailflow_register(register: Register) -> None:
     register.fetcher("mailflow_pop3.fetcher:Pop3Fetcher")
     register.service("mailflow_pop3.gateway:Pop3Gateway")
+    register.maildrop("mailflow_pop3.maildrop:Pop3Drop")
     register.maildrop("mailflow_pop3.probe:Probe", "probe")
     register.maildrop("mailflow_pop3.manager:Manager", "manager")
 

@@ -41,11 +41,11 @@ def pieces(
 
 
 def _whole(content: Content) -> Iterator[bytes]:
-    left = content.size
+    had = 0
     for piece in chunks(content, PIECE):
-        left -= len(piece)
+        had += len(piece)
         yield piece
-    if left > 0:
+    if had < content.size:  # asked for last: what is still on its way knows it only then
         raise UnavailableError("the message is shorter than it was")
 
 

@@ -16,6 +16,7 @@ from mailflow_pop3 import reply, surrogate
 
 if TYPE_CHECKING:
     from mailflow.kinds import Item, OpenDrop, WirePart
+    from mailflow.mail import Content
     from mailflow_pop3.server import ServerSession
 
 LINES = 1000
@@ -249,7 +250,7 @@ def _read(session: ServerSession, visit: Visit, item: Item, lines: int | None) -
 
     def begin() -> tuple[bytes, Iterator[bytes]]:
         head = None if _as_it_is(visit, item) else visit.head
-        stream = reply.pieces(visit.drop.read(item.key), lines, head)
+        stream = reply.pieces(_content(visit.drop, item.key, lines), lines, head)
         return next(stream), stream
 
     def begun(value: Any, error: BaseException | None) -> None:
@@ -261,6 +262,15 @@ def _read(session: ServerSession, visit: Visit, item: Item, lines: int | None) -
         session.say(first)
 
     session.do(begin, begun, visit.prompt)
+
+
+def _content(drop: OpenDrop, key: str, lines: int | None) -> Content:
+    """What is needed of a message: less than all, for TOP, where the drop can tell it apart."""
+    top = getattr(drop, "top", None)
+    if lines is None or top is None:
+        return drop.read(key)
+    found: Content = top(key, lines)
+    return found
 
 
 def _number(session: ServerSession, argument: bytes | None) -> int:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailflow.column import Column
 from mailflow.errors import (
     MailflowError,
     UnavailableError,
@@ -20,7 +21,6 @@ from mailflow.errors import (
 from mailflow.halt import Halt
 from mailflow.kinds import Credentials, Runtime
 from mailflow_maildir import ledger, maildrop, opened, stored
-from mailflow_maildir.column import Column
 from mailflow_maildir.maildrop import MaildirDrop, MaildirDropOptions
 
 from .conftest import LIST, Drop, read_all, rest

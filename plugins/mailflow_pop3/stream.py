@@ -1,0 +1,106 @@
+"""A message that is still on its way while it is being read.
+
+Rule of the file: who reads is given what has come and waits for no more than it asked for;
+what has come is in a file without a name, so that it can be read again.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable
+
+from mailflow.errors import from_os
+from mailflow.lines import to_crlf
+from mailflow.mail import CHUNK
+from mailflow.typed import BinaryIO
+
+
+class Stream:
+    """Content that comes in pieces. Used by one thread at a time.
+
+    `more` gives the next piece, None after the last one, and raises what a session raises;
+    then so does every read that needs more. `at_end` is called with the number of octets once
+    all are there.
+    """
+
+    def __init__(self, directory: str, more: Callable[[], bytes | None]) -> None:
+        """Raises UnavailableError where nothing can be written."""
+        self.complete = False
+        self.at_end: Callable[[int], None] = lambda octets: None
+        self._more = more
+        self._had = 0
+        path = os.path.join(directory, f"pop3-{os.getpid()}-{time.monotonic_ns()}")
+        try:
+            self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.unlink(path)
+        except OSError as error:
+            raise from_os(error, f"write {path}") from None
+
+    def __del__(self) -> None:
+        if (file := self.__dict__.pop("_file", -1)) >= 0:
+            os.close(file)
+
+    @property
+    def size(self) -> int:
+        """Known at its end, which is waited for."""
+        self.fill()
+        return self._had
+
+    def fill(self, octets: float = float("inf")) -> None:
+        """Wait until so many octets are there, or all."""
+        while self._had < octets and not self.complete:
+            piece = self._more()
+            if piece is None:
+                self.complete = True
+                self.at_end(self._had)
+            else:
+                self._write(to_crlf(piece))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            while data:
+                written = os.pwrite(self._file, data, self._had)
+                self._had += written
+                data = data[written:]
+        except OSError as error:
+            raise from_os(error, "write a message that is on its way") from None
+
+    def read_at(self, octets: int, offset: int) -> bytes:
+        """At most so many, b"" at the end."""
+        self.fill(offset + 1)
+        try:
+            return os.pread(self._file, octets, offset)
+        except OSError as error:
+            raise from_os(error, "read a message that is on its way") from None
+
+    def open(self) -> BinaryIO:
+        return io.BufferedReader(_Reader(self), CHUNK)
+
+
+class _Reader(io.RawIOBase):
+    """A place in a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read_at(len(buffer), self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            self._at = max(0, self._stream.size + offset)
+        else:
+            self._at = max(0, offset + (self._at if whence == os.SEEK_CUR else 0))
+        return self._at
