@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from mailflow.errors import ConfigError
+from mailflow.errors import ConfigError, LoginError
 from mailflow.pattern import Pattern
 from mailflow.record import NamedTuple
 from mailflow.typed import (
@@ -31,6 +31,7 @@ from mailflow.typed import (
 from mailflow.values import FOREVER, Mailbox, duration, mailbox, nearest, path, size
 
 if TYPE_CHECKING:
+    from mailflow.oauth2 import Access
     from mailflow.query import Query as CompiledQuery
 
 T = TypeVar("T")
@@ -108,6 +109,12 @@ class Option(Generic[T]):
     def schema(self) -> dict[str, object]:
         """The plain JSON Schema that TOML editors read."""
         return {**self.json_type, "description": self.doc}
+
+    def shown(self, value: object) -> object:
+        """What a file says, for somebody to read: nothing secret is in it."""
+        from mailflow.log import MASK
+
+        return MASK if self.hidden and isinstance(value, str) else value
 
     def reject(self) -> ValueError:
         return ValueError(f"expected {self.expected}")
@@ -468,17 +475,45 @@ class Secret(Option["SecretValue"]):
         return secret(value, base)
 
 
+class OAuth2(Option["Access"]):
+    """Where access tokens come from: a provider's name, or a table that says more."""
+
+    hidden = True
+    expected = (
+        'the name of a provider, such as "google", or a table such as'
+        ' { provider = "google", client_id = "..." }'
+    )
+
+    def shown(self, value: object) -> object:
+        if isinstance(value, dict) and isinstance(value.get("client_secret"), str):
+            from mailflow.log import MASK
+
+            return {**value, "client_secret": MASK}
+        return value
+
+    def schema(self) -> dict[str, object]:
+        from mailflow.oauth2.access import schema
+
+        return {"description": self.doc, **schema()}
+
+    def convert(self, value: object, base: str) -> Access:
+        from mailflow.oauth2 import access
+
+        return access(value, base)
+
+
 class SecretValue:
     """Where a secret is; `reveal()` gets it. Its repr never shows it.
 
-    `reveal` raises ConfigError or UnavailableError; what it gives is registered
-    with the log, which masks it everywhere. `check` raises the same if it can be
+    `reveal` raises ConfigError or UnavailableError, of a token LoginError too; what it gives
+    is registered with the log, which masks it everywhere. `check` raises the same if it can be
     told beforehand that it will; `literal`: it stands in the file itself; `watched`: the
     path of the file that holds it, where whoever keeps it must look for changes; `renewed`:
-    another one may be there by and by.
+    another one may be there by and by; `renew` gives what is to be had instead of one that was
+    refused, the same again if nothing else.
     """
 
-    __slots__ = ("_check", "_reveal", "literal", "origin", "renewed", "watched")
+    __slots__ = ("_check", "_renew", "_reveal", "literal", "origin", "renewed", "watched")
 
     def __init__(
         self,
@@ -489,8 +524,10 @@ class SecretValue:
         check: Callable[[], object] | None = None,
         watched: str | None = None,
         renewed: bool = False,
+        renew: Callable[[str], str] | None = None,
     ) -> None:
         self._reveal = reveal
+        self._renew = renew
         self._check = check
         self.origin = origin
         self.literal = literal
@@ -503,6 +540,29 @@ class SecretValue:
         text = self._reveal()
         register_secret(text, self.origin if self.renewed else "")
         return text
+
+    def use(self, act: Callable[[str], T]) -> T:
+        """`act` with the secret. Where it raises LoginError, as a server does that takes it for
+        ended, and there is another one by now, once more with that."""
+        text = self.reveal()
+        try:
+            return act(text)
+        except LoginError:
+            other = self.renew(text)
+            if other is None:
+                raise
+        return act(other)
+
+    def renew(self, refused: str) -> str | None:
+        """Another one, for what a server has refused; None where there is none. Raises as
+        `reveal` does."""
+        if not self.renewed:
+            return None
+        text = self._reveal() if self._renew is None else self._renew(refused)
+        from mailflow.log import register_secret
+
+        register_secret(text, self.origin)
+        return text if text != refused else None
 
     def check(self) -> None:
         if self._check is not None:
@@ -543,9 +603,49 @@ class ServerOptions(Options):
     ca_file = Path.optional("A PEM file with the authorities to trust instead of the system's.")
     user = Text.optional("The login name.")
     password = Secret.optional("The password.")
+    token = Secret.optional(
+        "An access token of OAuth2, instead of a password, such as what"
+        ' { command = ["oauth-token", "work"] } prints.'
+    )
+    oauth2 = OAuth2.optional(
+        'The provider that gives access tokens, instead of a password: "google",'
+        ' "microsoft", one of your own, or a table such as'
+        ' { provider = "google", client_id = "..." }. See `mailflow auth login`.'
+    )
     timeout = Duration("How long to wait for the other side each time.", default=60.0)
 
+    @property
+    def secret(self) -> SecretValue | None:
+        """What to log in with: the password, or an access token."""
+        if self.oauth2 is not None:
+            return self.oauth2.token(self.user or "")
+        return self.password if self.token is None else self.token
+
+    @property
+    def by_token(self) -> bool:
+        """Whether `secret` is an access token."""
+        return self.token is not None or self.oauth2 is not None
+
+    def faults_of_login(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with the ways to log in, of which there is one at most."""
+        given = [
+            name for name in ("password", "token", "oauth2") if getattr(self, name) is not None
+        ]
+        if given and self.user is None:
+            yield "user", f"expected the login name that the {given[0]} is for"
+        if self.user is not None and not given:
+            yield "password", f"expected a password for user {self.user!r}, a `token` or `oauth2`"
+        for name in given[1:]:
+            yield name, f"a `{given[0]}` is given too; expected one of them"
+
     def look(self) -> Iterator[tuple[str, str]]:
+        if self.oauth2 is not None:
+            from mailflow.errors import MailflowError
+
+            try:
+                self.oauth2.token(self.user or "").check()
+            except MailflowError as error:
+                yield "oauth2", error.text
         if self.ca_file is not None:
             from mailflow.net import tls_context
 
@@ -557,7 +657,7 @@ class ServerOptions(Options):
 
 __all__ = [
     "FOREVER", "Address", "Choice", "Duration", "Fault", "Flag", "Integer", "ListOf",
-    "Mailbox", "Option", "Options", "Path", "Pattern", "Query", "Secret", "SecretValue",
+    "Mailbox", "OAuth2", "Option", "Options", "Path", "Pattern", "Query", "Secret", "SecretValue",
     "ServerOptions", "Size", "TableOf", "Template", "Text", "Via", "duration", "mailbox", "nearest",
     "path", "size",
 ]  # fmt: skip

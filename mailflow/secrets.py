@@ -159,13 +159,19 @@ def _command(where: object, base: str) -> SecretValue:
                 found[:] = [(text, time.monotonic())]
             return found[-1][0]
 
+    def renew(refused: str) -> str:
+        with lock:
+            if found and found[-1][0] == refused:
+                found.clear()  # however fresh it was
+        return reveal()
+
     def check() -> None:
         from shutil import which
 
         if which(argv[0]) is None:
             raise _no_command(argv[0])
 
-    return SecretValue(reveal, f"command {argv[0]}", check=check, renewed=True)
+    return SecretValue(reveal, f"command {argv[0]}", check=check, renewed=True, renew=renew)
 
 
 def _keyring(where: object, base: str) -> SecretValue:  # noqa: ARG001  # every maker takes both

@@ -17,6 +17,7 @@ from shlex import quote
 from mailflow.accounts.locks import ABSENT, LATER, Lock, Stamp, stamp
 from mailflow.accounts.networks import Networks
 from mailflow.accounts.verifiers import Verifier, read, sort
+from mailflow.directories import settings_directory
 from mailflow.errors import ConfigError, UnavailableError, from_os
 from mailflow.log import Logger
 from mailflow.record import NamedTuple
@@ -26,14 +27,6 @@ LIMIT = 1 << 26
 
 QUICK = 1 << 18
 """Of more octets it is read in a thread."""
-
-
-def settings_directory() -> str:
-    """Where the user's settings are. Raises ConfigError."""
-    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    if not os.path.isabs(home):
-        raise ConfigError("no home directory is known; say which file it shall be")
-    return os.path.join(home, "mailflow")
 
 
 def default_path() -> str:

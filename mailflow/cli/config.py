@@ -54,11 +54,7 @@ def _plain(setting: Setting) -> object:
 
     if setting.given is None:
         return None if setting.option.required else declared.written(setting.option, setting.value)
-    if setting.option.hidden and isinstance(setting.value, str):
-        from mailflow.log import MASK
-
-        return MASK
-    return setting.value
+    return setting.option.shown(setting.value)
 
 
 def _written(setting: Setting) -> str:

@@ -40,7 +40,7 @@ def self_signed(
     certificate and its key; beside it, .crt is the certificate alone, for the programs that
     shall trust it.
     """
-    from mailflow.accounts.passwords import settings_directory
+    from mailflow.directories import settings_directory
 
     path = os.path.abspath(out or os.path.join(settings_directory(), "gateway.pem"))
     if os.path.lexists(path) and not replace:

@@ -158,15 +158,12 @@ def directories() -> tuple[str, ...]:
 
 def state_directory() -> str:
     """Where journals are by default. Raises ValueError where no home is known."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    if os.path.isabs(given):
-        return os.path.join(given, "mailflow")
-    if os.geteuid() == 0:
-        return "/var/lib/mailflow"
-    home = os.path.expanduser("~")
-    if not os.path.isabs(home):
-        raise ValueError("no home directory is known; say where the journal shall be")
-    return os.path.join(home, ".local", "state", "mailflow")
+    from mailflow import directories
+
+    try:
+        return directories.state_directory()
+    except ConfigError:
+        raise ValueError("no home directory is known; say where the journal shall be") from None
 
 
 def readable_by_others(path: str) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mailflow.kinds import Runtime
+    from mailflow.options import SecretValue
     from mailflow.query import Query
 
 NO_ENVELOPE = Envelope()
@@ -73,7 +74,7 @@ class Pop3Fetcher:
     def __enter__(self) -> Self:
         """Connect, and learn what the server offers."""
         options = self._options
-        self._who()
+        self._who(self._secret.reveal())
         protection = options.protection
         if protection == "none" and not (is_loopback(options.host) or options.command):
             self._log.warning("the password goes in clear", host=options.host)
@@ -183,13 +184,17 @@ class Pop3Fetcher:
         if self._retrieving:
             raise ValueError("heads() and retrieve() wait for the end of an earlier retrieve()")
 
-    def _who(self) -> Credentials:
-        options = self._options
-        if options.user is None or options.secret is None:
-            raise ConfigError(f"no `user` or no `password` for {options.host}")
-        credentials = Credentials(options.user, options.secret.reveal())
-        if any(c in text for text in credentials for c in "\r\n\0"):
-            raise LoginError(f"the user or password for {options.host} holds a line end")
+    @property
+    def _secret(self) -> SecretValue:
+        secret = self._options.secret
+        if self._options.user is None or secret is None:
+            raise ConfigError(f"no `user` or no `password` for {self._options.host}")
+        return secret
+
+    def _who(self, text: str) -> Credentials:
+        credentials = Credentials(self._options.user or "", text)
+        if any(c in each for each in credentials for c in "\r\n\0"):
+            raise LoginError(f"the user or password for {self._options.host} holds a line end")
         return credentials
 
     def _know(self) -> Catalogue:
@@ -224,7 +229,11 @@ class Pop3Fetcher:
         session, options, guess = self._session, self._options, self._guess
         follow = (Command("UIDL"), Command("LIST"))
         ahead = {guess.way: guess.commands()}
-        entry = log_in(session, self._who(), options.ways, options.pipelining, follow, ahead)
+        entry = self._secret.use(
+            lambda text: log_in(
+                session, self._who(text), options.ways, options.pipelining, follow, ahead
+            )
+        )
         self._way = entry.way
         self._ahead = {command.number: command for command in entry.ahead if command.number}
         self._log.debug("logged in", host=session.peer, streaming=session.streaming)

@@ -10,8 +10,6 @@ from mailflow.options import (
     Flag,
     Integer,
     ListOf,
-    Secret,
-    SecretValue,
     ServerOptions,
     Size,
     Text,
@@ -52,10 +50,6 @@ class Pop3Account(ServerOptions):
     tls_name = Text.optional(
         "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
     )
-    token = Secret.optional(
-        "An access token of OAuth2, instead of a password, such as what"
-        ' { command = ["oauth-token", "work"] } prints.'
-    )
     auth = ListOf(
         "The ways to log in, in the order they are tried. With a password: SASL PLAIN and LOGIN"
         " where the server offers them, USER and PASS, APOP where it greets with a timestamp; by"
@@ -77,12 +71,7 @@ class Pop3Account(ServerOptions):
     @property
     def ways(self) -> Sequence[str]:
         """`auth`, with its default worked out."""
-        return self.auth or (("plain", "user") if self.token is None else TOKEN_WAYS)
-
-    @property
-    def secret(self) -> SecretValue | None:
-        """The password or the token."""
-        return self.password if self.token is None else self.token
+        return self.auth or (TOKEN_WAYS if self.by_token else ("plain", "user"))
 
     def look(self) -> Iterator[tuple[str, str]]:
         yield from super().look()
@@ -117,12 +106,10 @@ class Pop3Options(Pop3Account):
     )
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        if self.user is None:
+        if self.user is None and self.secret is None:
             yield "user", "expected the login name"
-        if self.password is None and self.token is None:
-            yield "password", "expected the password, or a `token`"
-        elif self.password is not None and self.token is not None:
-            yield "token", "a `password` is given too; expected one of them"
-        elif wrong := [way for way in self.auth if (way in TOKEN_WAYS) is (self.token is None)]:
-            given = "password" if self.token is None else "token"
+            yield "password", "expected the password, a `token` or `oauth2`"
+        yield from self.faults_of_login()
+        if wrong := [way for way in self.auth if (way in TOKEN_WAYS) is not self.by_token]:
+            given = "token" if self.by_token else "password"
             yield "auth", f"{', '.join(wrong)} does not go with a `{given}`"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from mailflow.net import tls_context
-from mailflow.sasl import Credentials
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow_smtp.session import Session
 from mailflow_smtp.settings import LmtpOptions, Settings, SmtpOptions
@@ -88,10 +87,7 @@ class SmtpDistributor:
         tls = None
         if options.protection != "none":
             tls = options.standing.tls(lambda: tls_context(options.ca_file))
-        credentials = None
-        if options.user is not None and options.password is not None:
-            credentials = Credentials(options.user, options.password.reveal())
-        self._session = Session.open(options, self._runtime.halt, credentials, tls)
+        self._session = Session.open(options, self._runtime.halt, tls)
         self._runtime.log.debug(
             "connection opened", host=self._session.peer, tls=options.protection
         )

@@ -19,6 +19,7 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.net import Wire
+from mailflow.sasl import Credentials
 from mailflow.typed import TYPE_CHECKING, Protocol
 from mailflow_smtp.login import log_in
 from mailflow_smtp.wire import Extensions, Reply, ReplyReader, Transaction
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mailflow.halt import Halt
-    from mailflow.sasl import Credentials
+    from mailflow.options import SecretValue
     from mailflow_smtp.standing import Standing
 
 CONNECT_TIMEOUT = 60.0
@@ -61,7 +62,11 @@ class Target(Protocol):
     @property
     def timeout(self) -> float: ...
     @property
-    def auth(self) -> Sequence[str]: ...
+    def user(self) -> str | None: ...
+    @property
+    def secret(self) -> SecretValue | None: ...
+    @property
+    def mechanisms(self) -> Sequence[str]: ...
     @property
     def lmtp(self) -> bool: ...
     @property
@@ -97,10 +102,10 @@ class Session:
         cls,
         target: Target,
         halt: Halt,
-        credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> Session:
-        """Connect, protect, log in. `tls` is needed unless the target's protection is "none"."""
+        """Connect, protect, and log in where the target has a secret. `tls` is needed unless
+        the target's protection is "none"."""
         host = target.server
         peer = f"[{host}]:{target.port_number}" if ":" in host else f"{host}:{target.port_number}"
         wire = Wire.connect(
@@ -113,7 +118,7 @@ class Session:
         wire.timeout = target.timeout
         try:
             session = cls(wire, target)
-            session._start(target, credentials, tls)
+            session._start(target, tls)
         except BaseException:
             wire.close()
             raise
@@ -123,9 +128,7 @@ class Session:
     def peer(self) -> str:
         return self.wire.peer
 
-    def _start(
-        self, target: Target, credentials: Credentials | None, tls: ssl.SSLContext | None
-    ) -> None:
+    def _start(self, target: Target, tls: ssl.SSLContext | None) -> None:
         if target.protection == "implicit" and tls:
             self.wire.start_tls(tls, target.server)
         greeting = self._next_reply(self.wire.timeout)
@@ -135,12 +138,15 @@ class Session:
         if target.protection == "starttls" and tls:
             self._start_tls(tls, target.server)
             self._hello()
-        if credentials:
-            with self._standing.login():
-                known = self._standing.mechanism
-                order = sorted(target.auth, key=lambda name: name != known)
-                self.mechanism = log_in(self, credentials, order)
-                self._standing.mechanism = self.mechanism
+        if target.user is not None and target.secret is not None:
+            self._log_in(target, target.user, target.secret)
+
+    def _log_in(self, target: Target, user: str, secret: SecretValue) -> None:
+        with self._standing.login():
+            known = self._standing.mechanism
+            order = sorted(target.mechanisms, key=lambda name: name != known)
+            self.mechanism = secret.use(lambda text: log_in(self, Credentials(user, text), order))
+            self._standing.mechanism = self.mechanism
 
     def _expect_service(self, reply: Reply, answered: str) -> None:
         """Raise unless the server is willing (RFC 5321, 3.1; RFC 7504)."""

@@ -7,7 +7,7 @@ belongs to the options that they share.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from mailflow.net import is_loopback
@@ -23,7 +23,7 @@ from mailflow.options import (
     ServerOptions,
     Text,
 )
-from mailflow.sasl import MECHANISMS
+from mailflow.sasl import MECHANISMS, TOKEN_MECHANISMS
 from mailflow.values import duration
 from mailflow_smtp.standing import Standing
 from mailflow_smtp.verp import DEFAULT, Verp
@@ -74,8 +74,9 @@ class Settings(ServerOptions):
 
     timeout = Duration("How long to wait for each answer (RFC 5321, 4.5.3.2).", default=300.0)
     auth = ListOf(
-        "The mechanisms to log in with, in this order; the next is tried where one is refused.",
-        Choice("A mechanism.", *MECHANISMS), default=tuple(MECHANISMS),
+        "The mechanisms to log in with, in this order; the next is tried where one is refused."
+        " With a password by default PLAIN and LOGIN, with a token OAUTHBEARER and XOAUTH2.",
+        Choice("A mechanism.", *MECHANISMS, *TOKEN_MECHANISMS), default=(),
     )  # fmt: skip
     helo = Text.optional(
         "The name to greet with; by default this host's full name, or its address in brackets."
@@ -137,13 +138,17 @@ class Settings(ServerOptions):
     def port_number(self) -> int:
         return self.port or PORTS[self.protection]
 
+    @property
+    def mechanisms(self) -> Sequence[str]:
+        """`auth`, with its default worked out."""
+        return self.auth or tuple(TOKEN_MECHANISMS if self.by_token else MECHANISMS)
+
     def faults(self) -> Iterator[tuple[str, str]]:
-        if self.user is not None and self.password is None:
-            yield "password", f"expected a password for user {self.user!r}"
-        if self.password is not None and self.user is None:
-            yield "user", "expected the login name that the password is for"
-        if not self.auth:
-            yield "auth", f"expected at least one of {', '.join(MECHANISMS)}"
+        yield from self.faults_of_login()
+        fitting = TOKEN_MECHANISMS if self.by_token else MECHANISMS
+        if wrong := [name for name in self.auth if name not in fitting]:
+            given = "token" if self.by_token else "password"
+            yield "auth", f"{', '.join(wrong)} does not go with a `{given}`"
         if self.helo is not None and not _HELO.fullmatch(self.helo):
             yield "helo", 'expected a host name or an address literal such as "[192.0.2.1]"'
         if "never" in self.dsn_notify and len(self.dsn_notify) > 1:

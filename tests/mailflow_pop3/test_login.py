@@ -408,7 +408,7 @@ class TestTokens:
     @pytest.mark.parametrize(
         ("given", "fault"),
         [
-            ({}, "password: expected the password, or a `token`"),
+            ({}, "password: expected a password for user 'u', a `token` or `oauth2`"),
             ({"password": "p", "token": "t"}, "token: a `password` is given too"),
             ({"password": "p", "auth": "xoauth2"}, "xoauth2 does not go with a `password`"),
             ({"token": "t", "auth": ["user", "xoauth2"]}, "auth: user does not go with a `token`"),

@@ -357,5 +357,8 @@ def test_a_host_name_or_a_literal_is_a_name_to_greet_with(helo):
     assert faults(helo=helo) == {}
 
 
-def test_an_empty_order_of_mechanisms_is_a_fault():
-    assert list(faults(auth=())) == ["auth"]
+def test_mechanisms_go_with_what_is_given():
+    secret = SecretValue(lambda: SECRET, "the test")
+    assert list(faults(user="red", password=secret, auth=("XOAUTH2",))) == ["auth"]
+    assert list(faults(user="red", token=secret, auth=("PLAIN", "XOAUTH2"))) == ["auth"]
+    assert faults(user="red", token=secret, auth=("XOAUTH2",)) == {}
