@@ -10,24 +10,36 @@ for it, and a message is known by its UID; what nobody asked for goes to the ses
 
 from __future__ import annotations
 
+import os
+import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from mailflow.errors import BadMailError, GoneError, MailflowError, PeerError, UnavailableError
 from mailflow.lines import to_crlf
-from mailflow.mail import Content, Octets
+from mailflow.mail import Content, OctetFile, Octets
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any, Generic, TypeVar
 from mailflow_imap import uids as sets
 from mailflow_imap.arrival import Arrival
 from mailflow_imap.names import Folder, decode
 from mailflow_imap.responses import Fact, fact, fetched, flags, parse, refused
-from mailflow_imap.wire import Command, Piece, Reply, Status, Untagged
+from mailflow_imap.wire import Command, Reply, Status, Untagged
 
 if TYPE_CHECKING:
     from mailflow_imap.session import Session
 
 T = TypeVar("T")
+
+ITEM_LIMIT = 1 << 24
+"""Octets of one string in what is no message."""
+
+DRAIN = 1 << 24
+"""Octets of a message that are read and dropped, rather than to end the session."""
+
+ARRIVING = 100_000
+"""So many more messages than a folder had may be found in it meanwhile."""
 
 
 class Answer(Generic[T]):
@@ -76,6 +88,9 @@ class Answer(Generic[T]):
 
     def finish(self, reply: Reply) -> None:
         """All is answered; `reply` came last."""
+
+    def abandon(self) -> None:
+        """Nobody waits any more: leave nothing behind."""
 
 
 class Done(Answer[None]):
@@ -188,7 +203,8 @@ class Searching(Answer[list[int]]):
             return False
         numbers, bracket, extra = response.line.partition(b"(")
         if bracket and extra.upper().startswith(b"MODSEQ "):
-            self.modseq = int(extra[7:].rstrip(b") "))
+            extra = extra[7:].rstrip(b") ")
+            self.modseq = int(extra) if extra.isdigit() and len(extra) < 20 else None
         try:
             self._found += map(int, numbers.split())
         except ValueError:
@@ -205,7 +221,7 @@ class Searching(Answer[list[int]]):
             text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
             if name == b"ALL":
                 try:
-                    self._found += sets.expand(text, max(self.session.exists, 1))
+                    self._found += sets.expand(text, self.session.exists + ARRIVING)
                 except ValueError as error:
                     raise PeerError(f"{self.session.peer} answers a search with {error}") from None
             elif name == b"MODSEQ" and text.isdigit():
@@ -245,12 +261,24 @@ class Counting(Answer[int]):
 class Stream(Answer[list[T]]):
     """Answers that are given one by one, as they arrive; `wait` gives what is left of them.
 
-    What arrives while nobody iterates is kept: ask for no more at once than may be held.
+    What arrives while nobody iterates is kept: ask for no more at once than may be held, or
+    `drop` it.
     """
 
     def __init__(self, session: Session, commands: Sequence[Command], doing: str) -> None:
         self._ready: deque[T] = deque()
+        self._dropped = False
         super().__init__(session, commands, doing)
+
+    def give(self, found: T) -> None:
+        """Hand it to whoever iterates."""
+        if not self._dropped:
+            self._ready.append(found)
+
+    def drop(self) -> None:
+        """Keep nothing of what is here and still to come: nobody will iterate."""
+        self._dropped = True
+        self._ready.clear()
 
     def __iter__(self) -> Iterator[T]:
         while True:
@@ -272,10 +300,11 @@ class Facts(Stream[Fact]):
     """UID FETCH of sizes, dates, flags. `vanished`: ranges of UIDs that are gone since."""
 
     def __init__(
-        self, session: Session, commands: Sequence[Command], *, size: bool, date: bool
+        self, session: Session, commands: Sequence[Command], uids: Collection[int], *, size: bool
     ) -> None:
         self.vanished: list[tuple[int, int]] = []
-        self._size, self._date = size, date
+        self._uids = uids
+        self._size = size
         super().__init__(session, commands, "list the messages")
 
     def take(self, response: Untagged | Status) -> bool:
@@ -291,8 +320,10 @@ class Facts(Stream[Fact]):
             return False
         found = fact(response)
         if found is None or (self._size and found.size is None):
+            return False  # somebody changed its flags
+        if self._uids and found.uid not in self._uids:
             return False
-        self._ready.append(found)
+        self.give(found)
         return True
 
 
@@ -306,9 +337,16 @@ class Items(NamedTuple):
 class Fetching(Stream[Items]):
     """UID FETCH of whatever: values as imapclient's parser gives them."""
 
-    def __init__(self, session: Session, commands: Sequence[Command], wanted: bytes) -> None:
-        self._wanted = wanted.upper()
+    def __init__(
+        self, session: Session, commands: Sequence[Command], uids: Collection[int]
+    ) -> None:
+        self._uids = uids
         super().__init__(session, commands, "fetch")
+
+    def arrival(self, size: int) -> Arrival | None:
+        if size > ITEM_LIMIT:
+            raise PeerError(f"{self.session.peer} sends a string of {size} octets")
+        return Arrival(self.session.scratch)
 
     def take(self, response: Untagged | Status) -> bool:
         if isinstance(response, Status) or response.keyword != "FETCH":
@@ -317,7 +355,13 @@ class Fetching(Stream[Items]):
         uid = items.get(b"UID")
         if not isinstance(uid, int) or not items.keys() - {b"UID", b"FLAGS", b"MODSEQ"}:
             return False
-        self._ready.append(Items(uid, items))
+        if self._uids and uid not in self._uids:
+            return False
+        long = self.session.arrived()
+        if long is not None:
+            name = next(name for name, value in items.items() if value == b"")
+            items[name] = long.octets_of()
+        self.give(Items(uid, items))
         return True
 
 
@@ -336,56 +380,90 @@ class Missing(NamedTuple):
     error: MailflowError
 
 
+_BODY = re.compile(rb"\(UID (\d{1,10}) (BODY\[[^\]]*\])(?:<\d+>)? \{\d+\}\Z", re.I)
+"""What stands before the octets in the common form of an answer."""
+
+
 class Bodies(Stream[Body | Missing]):
-    """UID FETCH of messages, their headers, or a part of them."""
+    """UID FETCH of messages, their headers, or a part of them. At most `most` octets of each."""
 
     def __init__(
-        self, session: Session, commands: Sequence[Command], uids: Iterable[int], most: int | None
+        self,
+        session: Session,
+        commands: Sequence[Command],
+        uids: Iterable[int],
+        section: bytes,
+        most: int | None,
     ) -> None:
         self._wanted = dict.fromkeys(uids)
+        self._name = b"BODY[" + section.upper().partition(b" ")[0]
         self._most = most
-        self._arrival: Arrival | None = None
+        self._said = ""
         super().__init__(session, commands, "fetch messages")
+
+    def arrival(self, size: int) -> Arrival | None:
+        if not self._wanted:
+            return None
+        if self._most is not None and size > 2 * self._most + DRAIN:
+            raise PeerError(f"{self.session.peer} sends {size} octets as one message")
+        return Arrival(self.session.scratch, self._most)
 
     def take(self, response: Untagged | Status) -> bool:
         if isinstance(response, Status) or response.keyword != "FETCH":
             return False
-        items = fetched(response)
-        name = next((name for name in items if name.startswith((b"BODY[", b"RFC822"))), None)
-        uid = items.get(b"UID")
-        arrival, self._arrival = self._arrival, None
-        if name is None or name == b"RFC822.SIZE" or uid not in self._wanted:
-            if arrival is not None:
-                arrival.drop()
+        uid, name, value = self._read(response)
+        if uid not in self._wanted or not name.startswith(self._name):
             return False
         del self._wanted[uid]
-        value = items[name]
-        if arrival is not None:
-            self._ready.append(Body(uid, arrival.finish(), arrival.octets))
-        elif isinstance(value, bytes):
-            self._ready.append(Body(uid, Octets(to_crlf(value)), len(value)))
-        else:
-            text = f"{self.session.peer} answers without message {uid}"
-            self._ready.append(Missing(uid, UnavailableError(text)))
+        arrival = self.session.arrived()
+        self.give(self._arrived(uid, value, arrival))
         return True
 
-    def take_piece(self, piece: Piece) -> bool:
-        if not self._wanted:
-            return False
-        if self._most is not None and piece.size > self._most:
-            raise BadMailError(f"{self.session.peer} sends {piece.size} octets as one message")
-        if self._arrival is None:
-            self._arrival = Arrival(self.session.scratch)
-        self._arrival.add(piece.data)
-        return True
+    def _read(self, response: Untagged) -> tuple[int, bytes, bytes | None]:
+        """(UID, name of the item, octets); a UID of 0 where it says none."""
+        first = response.parts[0]
+        if isinstance(first, tuple) and len(response.parts) == 2 and response.parts[1] == b")":
+            found = _BODY.match(first[0])
+            if found:
+                return int(found[1]), found[2].upper(), first[1]
+        items = fetched(response)
+        uid = items.get(b"UID")
+        name = next((name for name in items if name.startswith(b"BODY[")), b"")
+        value = items.get(name)
+        octets = value if isinstance(value, bytes) else None
+        return uid if isinstance(uid, int) else 0, name, octets
+
+    def _arrived(self, uid: int, value: bytes | None, arrival: Arrival | None) -> Body | Missing:
+        if value is None:
+            text = f"{self.session.peer} answers without the octets of message {uid}"
+            return Missing(uid, UnavailableError(text))
+        size = len(value) if arrival is None else arrival.octets
+        if self._most is not None and size > self._most:
+            if arrival is not None:
+                arrival.drop()
+            text = f"message {uid} at {self.session.peer} has {size} octets, which is too many"
+            return Missing(uid, BadMailError(text))
+        if self._dropped and arrival is not None:
+            arrival.drop()
+        elif arrival is not None:
+            return Body(uid, arrival.finish(), size)
+        return Body(uid, Octets(to_crlf(value)), size)
+
+    def replied(self, reply: Reply) -> None:
+        """A NO may well come after some of the messages: it says that others did not come."""
+        error = None if reply.ok else self.refusal(reply)
+        if error is not None and not error.temporary and reply.status == "NO":
+            self._said = reply.text
+            reply = reply._replace(status="OK")
+        super().replied(reply)
 
     def finish(self, reply: Reply) -> None:
-        if self._arrival is not None:
-            self._arrival.drop()
-        said = f": {reply.text}" if not reply.ok else ""
+        if self._error is not None:
+            return
+        said = f": {self._said}" if self._said else ""
         for uid in self._wanted:
             text = f"{self.session.peer} has no message {uid} any more{said}"
-            self._ready.append(Missing(uid, GoneError(text)))
+            self.give(Missing(uid, GoneError(text)))
         self._wanted = {}
 
 
@@ -396,14 +474,11 @@ class Storing(Answer[list[int]]):
         self._modified: list[int] = []
         super().__init__(session, commands, "change flags")
 
-    def take(self, response: Untagged | Status) -> bool:
-        return isinstance(response, Untagged) and response.keyword == "FETCH"
-
     def replied(self, reply: Reply) -> None:
         if reply.code == "MODIFIED":
             text = reply.argument.decode("ascii", "replace")
             try:
-                self._modified += sets.expand(text, max(self.session.exists, 1))
+                self._modified += sets.expand(text, self.session.exists + ARRIVING)
             except ValueError as error:
                 raise PeerError(f"{self.session.peer} answers STORE with {error}") from None
         super().replied(reply)

@@ -37,6 +37,7 @@ from mailflow_imap.answers import (
     Standing,
     Storing,
 )
+from mailflow_imap.arrival import Arrival
 from mailflow_imap.names import canonical, encode
 from mailflow_imap.wire import (
     MINUS_LIMIT,
@@ -101,6 +102,7 @@ class Session:
         self._bye: Status | None = None
         self._unasked = 0
         self._idles = False
+        self._arrival: Arrival | None = None
         self._told: set[str] = set()
 
     @classmethod
@@ -188,6 +190,8 @@ class Session:
 
     def close(self) -> None:
         """Just leave; nothing more is sent."""
+        for answer in self._due:
+            answer.abandon()
         self.wire.close()
 
     # Folders
@@ -250,13 +254,15 @@ class Session:
         extra: list[Word] = []
         if changed_since is not None:
             extra = [b"(CHANGEDSINCE %d%b)" % (changed_since, b" VANISHED" if vanished else b"")]
-        commands = [Command("UID FETCH", each, tuple(items), *extra) for each in _sets(uids)]
-        return Facts(self, commands, size=size, date=date)
+        uids, spelled = _sets(uids)
+        commands = [Command("UID FETCH", each, tuple(items), *extra) for each in spelled]
+        return Facts(self, commands, uids, size=size)
 
     def fetch(self, uids: Uids, items: bytes) -> Fetching:
         """Whatever a FETCH can give, such as b"ENVELOPE BODYSTRUCTURE"."""
-        commands = [Command("UID FETCH", each, b"(UID %b)" % items) for each in _sets(uids)]
-        return Fetching(self, commands, items)
+        uids, spelled = _sets(uids)
+        commands = [Command("UID FETCH", each, b"(UID %b)" % items) for each in spelled]
+        return Fetching(self, commands, uids)
 
     def bodies(
         self,
@@ -268,10 +274,10 @@ class Session:
     ) -> Bodies:
         """A Body or Missing of each message, in the order the server sends them; nothing is
         marked as seen. `section` is such as b"HEADER"; `span` the first octet and how many."""
-        uids = list(uids)
+        uids, spelled = _sets(uids)
         item = b"BODY.PEEK[%b]" % section + (b"<%d.%d>" % span if span else b"")
-        commands = [Command("UID FETCH", each, b"(UID %b)" % item) for each in _sets(uids)]
-        return Bodies(self, commands, uids, most)
+        commands = [Command("UID FETCH", each, b"(UID %b)" % item) for each in spelled]
+        return Bodies(self, commands, uids, section, most)
 
     def store(
         self,
@@ -291,16 +297,16 @@ class Session:
             guard = [b"(UNCHANGEDSINCE %d)" % unchanged_since]
         item = b"%bFLAGS.SILENT" % how.encode("ascii")
         words = tuple(flag.encode("ascii") for flag in flags)
-        commands = [Command("UID STORE", each, *guard, item, words) for each in _sets(uids)]
+        commands = [Command("UID STORE", each, *guard, item, words) for each in _sets(uids)[1]]
         return Storing(self, commands)
 
     def copy(self, uids: Uids, folder: str) -> Copying:
-        commands = [Command("UID COPY", each, encode(folder)) for each in _sets(uids)]
+        commands = [Command("UID COPY", each, encode(folder)) for each in _sets(uids)[1]]
         return Copying(self, commands, f"copy to the folder {folder!r}")
 
     def move(self, uids: Uids, folder: str) -> Copying:
         """MOVE (RFC 6851), which the server must offer."""
-        commands = [Command("UID MOVE", each, encode(folder)) for each in _sets(uids)]
+        commands = [Command("UID MOVE", each, encode(folder)) for each in _sets(uids)[1]]
         return Copying(self, commands, f"move to the folder {folder!r}")
 
     @property
@@ -316,7 +322,7 @@ class Session:
         r"""UID EXPUNGE: removes those of them that are \Deleted, and nothing else."""
         if not self.can_expunge:
             raise RefusedError(f"{self.peer} cannot remove single messages (it has no UIDPLUS)")
-        commands = [Command("UID EXPUNGE", each) for each in _sets(uids)]
+        commands = [Command("UID EXPUNGE", each) for each in _sets(uids)[1]]
         return Done(self, commands, "remove messages")
 
     def append(
@@ -426,9 +432,7 @@ class Session:
             if answer.done:
                 self._due.remove(answer)
         elif isinstance(event, Piece):
-            self.progress(len(event.data))
-            if not any(answer.take_piece(event) for answer in self._due):
-                self._unasked += len(event.data)
+            self._piece(event)
         elif isinstance(event, Continuation) and event.command.keyword == "IDLE":
             self._idles = True
         elif isinstance(event, Continuation):
@@ -437,6 +441,26 @@ class Session:
             self._untagged(event)
         if self._unasked > UNASKED:
             raise PeerError(f"{self.peer} says too much that nobody asked for")
+
+    def arrived(self) -> Arrival | None:
+        """The long literal of the response that is being taken; its taker's from now on."""
+        arrival, self._arrival = self._arrival, None
+        return arrival
+
+    def _piece(self, piece: Piece) -> None:
+        """The next octets of a long literal, for the oldest answer that may have one."""
+        self.progress(len(piece.data))
+        if piece.first:
+            if self._arrival is not None:
+                raise PeerError(f"{self.peer} sends two long strings in one response")
+            for answer in self._due:
+                if (arrival := answer.arrival(piece.size)) is not None:
+                    self._arrival = arrival
+                    break
+        if self._arrival is None:
+            self._unasked += len(piece.data)
+        else:
+            self._arrival.add(piece.data)
 
     def _untagged(self, response: Untagged | Status) -> None:
         if self._greeting is None and isinstance(response, Status):
@@ -450,6 +474,9 @@ class Session:
             if answer.take(response):
                 break
         else:
+            if (arrival := self.arrived()) is not None:
+                arrival.drop()
+                self._unasked += arrival.octets
             self._unasked += 100 if isinstance(response, Status) else _size(response)
             if self.selected is not None:
                 self.selected.hear(response)
@@ -487,9 +514,12 @@ def _ascii(word: Word) -> bool:
     return all(map(_ascii, word)) if isinstance(word, tuple | list) else True
 
 
-def _sets(uids: Uids) -> Iterable[bytes]:
-    found = (uids,) if isinstance(uids, str) else sets.sets(uids)
-    return [each.encode("ascii") for each in found]
+def _sets(uids: Uids) -> tuple[frozenset[int], list[bytes]]:
+    """The UIDs where they are known, and what names them in commands of bounded length."""
+    if isinstance(uids, str):
+        return frozenset(), [uids.encode("ascii")]
+    known = frozenset(uids)
+    return known, [each.encode("ascii") for each in sets.sets(known)]
 
 
 def _size(response: Untagged) -> int:
