@@ -194,7 +194,7 @@ class Cyrus:
                 session.create(name)  # a NO says that it is there
             for message in messages:
                 octets = message.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-                _sure(session.append(name, None, None, octets))  # type: ignore[arg-type]
+                _sure(session.append(name, None, None, octets))
 
     def messages(self, user: str, folder: str = "INBOX") -> list[bytes]:
         """What is in a folder now, oldest first; none where it is not there."""

@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from mailflow.testing.tls import NAMES, Authority
+from mailflow.testing.tls import NAMES, Authority, Certificate
 
 BINARY = "/usr/sbin/dovecot"
 
@@ -118,7 +118,8 @@ class Dovecot:
 
     `settings` is more of dovecot.conf; `names` are the hosts that the certificate
     is for; `imap` opens IMAP as well, with the folders of SPECIAL. `without` names
-    capabilities that it keeps to itself, such as "UIDPLUS". The log is kept in `directory`;
+    capabilities that it keeps to itself, such as "UIDPLUS"; with a `certificate` of somebody
+    else's, `ca_file` says nothing. The log is kept in `directory`;
     mail and sockets lie in a directory that ends with the server, since a test's own is
     closed to the user that Dovecot, started by root, reads mail as.
     """
@@ -133,6 +134,7 @@ class Dovecot:
         settings: str = "",
         names: Sequence[str] = NAMES,
         without: Collection[str] = (),
+        certificate: Certificate | None = None,
     ) -> None:
         self.directory = os.path.abspath(directory)
         self.imap = imap
@@ -143,7 +145,7 @@ class Dovecot:
         os.mkdir(os.path.join(self._base, "users"))
         authority = Authority(self._base)
         self.ca_file = authority.ca_file
-        self._certificate = authority.issue(names)
+        self._certificate = certificate or authority.issue(names)
         self._process: subprocess.Popen[bytes] | None = None
         self._delivered = 0
         self._root = os.getuid() == 0

@@ -9,6 +9,7 @@ Rule of the file: of a pipeline nothing is changed but where its servers are. Wh
 `rewrite` puts in the place of `host = "..."` is all of it:
 
     pop.*, mail.*   our POP3 server, with TLS from the first octet
+    imap.*          a Dovecot, with TLS from the first octet, started when it is asked for
     smtp.*          our SMTP sink, with STARTTLS, for whoever logs in
     localhost       our SMTP sink, in clear (its `port` is replaced)
 
@@ -23,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.pop3 import Pop3Server
 from mailflow.testing.serving import free_ports
 from mailflow.testing.smtp import SmtpSink
@@ -37,6 +39,14 @@ _PORT = re.compile(r"^ *port *= *[0-9]+.*\n", re.MULTILINE)
 
 _LISTEN = re.compile(r"^ *listen *=.*$", re.MULTILINE)
 _ADDRESS = re.compile(r'"[^"/:]+:(?P<port>[0-9]+)"')
+
+IMAP_SETTINGS = """
+auth_username_format = %n
+namespace inbox {
+  separator = /
+}
+"""
+"""Whoever logs in may say his address, and folders are parted as most people write them."""
 
 BODY = b"Gr\xc3\xbc\xc3\x9fe,\r\n.\r\n..and dots, and no end of line"
 
@@ -57,6 +67,8 @@ class ExampleOrg:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         os.makedirs(directory, exist_ok=True)
+        self._directory = os.fspath(directory)
+        self._imap: Dovecot | None = None
         authority = Authority(directory)
         self.certificate = certificate = authority.issue(days=25)
         users = dict.fromkeys(USERS, PASSWORD)
@@ -79,6 +91,21 @@ class ExampleOrg:
     ) -> None:
         for server in (self.pop3, self.smtp, self.relay):
             server.__exit__(kind, error, trace)
+        if self._imap is not None:
+            self._imap.__exit__(kind, error, trace)
+
+    @property
+    def imap(self) -> Dovecot:
+        """The IMAP server, where everybody has a mailbox. It needs Debian's dovecot-imapd."""
+        if self._imap is None:
+            self._imap = Dovecot(
+                os.path.join(self._directory, "imap"),
+                imap=True, settings=IMAP_SETTINGS, certificate=self.certificate,
+            )  # fmt: skip
+            self._imap.__enter__()
+            for user in USERS:
+                self._imap.add_user(user, PASSWORD)
+        return self._imap
 
     def rewrite(self, text: str) -> str:
         """A pipeline with its servers here. Raises ValueError on a host that is none of ours."""
@@ -99,6 +126,8 @@ class ExampleOrg:
         trust = {"ca_file": self.ca_file}
         if kind in ("pop", "mail"):
             said: dict[str, object] = {"port": self.pop3.port, "tls": "implicit", **trust}
+        elif kind == "imap":
+            said = {"port": self.imap.imaps_port, "tls": "implicit", **trust}
         elif kind == "smtp":
             said = {"port": self.smtp.port, "tls": "starttls", **trust}
         elif kind == "localhost":

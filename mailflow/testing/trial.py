@@ -130,7 +130,8 @@ class Trial:
             self._put(step, each)
         found += self._complaints("run", self.file)
         kept = self._left(step)
-        wanted = 0 if step.get("keep") == "0d" else len(posts)
+        gone = step.get("keep") == "0d" and step.get("on_done") not in ("keep", "seen", "flag")
+        wanted = 0 if gone else len(posts)
         if kept != wanted:
             found.append(f"{name}: {kept} messages are left at the source, not {wanted}")
         return found + self._complaints("run", self.file)
@@ -145,6 +146,8 @@ class Trial:
             line = b"From ann@example.org Thu Jan  1 12:00:00 2026\n"
             with self._path(step).open("ab") as file:
                 file.write(line + message.replace(b"\r\n", b"\n") + b"\n\n")
+        elif step["use"] == "imap":
+            self.org.imap.deliver(_user(step), message, folder=_folder(step))
         else:
             self.org.pop3.deliver(step["user"], message)
 
@@ -154,6 +157,8 @@ class Trial:
             return len([*self._path(step).glob("new/*"), *self._path(step).glob("cur/*")])
         if step["use"] == "mbox":
             return len(_in_mbox(self._path(step).read_bytes()))
+        if step["use"] == "imap":
+            return len(self.org.imap.messages(_user(step), _folder(step)))
         return len(self.org.pop3.messages(step["user"]))
 
     def _path(self, step: Mapping[str, Any]) -> Path:
@@ -192,6 +197,9 @@ class Trial:
         for name, drop in self.data["maildrop"].items():
             if drop["use"] == "maildir":
                 self._fill(drop, name.replace("*", "ann"))
+            elif drop["use"] == "imap":
+                user = _user({"user": name.replace("*", "ann"), **drop})
+                self.org.imap.deliver(user, post(f"{user}@example.org"), folder=_folder(drop))
         environment = {**self._environment, "SSL_CERT_FILE": self.org.ca_file}
         with Serving(self.file, environ=environment) as serving:
             for step in steps:
@@ -225,9 +233,9 @@ class Trial:
         except (OSError, poplib.error_proto) as error:
             yield f"{login} cannot read his drop: {error!r}"
             return
-        if drop["use"] in ("spool", "maildir"):
+        if drop["use"] in ("spool", "maildir", "imap"):
             bodies = [_body(octets) for octets in found]
-            wanted = [BODY] * (1 if drop["use"] == "maildir" else len(self.posts))
+            wanted = [BODY] * (len(self.posts) if drop["use"] == "spool" else 1)
             if bodies != wanted:
                 yield f"{login} reads {bodies}"
 
@@ -274,6 +282,17 @@ class Trial:
             said = (done.stderr or done.stdout).decode(errors="replace")
             return [f"mailflow {' '.join(map(str, words))} exits {done.returncode}:\n{said}"]
         return []
+
+
+def _user(step: Mapping[str, Any]) -> str:
+    """Whose mailbox a table of an IMAP server names: the part before the "@" of `user`."""
+    return str(step["user"]).partition("@")[0]
+
+
+def _folder(step: Mapping[str, Any]) -> str:
+    """One of the folders that it names, where a message can be put: of "Lists/*", Lists/any."""
+    first = str(step.get("folders", ["INBOX"])[0])
+    return re.sub("[*%]", "any", first).removeprefix("\\")
 
 
 def _ports(step: Mapping[str, Any]) -> list[int]:

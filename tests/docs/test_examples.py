@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from mailflow.testing.documents import Block, Shell, blocks, commands
 from mailflow.testing.example_org import ExampleOrg, post
@@ -53,13 +54,19 @@ def org(tmp_path: Path) -> Iterator[ExampleOrg]:
         yield servers
 
 
-@pytest.mark.parametrize("block", TOML, ids=lambda block: block.place)
+def needing(text: str, value: Block | Path, name: str) -> ParameterSet:
+    """A case whose mail lies on an IMAP server needs a real one."""
+    imap = [pytest.mark.interop("dovecot-imapd")] if "imap.example" in text else []
+    return pytest.param(value, marks=imap, id=name)
+
+
+@pytest.mark.parametrize("block", [needing(block.text, block, block.place) for block in TOML])
 def test_the_pipeline_does_what_it_says(block: Block, org: ExampleOrg, home: Path) -> None:
     problems = Trial(org, home, block.text).problems()
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("page", CONSOLE, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [needing(page.read_text(), page, page.stem) for page in CONSOLE])
 def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> None:
     """From top to bottom: files are written where they stand, commands do what is shown."""
     bin_directory = Path(sys.executable).parent
@@ -71,6 +78,9 @@ def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> No
         "@pop.example.org": "@localhost",
         '"pop.example.org", "port": 995': f'"localhost", "port": {org.pop3.port}',
     })  # fmt: skip
+    if "imap.example" in page.read_text():
+        imap = f"localhost:{org.imap.imaps_port}"
+        desk.names.update({"imap.example.org:993": imap, "@imap.example.org": f"@{imap}"})
     with desk.others:
         for block in blocks(page):
             follow(block, org, desk)
@@ -133,6 +143,11 @@ def a_post(org: ExampleOrg, desk: Desk, user: str, subject: str, sender: str) ->
     org.pop3.deliver(user, post(f"{user}@example.org", subject, sender))
 
 
+def a_mail(org: ExampleOrg, desk: Desk, user: str, folder: str, subject: str, sender: str) -> None:
+    message = post(f"{user}@example.org", subject, sender)
+    org.imap.deliver(user, message, folder=folder)
+
+
 def refused(org: ExampleOrg, desk: Desk, address: str, reply: str) -> None:
     org.smtp.on("RCPT", reply, match=address)
 
@@ -185,6 +200,7 @@ GIVEN = {
     r"a message has come for (\w+)": has_come,
     r'the program of (\w+) reads "(.+)" and deletes it': a_program_reads,
     r'(\w+) has "(.+)" from (.+)': a_post,
+    r'(\w+) has in (\S+) on IMAP "(.+)" from (.+)': a_mail,
     r'(\S+) is answered "(.+)"': refused,
     r'(\S+) holds "(.+)"': a_file,
     r'(\S+) says "(.+)"': another_when,

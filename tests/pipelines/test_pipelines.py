@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from mailflow.testing.example_org import ExampleOrg
 from mailflow.testing.trial import Trial
@@ -19,7 +20,13 @@ def org(tmp_path: Path) -> Iterator[ExampleOrg]:
         yield servers
 
 
-@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def needing_servers(path: Path) -> ParameterSet:
+    """One whose mail lies on an IMAP server needs a real one."""
+    imap = [pytest.mark.interop("dovecot-imapd")] if "imap." in path.read_text() else []
+    return pytest.param(path, marks=imap, id=path.stem)
+
+
+@pytest.mark.parametrize("path", [needing_servers(path) for path in PIPELINES])
 def test_the_pipeline_does_what_it_says(path: Path, org: ExampleOrg, home: Path) -> None:
     problems = Trial(org, home, path.read_text(), path.name).problems()
     assert not problems, "\n".join(problems)
