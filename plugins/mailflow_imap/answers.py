@@ -70,8 +70,9 @@ class Answer(Generic[T]):
         """Whether it is part of this answer."""
         return False
 
-    def take_piece(self, piece: Piece) -> bool:
-        return False
+    def arrival(self, size: int) -> Arrival | None:
+        """Where a literal of `size` octets goes that is long and may be part of this answer."""
+        return None
 
     def replied(self, reply: Reply) -> None:
         """One of its commands is answered."""
@@ -272,13 +273,22 @@ class Stream(Answer[list[T]]):
 
     def give(self, found: T) -> None:
         """Hand it to whoever iterates."""
-        if not self._dropped:
+        if self._dropped:
+            self.waste(found)
+        else:
             self._ready.append(found)
 
     def drop(self) -> None:
         """Keep nothing of what is here and still to come: nobody will iterate."""
         self._dropped = True
-        self._ready.clear()
+        while self._ready:
+            self.waste(self._ready.popleft())
+
+    def abandon(self) -> None:
+        self.drop()
+
+    def waste(self, found: T) -> None:
+        """Nobody will take it: leave nothing behind."""
 
     def __iter__(self) -> Iterator[T]:
         while True:
@@ -419,6 +429,11 @@ class Bodies(Stream[Body | Missing]):
         self.give(self._arrived(uid, value, arrival))
         return True
 
+    def waste(self, found: Body | Missing) -> None:
+        if isinstance(found, Body) and isinstance(found.content, OctetFile):
+            with suppress(OSError):
+                os.unlink(found.content.path)
+
     def _read(self, response: Untagged) -> tuple[int, bytes, bytes | None]:
         """(UID, name of the item, octets); a UID of 0 where it says none."""
         first = response.parts[0]
@@ -443,9 +458,7 @@ class Bodies(Stream[Body | Missing]):
                 arrival.drop()
             text = f"message {uid} at {self.session.peer} has {size} octets, which is too many"
             return Missing(uid, BadMailError(text))
-        if self._dropped and arrival is not None:
-            arrival.drop()
-        elif arrival is not None:
+        if arrival is not None:
             return Body(uid, arrival.finish(), size)
         return Body(uid, Octets(to_crlf(value)), size)
 

@@ -17,10 +17,14 @@ from mailflow.typed import BinaryIO
 
 
 class Arrival:
-    """The octets of one literal, line ends made CRLF. `octets` counts them as they came."""
+    """The octets of one literal, line ends made CRLF. `octets` counts them as they came.
 
-    def __init__(self, directory: str) -> None:
+    Nothing is kept of more than `most`.
+    """
+
+    def __init__(self, directory: str, most: int | None = None) -> None:
         self.octets = 0
+        self._most = most
         self._directory = directory
         self._path = ""
         self._file: BinaryIO | None = None
@@ -29,9 +33,17 @@ class Arrival:
     def add(self, data: bytes) -> None:
         """Raises UnavailableError where it cannot be written."""
         self.octets += len(data)
+        if self.excess:
+            self.drop()
+            return
         data = self._carried + data
         self._carried = b"\r" if data.endswith(b"\r") else b""
         self._write(to_crlf(data[: len(data) - len(self._carried)]))
+
+    @property
+    def excess(self) -> bool:
+        """Whether there is more than is kept."""
+        return self._most is not None and self.octets > self._most
 
     def finish(self) -> Content:
         """The whole. The caller owns the file from now on."""
@@ -46,6 +58,15 @@ class Arrival:
             raise from_os(error, f"write {self._path}") from None
         self._file = None
         return content
+
+    def octets_of(self) -> bytes:
+        """The whole in memory; nothing is left of the file."""
+        content = self.finish()
+        with content.open() as file:
+            data = file.read()
+        with suppress(OSError):
+            os.unlink(self._path)
+        return data
 
     def drop(self) -> None:
         """Forget what has come."""

@@ -49,7 +49,7 @@ def decode(name: bytes) -> str:
         from imapclient import imap_utf7
 
         try:
-            text = imap_utf7.decode(name)
+            text = str(imap_utf7.decode(name))
         except (UnicodeDecodeError, ValueError):
             text = ""
         if text and encode(text).encode() == name:

@@ -176,7 +176,8 @@ class Untagged(NamedTuple):
 class Piece(NamedTuple):
     """The next octets of a long literal: the one at `parts[part]` of the Untagged to come.
 
-    `head` is the text before it, `size` how many octets it has in all.
+    `head` is the text before it, `size` how many octets it has in all, `first` whether these
+    are its first.
     """
 
     number: int
@@ -184,6 +185,7 @@ class Piece(NamedTuple):
     head: bytes
     size: int
     data: bytes
+    first: bool = False
 
 
 class Continuation(NamedTuple):
@@ -233,7 +235,7 @@ class Client:
         self._sending: Iterator[bytes | None] | None = None
         self._current: Command | None = None  # whose octets are on their way
         self._waiting = False  # for leave to send the rest of it
-        self._alone: Command | None = None
+        self._alone: Command | None = None  # answered before anything else is sent
         self._buffer = bytearray()
         self._at = 0
         self._scanned = 0
@@ -258,8 +260,9 @@ class Client:
         return len(self._buffer) - self._at
 
     @property
-    def ended(self) -> bool:
-        return self._ended
+    def in_literal(self) -> bool:
+        """Whether octets of a message are on their way."""
+        return self._left > 0
 
     def send(self, command: Command) -> None:
         """Queue it; its octets come out of `outgoing` when it may be sent."""
@@ -422,8 +425,9 @@ class Client:
             data = bytes(view[self._at : self._at + size])
         self._at += size
         self._scanned = self._at
+        first = self._left == self._literal
         self._left -= size
-        return Piece(self._number, len(self._parts) - 1, self._head, self._literal, data)
+        return Piece(self._number, len(self._parts) - 1, self._head, self._literal, data, first)
 
     def _status(self, line: bytes) -> Status:
         found = _STATUS.match(line, 2)
