@@ -139,6 +139,11 @@ class Session:
         return self.wire.peer
 
     @property
+    def lost(self) -> bool:
+        """Whether nothing more can be had of it."""
+        return self._failure is not None
+
+    @property
     def exists(self) -> int:
         """How many messages the open folder has."""
         return self.selected.exists if self.selected else 0
