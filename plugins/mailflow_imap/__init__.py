@@ -11,4 +11,4 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
-    """Nothing yet."""
+    register.fetcher("mailflow_imap.fetcher:ImapFetcher")

@@ -5,8 +5,6 @@ Rule of the file: a key outlives the session; a sequence number has no place her
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from mailflow.record import NamedTuple
 
 
@@ -29,17 +27,3 @@ def place_of(key: str) -> Place | None:
     if folder and validity.isdecimal() and numbers.isdecimal():
         return Place(folder, int(validity), int(numbers))
     return None
-
-
-def ranges(uids: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """(first, last) of each run of numbers that follow each other, in ascending order."""
-    first = last = 0
-    for uid in sorted(uids):
-        if uid == last + 1 and first:
-            last = uid
-            continue
-        if first:
-            yield first, last
-        first = last = uid
-    if first:
-        yield first, last

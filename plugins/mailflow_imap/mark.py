@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
-from mailflow_imap.keys import ranges
+from mailflow_imap.uids import UID_LIMIT, ranges
 
 if TYPE_CHECKING:
     from mailflow.query import Query
@@ -26,9 +26,6 @@ SKEW = 300.0
 
 RUNS = 200
 """So many runs of UIDs that are still wanted are written down; of more, where they begin."""
-
-UIDS = 0xFFFFFFFF
-"""The largest UID, UIDVALIDITY (RFC 9051, 9)."""
 
 
 class Left(NamedTuple):
@@ -98,9 +95,13 @@ def _left(validity: Any, next_: Any, modseq: Any, open_: Any) -> Left:
     runs = tuple((int(first), int(last)) for first, last in open_)
     left = Left(int(validity), int(next_), int(modseq), runs)
     inside = [each for run in runs for each in run]
-    if not 0 <= left.validity <= UIDS or not 1 <= left.next <= UIDS + 1 or left.modseq < 0:
+    if (
+        not 0 <= left.validity <= UID_LIMIT
+        or not 1 <= left.next <= UID_LIMIT + 1
+        or left.modseq < 0
+    ):
         raise ValueError("no such folder")
-    if not all(1 <= each <= UIDS for each in inside):
+    if not all(1 <= each <= UID_LIMIT for each in inside):
         raise ValueError("no such messages")
     return left
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from mailflow_imap.choice import FolderPattern, Shelf, chosen, use_of
+from mailflow_imap.choice import FolderPattern, chosen, use_of
+from mailflow_imap.names import Folder
 
-SHELVES = [
-    Shelf("INBOX"),
-    Shelf("[Gmail]", frozenset(("\\Noselect", "\\HasChildren"))),
-    Shelf("[Gmail]/Sent Mail", frozenset(("\\Sent",))),
-    Shelf("[Gmail]/Spam", frozenset(("\\junk",))),
-    Shelf("Lists/red"),
-    Shelf("Lists/blue"),
-    Shelf("Entwürfe", frozenset(("\\Drafts",))),
-    Shelf("gone", frozenset(("\\NonExistent",))),
+FOLDERS = [
+    Folder(name, "/", frozenset(attributes.split()))
+    for name, attributes in (
+        ("INBOX", ""),
+        ("[Gmail]", "noselect haschildren"),
+        ("[Gmail]/Sent Mail", "sent"),
+        ("[Gmail]/Spam", "junk"),
+        ("Lists/red", ""),
+        ("Lists/blue", ""),
+        ("Entwürfe", "drafts"),
+        ("gone", "nonexistent"),
+    )
 ]
 
 
@@ -29,7 +33,8 @@ SHELVES = [
         (["\\Sent", "\\Junk"], ["[Gmail]/Sent Mail", "[Gmail]/Spam"]),
         (["[Gmail]/S*"], ["[Gmail]/Sent Mail", "[Gmail]/Spam"]),
         (["*", "!\\junk", "!Lists/*"], ["INBOX", "[Gmail]/Sent Mail", "Entwürfe"]),
-        (["!*a*", "!Lists/*"], ["INBOX", "Entwürfe"]),
+        (["!*a*", "!Lists/%"], ["INBOX", "Entwürfe"]),
+        (["%"], ["INBOX", "Entwürfe"]),
         (["\\Trash"], []),
         (["Hidden/one"], ["Hidden/one"]),
         (["Entwürfe"], ["Entwürfe"]),
@@ -38,11 +43,11 @@ SHELVES = [
 def test_folders_are_chosen_by_name_by_pattern_and_by_use(
     patterns: list[str], names: list[str]
 ) -> None:
-    assert chosen(patterns, SHELVES) == names
+    assert chosen(patterns, FOLDERS) == names
 
 
 def test_what_holds_no_messages_is_not_read() -> None:
-    assert {"[Gmail]", "gone"}.isdisjoint(chosen(["*"], SHELVES))
+    assert {"[Gmail]", "gone"}.isdisjoint(chosen(["*"], FOLDERS))
 
 
 @pytest.mark.parametrize("word", ["", "!", "\\Spam", "!\\Bin", "a\nb"])
@@ -52,6 +57,5 @@ def test_what_can_be_no_folder_is_told_at_check(word: str) -> None:
 
 
 def test_the_folder_for_a_use_is_found_under_whatever_name() -> None:
-    assert use_of("\\Drafts", SHELVES) == "Entwürfe"
-    assert use_of("\\Archive", SHELVES) is None
-    assert use_of("Done", SHELVES) == "Done"
+    assert use_of("\\Drafts", FOLDERS) == "Entwürfe"
+    assert use_of("\\Archive", FOLDERS) is None

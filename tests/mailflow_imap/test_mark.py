@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailflow.query import Query
-from mailflow_imap.keys import Place, place_of, ranges
+from mailflow_imap.keys import Place, place_of
 from mailflow_imap.mark import RUNS, SKEW, WEEK, Left, Mark, asked_for
 
 NOW = 1_800_000_000.0
@@ -27,13 +25,6 @@ def test_a_key_says_the_place_whatever_the_folder_is_called(
 @pytest.mark.parametrize("key", ["", "INBOX", "1;2", ";1;2", "INBOX;x;2", "INBOX;1;", "INBOX;-1;2"])
 def test_what_is_no_key_names_no_place(key: str) -> None:
     assert place_of(key) is None
-
-
-@given(st.sets(st.integers(1, 60)))
-def test_runs_have_all_the_numbers_and_no_two_of_them_touch(numbers: set[int]) -> None:
-    runs = list(ranges(numbers))
-    assert {n for first, last in runs for n in range(first, last + 1)} == numbers
-    assert all(one[1] + 1 < other[0] for one, other in pairwise(runs))
 
 
 def test_a_mark_says_again_what_was_written() -> None:

@@ -1,0 +1,128 @@
+"""What is in a folder: all of it, what came since the last visit, or what a SEARCH finds.
+
+Rule of the file: a folder is looked at in one flight where that is possible, and what comes
+back counts only under the UIDVALIDITY that was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from mailflow.errors import RefusedError
+from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING
+from mailflow_imap.mark import Left, Mark
+from mailflow_imap.search import compiled, trust
+
+if TYPE_CHECKING:
+    from mailflow.query import Query
+    from mailflow_imap.answers import Facts, Searching, Selected
+    from mailflow_imap.responses import Fact
+    from mailflow_imap.session import Session
+
+TOGETHER = 16
+"""So many folders are looked at in one flight."""
+
+
+class Renewed(Exception):  # noqa: N818  # not an error: a folder was made anew
+    """A folder has another UIDVALIDITY than when it was left."""
+
+    def __init__(self, folder: str, before: int, now: int) -> None:
+        self.folder, self.before, self.now = folder, before, now
+
+
+class Look(NamedTuple):
+    """What was found in a folder: facts by UID in ascending order, and how it is left.
+    `whole` says that these are all the messages in it."""
+
+    folder: str
+    facts: dict[int, Fact]
+    left: Left
+    whole: bool
+
+
+class Plan:
+    """How the folders are looked at: `where` and `mark` say what need not be listed. `whole`:
+    everything is listed."""
+
+    def __init__(self, where: Query, mark: Mark, *, held: bool, whole: bool) -> None:
+        self.where = where
+        self.mark = mark
+        self.whole = whole
+        self.held = held and not whole
+        self._final = where.final
+        self._flags_only = not where.fields & {"age", "created"}
+
+    @property
+    def searches(self) -> bool:
+        """Whether a SEARCH comes first, for which the server must have said what it can."""
+        return not self.whole and (not self.held or not self._final) and bool(self.where.fields)
+
+    def left(self, folder: str) -> Left | None:
+        """How the folder was left, where that counts."""
+        return self.mark.folders.get(folder) if self.held else None
+
+    def has_news(self, folder: str, standing: Mapping[str, int]) -> bool:
+        """Whether STATUS tells of anything that is not listed yet."""
+        left = self.left(folder)
+        if left is None or left.open or not self._final:
+            return True
+        same = standing.get("UIDVALIDITY") == left.validity
+        return not same or standing.get("UIDNEXT", left.next + 1) > left.next
+
+    def begin(self, session: Session, folder: str) -> Callable[[], Look]:
+        """Ask; what it gives is called for the answer."""
+        selecting = session.select(folder, read_only=True)
+        left = self.left(folder)
+        if left is None or (not self._final and not (left.modseq and self._flags_only)):
+            if self.searches:
+                return self._search(session, folder, selecting.wait)
+            everything = session.facts("1:*")
+            return lambda: self._look(selecting.wait(), [everything], whole=True)
+        asked: list[Facts] = []
+        if left.open:
+            spelled = (f"{first}:{last}" for first, last in left.open)
+            asked.append(session.facts(",".join(spelled)))
+        if self._final:
+            asked.append(session.facts(f"{left.next}:*"))
+        else:
+            asked.append(session.facts("1:*", changed_since=left.modseq))
+        wants = left.wants if self._final else lambda uid: True
+        return lambda: self._look(selecting.wait(), asked, wants)
+
+    def _search(
+        self, session: Session, folder: str, select: Callable[[], Selected]
+    ) -> Callable[[], Look]:
+        search = compiled(self.where, folder=folder, texts=trust(session.capabilities))
+        if search is not None and search.words == (b"ALL",):
+            asked = session.facts("1:*")
+            return lambda: self._look(select(), [asked], whole=True)
+        found: Searching | None = None if search is None else session.search(*search.words)
+
+        def look() -> Look:
+            selected = select()
+            uids = found.wait() if found is not None else []
+            return self._look(selected, [session.facts(uids)] if uids else [])
+
+        return look
+
+    def _look(
+        self,
+        selected: Selected,
+        asked: Sequence[Facts],
+        wants: Callable[[int], bool] = lambda uid: True,
+        *,
+        whole: bool = False,
+    ) -> Look:
+        """`wants`: N:* is the last message, where N is behind it."""
+        folder, validity = selected.folder, selected.uid_validity
+        if not selected.uids_stick:
+            raise RefusedError(f"the UIDs in {folder} do not last: nobody can tell what is new")
+        before = self.mark.folders.get(folder)
+        if before is not None and before.validity != validity and not self.whole:
+            raise Renewed(folder, before.validity, validity)
+        found = {fact.uid: fact for answer in asked for fact in answer if wants(fact.uid)}
+        facts = dict(sorted(found.items()))
+        held = self.left(folder)
+        least = max(selected.uid_next, max(facts, default=0) + 1, held.next if held else 1)
+        return Look(folder, facts, Left(validity, least, selected.modseq), whole)
