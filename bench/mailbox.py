@@ -131,7 +131,7 @@ class Mailbox:
         with imaplib.IMAP4("127.0.0.1", self.dovecot.imap_port, timeout=600) as session:
             session.login(user, PASSWORD)
             session.select()
-            session.fetch("1:*", "(UID FLAGS RFC822.SIZE INTERNALDATE)")
+            session.uid("FETCH", "1:*", "(FLAGS RFC822.SIZE INTERNALDATE)")
 
     def _ask(self, user: str, *, warm: bool) -> tuple[int, int]:
         session = poplib.POP3("127.0.0.1", self.dovecot.pop3_port, timeout=600)
