@@ -133,6 +133,22 @@ class XOAuth2(OAuthBearer):
         return b""
 
 
+class External:
+    """EXTERNAL (RFC 4422, appendix A): the certificate of the connection says who we are."""
+
+    name = "EXTERNAL"
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._user = credentials.user
+
+    def initial(self) -> bytes:
+        """As whom we want to act; nothing: as whom the certificate names."""
+        return self._user.encode()
+
+    def answer(self, challenge: bytes) -> bytes:
+        raise SurpriseError("EXTERNAL has no challenge")
+
+
 MECHANISMS: Mapping[str, Callable[[Credentials], Mechanism]] = {"PLAIN": Plain, "LOGIN": Login}
 """What can be spoken with a password, the preferred first."""
 
@@ -142,7 +158,7 @@ TOKEN_MECHANISMS: Mapping[str, Callable[[Credentials], Mechanism]] = {
 }
 """What can be spoken with an access token of OAuth2, the preferred first."""
 
-_ALL = {**MECHANISMS, **TOKEN_MECHANISMS}
+_ALL = {**MECHANISMS, **TOKEN_MECHANISMS, "EXTERNAL": External}
 
 
 def mechanism(name: str, credentials: Credentials) -> Mechanism:

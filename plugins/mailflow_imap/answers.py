@@ -16,7 +16,14 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from mailflow.errors import BadMailError, GoneError, MailflowError, PeerError, UnavailableError
+from mailflow.errors import (
+    BadMailError,
+    GoneError,
+    LoginError,
+    MailflowError,
+    PeerError,
+    UnavailableError,
+)
 from mailflow.lines import to_crlf
 from mailflow.mail import Content, OctetFile, Octets
 from mailflow.record import NamedTuple
@@ -24,7 +31,7 @@ from mailflow.typed import TYPE_CHECKING, Any, Generic, TypeVar
 from mailflow_imap import uids as sets
 from mailflow_imap.arrival import Arrival
 from mailflow_imap.names import Folder, decode
-from mailflow_imap.responses import Fact, fact, fetched, flags, parse, refused
+from mailflow_imap.responses import Fact, fact, fetched, flags, parse, refusal, refused
 from mailflow_imap.wire import Command, Reply, Status, Untagged
 
 if TYPE_CHECKING:
@@ -74,6 +81,10 @@ class Answer(Generic[T]):
         """Where a literal of `size` octets goes that is long and may be part of this answer."""
         return None
 
+    def challenged(self, data: bytes) -> bytes | None:
+        """What the server is answered that waits for more of the command."""
+        raise PeerError(f"{self.session.peer} asks for more than there is, to {self.doing}")
+
     def replied(self, reply: Reply) -> None:
         """One of its commands is answered."""
         if not reply.ok and self._error is None:
@@ -96,6 +107,33 @@ class Answer(Generic[T]):
 
 class Done(Answer[None]):
     """Only whether it was done."""
+
+    def result(self) -> None:
+        return None
+
+
+class Idling(Answer[None]):
+    """IDLE (RFC 2177): `begun` once the server listens for its end."""
+
+    begun = False
+
+    def challenged(self, data: bytes) -> None:
+        self.begun = True
+
+    def result(self) -> None:
+        return None
+
+
+class Starting(Answer[None]):
+    """STARTTLS: nothing secret was said, and nothing will be, where it is refused."""
+
+    def refusal(self, reply: Reply) -> MailflowError:
+        return refusal(
+            f"{self.session.peer} refuses STARTTLS ({reply.text}); no password was sent."
+            ' If it has a port for TLS from the first octet, set tls = "implicit"',
+            reply._replace(status="NO"),
+            LoginError,
+        )
 
     def result(self) -> None:
         return None
@@ -263,7 +301,7 @@ class Stream(Answer[list[T]]):
     """Answers that are given one by one, as they arrive; `wait` gives what is left of them.
 
     What arrives while nobody iterates is kept: ask for no more at once than may be held, or
-    `drop` it.
+    `abandon` it.
     """
 
     def __init__(self, session: Session, commands: Sequence[Command], doing: str) -> None:
@@ -278,14 +316,11 @@ class Stream(Answer[list[T]]):
         else:
             self._ready.append(found)
 
-    def drop(self) -> None:
+    def abandon(self) -> None:
         """Keep nothing of what is here and still to come: nobody will iterate."""
         self._dropped = True
         while self._ready:
             self.waste(self._ready.popleft())
-
-    def abandon(self) -> None:
-        self.drop()
 
     def waste(self, found: T) -> None:
         """Nobody will take it: leave nothing behind."""
@@ -565,6 +600,23 @@ class Appending(Answer[Appended | None]):
 
     def result(self) -> Appended | None:
         return self._appended
+
+
+class Enabling(Answer[frozenset[str]]):
+    """ENABLE (RFC 5161): what is on now, in upper case."""
+
+    def __init__(self, session: Session, command: Command) -> None:
+        self._enabled: frozenset[str] = frozenset()
+        super().__init__(session, [command], "enable extensions")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status) or response.keyword != "ENABLED":
+            return False
+        self._enabled |= {word.decode("ascii", "replace").upper() for word in response.line.split()}
+        return True
+
+    def result(self) -> frozenset[str]:
+        return self._enabled
 
 
 class Folders(Answer[list[Folder]]):

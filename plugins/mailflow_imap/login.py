@@ -2,24 +2,32 @@
 
 Rule of the file: a secret leaves only by a way that the user wants and the server
 offers, never before TLS where it is wanted; each way is tried once, and not at all after
-the server said that the credentials are wrong.
+the server said that the credentials are wrong. Nobody is sent elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from mailflow.errors import ConfigError, LoginError
+from mailflow.errors import ConfigError, LoginError, MailflowError, UnavailableError
 from mailflow.net import Wire, is_loopback, tls_context
-from mailflow.sasl import Credentials
+from mailflow.sasl import Credentials, Exchange, choose, mechanism
 from mailflow.typed import TYPE_CHECKING, TypeVar
+from mailflow_imap.answers import Answer
+from mailflow_imap.responses import refusal
 from mailflow_imap.session import Session
+from mailflow_imap.wire import Command, Reply
 
 if TYPE_CHECKING:
+    import ssl
+
     from mailflow.kinds import Runtime
     from mailflow_imap.settings import ImapOptions
 
 T = TypeVar("T")
+
+INITIAL_LIMIT = 8000
+"""Octets of AUTHENTICATE with its initial response: servers read lines of 8,192."""
 
 
 def connect(options: ImapOptions, runtime: Runtime) -> Session:
@@ -34,9 +42,10 @@ def connect(options: ImapOptions, runtime: Runtime) -> Session:
         lambda: _dial(options, runtime),
         runtime.log,
         runtime.scratch,
-        context=None if protection == "none" else tls_context(options.ca_file),
+        context=None if protection == "none" else _context(options),
         name=options.tls_name or options.host,
         implicit=protection == "implicit",
+        pipelining=options.pipelining == "always",
     )
     session.progress = runtime.progress
     return session
@@ -47,23 +56,157 @@ def enter(
     session: Session,
     follow: Callable[[], T] = lambda: None,  # type: ignore[assignment,return-value]
     credentials: Credentials | None = None,
+    ways: Sequence[str] = (),
 ) -> T:
-    """Log in as `options` say, or with other `credentials`; gives what `follow` gives.
+    """Log in as `options` say, or with other `credentials` by `ways`; gives what `follow` gives.
 
     `follow` asks for what is to leave in the same flight; it is called once for each way
-    that is tried, and its Answers are good where this returns.
+    that is tried, and its Answers are good where this returns. A token that the server
+    refuses is renewed, and tried once more, where the connection still stands.
     """
-    return session.log_in(credentials or who(options), options.ways, follow)
+    if credentials is not None:
+        _check(credentials, options)
+        return log_in(session, credentials, ways or options.ways, follow)
+    if options.secret is None:
+        return log_in(session, who(options), options.ways, follow)
+
+    def act(secret: str) -> T:
+        if session.lost:
+            text = f"{session.peer} refused a token and left; another is here for the next time"
+            raise UnavailableError(text)
+        known = Credentials(options.user or "", secret)
+        _check(known, options)
+        return log_in(session, known, options.ways, follow)
+
+    return options.secret.use(act)
 
 
 def who(options: ImapOptions) -> Credentials:
     """The user and the password or token. Raises ConfigError, UnavailableError."""
+    if options.secret is None and "external" in options.ways:
+        return Credentials(options.user or "", "")
     if options.user is None or options.secret is None:
         raise ConfigError(f"no `user` or no `password` for {options.host}")
     credentials = Credentials(options.user, options.secret.reveal())
+    _check(credentials, options)
+    return credentials
+
+
+def log_in(
+    session: Session, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]
+) -> T:
+    """Log in by the first of `ways` that works. Raises LoginError, UnavailableError, PeerError."""
+    if session.preauthenticated:
+        session.logged_in = True
+        return follow()
+    try:
+        return _log_in(session, credentials, ways, follow)
+    except MailflowError as error:
+        masked = credentials.mask(error.text)
+        if masked == error.text:
+            raise
+        raise type(error)(masked, **error.fields) from None  # the server has repeated the secret
+
+
+def _log_in(
+    session: Session, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]
+) -> T:
+    refused: MailflowError | None = None
+    for way in _offered(session, ways):
+        try:
+            return LoggingIn(session, credentials, way).attempt(follow)
+        except LoginError as error:
+            if error.fields.get("code") or session.lost:
+                raise refused or error from None
+            refused = refused or error
+    if refused:
+        raise refused
+    mechanisms = sorted(name for name in session.capabilities if name.startswith("AUTH="))
+    also = "" if "LOGINDISABLED" in session.capabilities else " and LOGIN"
+    raise LoginError(
+        f"{session.peer} offers no way to log in that is wanted here: it offers"
+        f" {' '.join(mechanisms) or 'no AUTH='}{also}, auth is {', '.join(ways)}"
+    )
+
+
+def _offered(session: Session, ways: Sequence[str]) -> Iterator[str]:
+    """The ways that both sides know, in the order wanted."""
+    mechanisms = [
+        name.removeprefix("AUTH=") for name in session.capabilities if name.startswith("AUTH=")
+    ]
+    for way in ways:
+        if way == "login":
+            if "LOGINDISABLED" not in session.capabilities:
+                yield way
+        elif choose((way,), mechanisms):
+            yield way
+
+
+class LoggingIn(Answer[None]):
+    """LOGIN (RFC 3501, 6.2.3) or AUTHENTICATE (6.2.2) by one way."""
+
+    def __init__(self, session: Session, credentials: Credentials, way: str) -> None:
+        self._user = credentials.user
+        self._way = way
+        self._learnt = session.learnings
+        self._exchange: Exchange | None = None
+        if way == "login":
+            self._command = Command("LOGIN", *credentials)
+        else:
+            self._exchange = Exchange(mechanism(way, credentials))
+            limit = INITIAL_LIMIT if session.offers("SASL-IR") else 0
+            words = self._exchange.command(limit).encode("ascii").split()
+            # a token that is refused is told as a challenge, which is then to be answered
+            whole = self._exchange.said_all and way in ("plain", "external")
+            self._command = Command("AUTHENTICATE", *words, alone=not whole)
+        super().__init__(session, [self._command], "log in")
+
+    def attempt(self, follow: Callable[[], T]) -> T:
+        return self.session.attempt(self, self._command, follow)
+
+    def challenged(self, data: bytes) -> bytes | None:
+        if self._exchange is None:
+            return super().challenged(data)
+        return self._exchange.answer(data).encode("ascii")
+
+    def finish(self, reply: Reply) -> None:
+        if self._error is None:
+            self.session.entered(self._learnt)
+
+    def refusal(self, reply: Reply) -> MailflowError:
+        cancelled = self._exchange.cancelled if self._exchange else ""
+        said = "; ".join(filter(None, (cancelled, reply.text))) or "no reason given"
+        text = f"{self.session.peer} refuses the login of {self._user}: {said}"
+        if reply.code == "REFERRAL":
+            return LoginError(
+                f"{text}; it names another server, which is not asked", code=reply.code
+            )
+        if reply.code in ("", "AUTHENTICATIONFAILED"):
+            what = "`token`" if self._way in ("oauthbearer", "xoauth2") else "`password`"
+            text += f"; check `user` and {what}"
+        return refusal(text, reply._replace(status="NO"), LoginError)
+
+    def result(self) -> None:
+        return None
+
+
+def _context(options: ImapOptions) -> ssl.SSLContext:
+    """With our certificate, where there is one to show."""
+    import ssl
+
+    context = tls_context(options.ca_file)
+    if options.certificate is not None:
+        try:
+            context.load_cert_chain(options.certificate, options.key)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(f"cannot use certificate {options.certificate}: {reason}") from None
+    return context
+
+
+def _check(credentials: Credentials, options: ImapOptions) -> None:
     if any(c in text for text in credentials for c in "\r\n\0"):
         raise LoginError(f"the user or password for {options.host} holds a line end")
-    return credentials
 
 
 def _dial(options: ImapOptions, runtime: Runtime) -> Wire:

@@ -1,8 +1,8 @@
 """One connection to an IMAP server, used by one thread at a time.
 
     session = Session.open(dial, context=context, name="imap.example.org", implicit=True, ...)
-    selected, facts = session.log_in(credentials, ("plain", "login"), follow=lambda: (
-        session.select("INBOX"), session.facts("1:*")))       # one flight: three round trips
+    selecting, facts = session.log_in(credentials, ("plain", "login"), lambda: (
+        session.select("INBOX"), session.facts("1:*")))       # one flight
     for fact in facts: ...
 
 Every command gives an Answer at once; what is queued leaves together when somebody waits
@@ -16,9 +16,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from mailflow.errors import LoginError, MailflowError, PeerError, RefusedError, UnavailableError
-from mailflow.net import Wire
+from mailflow.net import SLOWEST, Wire
 from mailflow.typed import TYPE_CHECKING, Any, TypeVar
 from mailflow_imap import uids as sets
 from mailflow_imap.answers import (
@@ -28,17 +29,21 @@ from mailflow_imap.answers import (
     Copying,
     Counting,
     Done,
+    Enabling,
     Facts,
     Fetching,
     Folders,
+    Idling,
     Searching,
     Selected,
     Selecting,
     Standing,
+    Starting,
     Storing,
 )
 from mailflow_imap.arrival import Arrival
 from mailflow_imap.names import canonical, encode
+from mailflow_imap.responses import refusal
 from mailflow_imap.wire import (
     MINUS_LIMIT,
     WITHOUT_LIMIT,
@@ -46,6 +51,7 @@ from mailflow_imap.wire import (
     Closed,
     Command,
     Continuation,
+    Event,
     Literal,
     Piece,
     Reply,
@@ -66,12 +72,17 @@ T = TypeVar("T")
 AHEAD = 1 << 16
 """Octets of commands that may wait to be sent: enough for any round trip."""
 
+SLOWEST_BODY = 64.0
+"""Octets a second, over several time-outs, that a server must send of a message."""
+
 UNASKED = 1 << 24
 """Octets that a server may say between two answers without being asked."""
 
 REISSUE = 9 * 60.0
 """Seconds after which IDLE is ended and begun anew: servers end it after 30 minutes, address
 translators forget a silent connection after 10 (RFC 2177, 3)."""
+
+_LEFT = Command("LOGOUT")
 
 Uids = str | Iterable[int]
 """UIDs, or a set of them as IMAP writes it, such as "1:*"."""
@@ -86,7 +97,7 @@ class Session:
     or message), LoginError.
     """
 
-    def __init__(self, wire: Wire, log: Logger, scratch: str) -> None:
+    def __init__(self, wire: Wire, log: Logger, scratch: str, *, pipelining: bool = True) -> None:
         self.wire = wire
         self.log = log
         self.scratch = scratch
@@ -95,13 +106,16 @@ class Session:
         self.progress: Callable[[int], None] = lambda octets: None
         self._capabilities: frozenset[str] = frozenset()
         self._client = Client(wire.peer)
+        self._client.pipelining = pipelining
         self._due: deque[Answer[Any]] = deque()
         self._owner: dict[Command, Answer[Any]] = {}
         self._failure: MailflowError | None = None
         self._greeting: Status | None = None
         self._bye: Status | None = None
         self._unasked = 0
-        self._idles = False
+        self.learnings = 0
+        self._early: Done | None = None
+        self._expected: frozenset[str] = frozenset()
         self._arrival: Arrival | None = None
         self._told: set[str] = set()
 
@@ -115,22 +129,36 @@ class Session:
         context: ssl.SSLContext | None,
         name: str,
         implicit: bool,
+        pipelining: bool = True,
     ) -> Session:
         """Connect by `dial`, and protect the connection as `context` and `implicit` say.
 
-        `name` is what the certificate must be for. Raises LoginError where TLS is refused
-        or not to be had: nothing secret was said then.
+        `name` is what the certificate must be for. What the server offers is asked before
+        its greeting is here, which saves a round trip where it does not greet with it; one
+        that leaves because of that is asked again in turn. Raises LoginError where TLS is
+        refused or not to be had: nothing secret was said then.
         """
+        early = pipelining and (implicit or context is None)
+        began = time.monotonic()
         wire = dial()
+        session = cls(wire, log, scratch, pipelining=pipelining)
         try:
             if context and implicit:
                 wire.start_tls(context, name)
-            session = cls(wire, log, scratch)
-            session._greet()
+            try:
+                session._greet(early=early)
+            except UnavailableError:
+                if session._greeting or not early or time.monotonic() - began >= wire.timeout:
+                    raise
+                wire.close()
+                session = cls(dial(), log, scratch, pipelining=pipelining)
+                if context:
+                    session.wire.start_tls(context, name)
+                session._greet(early=False)
             if context and not implicit:
                 session._start_tls(context, name)
         except BaseException:
-            wire.close()
+            session.wire.close()
             raise
         return session
 
@@ -139,20 +167,35 @@ class Session:
         return self.wire.peer
 
     @property
-    def lost(self) -> bool:
-        """Whether nothing more can be had of it."""
-        return self._failure is not None
-
-    @property
     def exists(self) -> int:
         """How many messages the open folder has."""
         return self.selected.exists if self.selected else 0
 
     @property
+    def lost(self) -> bool:
+        """Whether the connection is of no use any more."""
+        return self._failure is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are answers that nobody has waited for."""
+        return bool(self._due)
+
+    @property
+    def greeting(self) -> str:
+        """What the server said of itself."""
+        return self._greeting.text if self._greeting else ""
+
+    @property
+    def preauthenticated(self) -> bool:
+        """Whether the server took us for logged in from the start (RFC 3501, 7.1.4)."""
+        return self._greeting is not None and self._greeting.kind == "PREAUTH"
+
+    @property
     def capabilities(self) -> frozenset[str]:
         """What the server offers now, in upper case, such as "UIDPLUS" or "AUTH=PLAIN"."""
         if not self._capabilities:
-            self.command("CAPABILITY").wait()
+            self.ask_capabilities().wait()
         return self._capabilities
 
     def offers(self, *names: str) -> bool:
@@ -160,24 +203,64 @@ class Session:
         return not self.capabilities.isdisjoint(names)
 
     def expect(self, capabilities: Iterable[str]) -> None:
-        """Take these for what the server offers until it says so: what it said last time."""
-        self._capabilities = frozenset(capabilities)
+        """Take these for what the server offers after the log-in, until it says so itself.
+
+        What `follow` of a log-in asks for may rely on them: it is what was learnt last time.
+        """
+        self._expected = frozenset(capabilities)
+
+    def ask_capabilities(self) -> Done:
+        return self.command("CAPABILITY")
 
     # The session
 
     def log_in(self, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]) -> T:
-        """Log in by the first way that works, with what `follow` asks for in the same flight.
+        """By the first of `ways` that works; gives what `follow` gives, which asks for what is
+        to leave in the same flight. Raises LoginError, UnavailableError, PeerError."""
+        from mailflow_imap.login import log_in
 
-        Raises LoginError, UnavailableError, PeerError.
+        return log_in(self, credentials, ways, follow)
+
+    def attempt(self, login: Answer[None], command: Command, follow: Callable[[], T]) -> T:
+        """One way to log in, with what `follow` asks for in the same flight where that may be.
+
+        Gives what `follow` gives. Raises the error that a refusal stands for; all that was
+        sent is answered then, or the connection `lost`.
         """
-        login = Done(self, [Command("LOGIN", *credentials)], f"log in {credentials.user}")
-        followed = follow()
+        before = self._capabilities
         try:
+            if command.alone:
+                login.wait()
+            if self._expected and not (command.alone and self._capabilities):
+                self._capabilities = self._expected
+            followed = self._behind(follow)
             login.wait()
-        except MailflowError as error:
-            raise LoginError(credentials.mask(error.text)) from None
+        except MailflowError:
+            self._capabilities = before
+            with suppress(MailflowError):  # it may well leave now
+                while self._due:
+                    self.pump()
+            raise
         self.logged_in = True
         return followed
+
+    def _behind(self, follow: Callable[[], T]) -> T:
+        """What is asked behind a log-in: who we are, since some want to know it (RFC 2971); what
+        `follow` asks; and what is offered now, if the server is not one that says so itself."""
+        if "ID" in self._capabilities:
+            self.command("ID", ("name", "mailflow"))
+        followed = follow()
+        if self._greeting is not None and self._greeting.code != "CAPABILITY":
+            self.ask_capabilities()
+        return followed
+
+    def entered(self, learnt: int) -> None:
+        """Called by a log-in that was accepted: what was offered before it is offered no more.
+
+        `learnt` is what `learnings` was when it began.
+        """
+        if self.learnings == learnt:
+            self._capabilities = frozenset()
 
     def log_out(self) -> None:
         """Say LOGOUT to a server that has nothing left to do, and do not wait."""
@@ -197,9 +280,15 @@ class Session:
         """Just leave; nothing more is sent."""
         for answer in self._due:
             answer.abandon()
+        if (arrival := self.arrived()) is not None:
+            arrival.drop()
         self.wire.close()
 
     # Folders
+
+    def enable(self, *names: str) -> Enabling:
+        """ENABLE (RFC 5161), which the server must offer."""
+        return Enabling(self, Command("ENABLE", *(name.encode("ascii") for name in names)))
 
     def select(self, folder: str, *, read_only: bool = False) -> Selecting:
         """SELECT, or EXAMINE, which marks nothing as recent; the answer is a Selected."""
@@ -358,34 +447,44 @@ class Session:
 
     def _idle(self, selected: Selected, before: int, seconds: float) -> None:
         """One IDLE, of `seconds` at most. That its end is answered shows that somebody is there."""
-        idling = Done(self, [Command("IDLE", alone=True)], "tell of changes")
+        idling = Idling(self, [Command("IDLE", alone=True)], "tell of changes")
         until = time.monotonic() + seconds
         while not idling.done and selected.news == before:
             left = until - time.monotonic()
-            if left <= 0 or (self._idles and not self.wire.listen(left)):
+            if left <= 0 or (idling.begun and not self.wire.listen(left)):
                 break
             self.pump()
-        if self._idles:
-            self._idles = False
+        if idling.begun and not idling.done:
             self.wire.write(self._client.respond(b"DONE"))
         idling.wait()
 
     # The machine
 
-    def _greet(self) -> None:
+    def _greet(self, *, early: bool) -> None:
+        if early:
+            self._early = self.ask_capabilities()
         while self._greeting is None:
             self.pump()
-        if self._greeting.kind == "BYE":
-            text = f"{self.peer} turns us away: {self._greeting.text}"
-            raise UnavailableError(text)
+        greeting = self._greeting
+        if greeting.kind == "BYE":
+            raise self._goodbye(f"{self.peer} turns us away")
+        if not early and not self._capabilities:
+            self._early = self.ask_capabilities()
 
     def _start_tls(self, context: ssl.SSLContext, name: str) -> None:
         """STARTTLS (RFC 3501, 6.2.1), and never on without it."""
-        Done(self, [Command("STARTTLS", alone=True)], "start TLS").wait()
+        if self.preauthenticated:
+            raise LoginError(
+                f"{self.peer} takes us for logged in before TLS, so that there can be none;"
+                ' if it has a port for TLS from the first octet, set tls = "implicit"'
+            )
+        starting = Starting(self, [Command("STARTTLS", alone=True)], "start TLS")
+        starting.wait()
         if self._client.unread:
             raise PeerError(f"{self.peer} sent octets in clear behind its answer to STARTTLS")
         self.wire.start_tls(context, name)
         self._capabilities = frozenset()  # they were said in clear
+        self._client.free = 0
 
     def queue(self, answer: Answer[Any], commands: Sequence[Command]) -> None:
         """Called by an Answer: send these when somebody waits."""
@@ -401,11 +500,14 @@ class Session:
         try:
             if not self._drain():
                 self._send()
+                self.wire.slowest = SLOWEST_BODY if self._client.in_literal else SLOWEST
                 self._client.receive(self.wire.read())
                 self._drain()
         except MailflowError as error:
             self._failure = error
-            raise
+            if self._bye is not None and isinstance(error, UnavailableError):
+                self._failure = self._goodbye(f"{self.peer} ends the session")
+            raise self._failure from None
 
     def _drain(self) -> bool:
         """Whether there was an event."""
@@ -413,8 +515,10 @@ class Session:
         while (event := self._client.next_event()) is not None:
             some = True
             if isinstance(event, Closed):
-                raise self._closed()
+                raise UnavailableError(f"{self.peer} closed the connection")
             self._hear(event)
+            if isinstance(event, Reply) and event.command.keyword == "STARTTLS":
+                break  # what follows was not said under TLS
         return some
 
     def _send(self) -> None:
@@ -423,11 +527,15 @@ class Session:
             if self.wire.unsent > AHEAD:
                 self.wire.flush()
 
-    def _closed(self) -> MailflowError:
-        said = f": {self._bye.text}" if self._bye else ""
-        return UnavailableError(f"{self.peer} closed the connection{said}")
+    def _goodbye(self, text: str) -> MailflowError:
+        """What the server said before it left, as an error."""
+        said = self._bye or Status("BYE", "", b"", "")
+        reply = Reply(_LEFT, "NO", said.code, said.argument, said.text)
+        return refusal(
+            f"{text}: {said.text or said.code or 'no reason given'}", reply, UnavailableError
+        )
 
-    def _hear(self, event: Any) -> None:
+    def _hear(self, event: Event) -> None:
         if isinstance(event, Reply):
             self._unasked = 0
             if event.code == "CAPABILITY":
@@ -438,11 +546,11 @@ class Session:
                 self._due.remove(answer)
         elif isinstance(event, Piece):
             self._piece(event)
-        elif isinstance(event, Continuation) and event.command.keyword == "IDLE":
-            self._idles = True
         elif isinstance(event, Continuation):
-            raise PeerError(f"{self.peer} asks for more of {event.command!r}")
-        else:
+            response = self._owner[event.command].challenged(event.data)
+            if response is not None:
+                self.wire.write(self._client.respond(response))
+        elif isinstance(event, Untagged | Status):
             self._untagged(event)
         if self._unasked > UNASKED:
             raise PeerError(f"{self.peer} says too much that nobody asked for")
@@ -482,7 +590,7 @@ class Session:
             if (arrival := self.arrived()) is not None:
                 arrival.drop()
                 self._unasked += arrival.octets
-            self._unasked += 100 if isinstance(response, Status) else _size(response)
+            self._unasked += _size(response)
             if self.selected is not None:
                 self.selected.hear(response)
         if isinstance(response, Status):
@@ -498,6 +606,8 @@ class Session:
             self._bye = response
 
     def _learn(self, line: bytes) -> None:
+        if self._early is None or self._early.done:
+            self.learnings += 1
         self._capabilities = frozenset(line.decode("ascii", "replace").upper().split())
         if "LITERAL+" in self._capabilities:
             self._client.free = WITHOUT_LIMIT
@@ -527,8 +637,13 @@ def _sets(uids: Uids) -> tuple[frozenset[int], list[bytes]]:
     return known, [each.encode("ascii") for each in sets.sets(known)]
 
 
-def _size(response: Untagged) -> int:
-    return sum(len(p) if isinstance(p, bytes) else len(p[0]) + len(p[1]) for p in response.parts)
+def _size(response: Untagged | Status) -> int:
+    """About how many octets of memory it takes to say it, however short it is."""
+    if isinstance(response, Status):
+        return 100 + len(response.text)
+    return 50 + sum(
+        len(p) if isinstance(p, bytes) else len(p[0]) + len(p[1]) for p in response.parts
+    )
 
 
 def _internal_date(seconds: float) -> str:

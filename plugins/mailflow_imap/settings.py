@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mailflow.net import is_loopback
-from mailflow.options import Choice, Integer, ListOf, Secret, SecretValue, ServerOptions, Text
+from mailflow.options import Choice, Integer, ListOf, Path, ServerOptions, Text
 from mailflow.program import Command
 
 PORTS = {"implicit": 993, "starttls": 143, "none": 143}
@@ -13,6 +13,9 @@ PORTS = {"implicit": 993, "starttls": 143, "none": 143}
 
 WAYS = ("plain", "login")
 """SASL PLAIN (RFC 4616) and the command LOGIN (RFC 3501, 6.2.3)."""
+
+CERTIFICATE_WAYS = ("external",)
+"""With our certificate (RFC 4422, appendix A)."""
 
 TOKEN_WAYS = ("oauthbearer", "xoauth2")
 """With an access token instead of a password (RFC 7628)."""
@@ -24,8 +27,8 @@ class Connector(Command):
     expected = 'a command such as ["ssh", "-W", "imap.example.org:993", "gateway"]'
 
 
-class ImapOptions(ServerOptions):
-    """A mailbox on an IMAP server."""
+class ImapAccount(ServerOptions):
+    """How an IMAP server is reached, and the ways to log in to it."""
 
     port = Integer.optional(
         'Its port; by default 993 for tls = "implicit", else 143.', least=1, most=65535
@@ -43,17 +46,24 @@ class ImapOptions(ServerOptions):
     tls_name = Text.optional(
         "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
     )
-    token = Secret.optional(
-        "An access token of OAuth2, instead of a password, such as what"
-        ' { command = ["oauth-token", "work"] } prints.'
-    )
     auth = ListOf(
         "The ways to log in, in the order they are tried, of those that the server offers. With a"
         " password: SASL PLAIN and the command LOGIN, by default both. With a token: OAUTHBEARER"
-        " and XOAUTH2, by default both.",
-        Choice("A way to log in.", *WAYS, *TOKEN_WAYS),
+        " and XOAUTH2, by default both. With a `certificate` alone: SASL EXTERNAL.",
+        Choice("A way to log in.", *WAYS, *TOKEN_WAYS, *CERTIFICATE_WAYS),
         default=(),
     )
+
+    certificate = Path.optional(
+        "A PEM file with our own certificate, to show to the server, and its key if it is there;"
+        " with it and no password the way to log in is SASL EXTERNAL."
+    )
+    key = Path.optional("A PEM file with the key of `certificate`, where it is not in there.")
+    pipelining = Choice(
+        "Whether commands are sent before earlier ones are answered, as the standard allows; never"
+        " is for a server that cannot cope.",
+        "always", "never", default="always",
+    )  # fmt: skip
 
     @property
     def protection(self) -> str:
@@ -68,25 +78,40 @@ class ImapOptions(ServerOptions):
     @property
     def ways(self) -> Sequence[str]:
         """`auth`, with its default worked out."""
-        return self.auth or (WAYS if self.token is None else TOKEN_WAYS)
-
-    @property
-    def secret(self) -> SecretValue | None:
-        """The password or the token."""
-        return self.password if self.token is None else self.token
+        if self.secret is None and self.certificate is not None:
+            return self.auth or ("external",)
+        return self.auth or (TOKEN_WAYS if self.by_token else WAYS)
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        if self.user is None:
-            yield "user", "expected the login name"
-        if self.password is None and self.token is None:
-            yield "password", "expected the password, or a `token`"
-        elif self.password is not None and self.token is not None:
-            yield "token", "a `password` is given too; expected one of them"
-        elif wrong := [way for way in self.auth if (way in TOKEN_WAYS) is (self.token is None)]:
-            given = "password" if self.token is None else "token"
+        if self.secret is not None or self.certificate is None:
+            yield from self.faults_of_login()
+        yield from self.faults_of_ways()
+
+    def faults_of_ways(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with `auth` and `certificate`."""
+        if self.key is not None and self.certificate is None:
+            yield "key", "there is no `certificate` that it belongs to"
+        if self.secret is None and self.certificate is None:
+            return
+        if self.secret is None:
+            known: tuple[str, ...] = CERTIFICATE_WAYS
+            given = "certificate"
+        else:
+            known, given = (TOKEN_WAYS, "token") if self.by_token else (WAYS, "password")
+        if wrong := [way for way in self.auth if way not in known]:
             yield "auth", f"{', '.join(wrong)} does not go with a `{given}`"
 
     def look(self) -> Iterator[tuple[str, str]]:
         yield from super().look()
         if self.command is not None and (missing := self.command.missing()):
             yield "command", missing
+
+
+class ImapOptions(ImapAccount):
+    """A mailbox on an IMAP server, and who logs in to it."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.user is None and self.secret is None and self.certificate is None:
+            yield "user", "expected the login name"
+            yield "password", "expected the password, a `token` or `oauth2`"
+        yield from super().faults()

@@ -221,12 +221,14 @@ class Client:
 
     `send` takes commands; `outgoing` gives what may be written now; `receive` takes
     octets; `next_event` gives None when it needs more of them. `free` is how many octets
-    a literal may have that waits for no leave.
+    a literal may have that waits for no leave; without `pipelining` a command is sent when
+    nothing is due.
     """
 
     def __init__(self, peer: str = "the server", piece: int = PIECE) -> None:
         self.peer = peer
         self.free = 0
+        self.pipelining = True
         self.greeted = False
         self._piece = piece
         self._tags = 0
@@ -281,6 +283,8 @@ class Client:
         while size < self._piece and not self._waiting:
             if self._sending is None:
                 if not self._queue or self._alone is not None:
+                    break
+                if self._due and not self.pipelining:
                     break
                 self._sending = self._spelled(self._queue.popleft())
             octets = next(self._sending, b"")
@@ -443,7 +447,7 @@ class Client:
         if self._waiting:
             self._waiting = False
             return None
-        if self._alone is None:
+        if self._alone is None or self._alone.tag not in self._due:
             raise self._broken("a continuation that nothing waits for", data)
         return Continuation(self._alone, data)
 
