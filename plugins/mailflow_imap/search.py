@@ -1,6 +1,6 @@
 """A query as one SEARCH of IMAP, and what of it is left to ask here (RFC 9051, 6.4.4).
 
-    asked = compiled(parse('not seen and subject contains "gumby"'), texts=HEADERS)
+    asked = compiled(parse('not seen and subject contains "gumby"'), texts=True)
     asked.words   # UNSEEN HEADER Subject "gumby"
     asked.rest    # subject contains "gumby"
 
@@ -28,11 +28,6 @@ from mailflow.record import NamedTuple
 from mailflow.typed import Any
 from mailflow_imap.wire import Command, Word
 
-NOTHING = 0
-HEADERS = 1
-BODIES = 2
-"""How much of a server's search in texts can be trusted: see `trust`."""
-
 LINE_LIMIT = 7000
 """Octets of a SEARCH: a server may refuse a line of 8192 (RFC 7162, 4)."""
 
@@ -41,8 +36,11 @@ DEPTH_LIMIT = 20
 WORD_LIMIT = 100
 WORDS_LIMIT = 4
 
-NUMBER_LIMIT = (1 << 32) - 1
-"""The largest number and the last UID that IMAP4rev1 can write (RFC 3501, 9)."""
+UID_LIMIT = (1 << 32) - 2
+"""The last UID: there is one more (RFC 3501, 9: nz-number), which to Cyrus is "*"."""
+
+SIZE_LIMIT = (1 << 31) - 1
+"""Numbers of IMAP4rev1 have 32 bits; Cyrus ends the session over one that needs the last."""
 
 DAY = 86400
 LAST_DAY = 2145916800  # 2038-01-01: where a server's clock may have 31 bits
@@ -60,7 +58,7 @@ class Search(NamedTuple):
 
     def __str__(self) -> str:
         charset = (b"CHARSET", self.charset.encode()) if self.charset else ()
-        parts = Command("UID SEARCH", *charset, *self.words).segments(NUMBER_LIMIT)
+        parts = Command("UID SEARCH", *charset, *self.words).segments(UID_LIMIT)
         return b"".join(part for part in parts if isinstance(part, bytes)).decode().strip()
 
 
@@ -68,13 +66,13 @@ def compiled(
     where: Query,
     *,
     folder: str | None = None,
-    texts: int = NOTHING,
+    texts: bool = False,
     charset: bool = True,
     now: float | None = None,
 ) -> Search | None:
     """The SEARCH for `where` in `folder`; None where no message there can be meant.
 
-    `texts` is what `trust` says of the server. Without `charset` only ASCII is asked for:
+    `texts`: the server is asked for texts too; see `trust`. Without `charset` only in ASCII:
     after BADCHARSET.
     """
     at = time.time() if now is None else now
@@ -89,20 +87,15 @@ def compiled(
     return Search(words, name, None if rest is None else Query(rest))
 
 
-def trust(capabilities: Collection[str], name: str = "") -> int:
-    """What to believe of a server that has these capabilities and calls itself `name` (ID).
+def trust(capabilities: Collection[str], name: str = "") -> bool:
+    """Whether a server that has these capabilities and calls itself `name` (ID, RFC 2971) finds
+    every text that is there.
 
-    SEARCH shall find any part of a text, but Gmail and most who keep an index find whole
-    words only, and so less than is there; Cyrus leaves the tags of HTML out. Only those that
-    are known to find enough are believed.
+    SEARCH shall find any part of a text (RFC 9051, 6.4.4). Gmail and most who keep an index,
+    which Dovecot tells by SEARCH=FUZZY, find whole words only; Cyrus looks at the last of
+    several Subjects and not at the tags of HTML. Only who is known to find enough is asked.
     """
-    words = {each.upper() for each in capabilities}
-    server = name.lower()
-    if "X-GM-EXT-1" in words:
-        return NOTHING
-    if server.startswith("dovecot"):
-        return NOTHING if "SEARCH=FUZZY" in words else BODIES  # an index answers there
-    return HEADERS if server.startswith("cyrus") else NOTHING
+    return name.lower().startswith("dovecot") and "SEARCH=FUZZY" not in capabilities
 
 
 Keys = tuple[tuple[Word, ...], ...]
@@ -123,7 +116,7 @@ _NONE = _Bound(None)
 class _Compiler:
     """`bound(node, wanted)` is what finds every message of which `node` is not `not wanted`."""
 
-    def __init__(self, folder: str | None, texts: int, charset: bool, now: float) -> None:
+    def __init__(self, folder: str | None, texts: bool, charset: bool, now: float) -> None:
         self._folder = folder
         self._texts = texts
         self._charset = charset
@@ -155,8 +148,7 @@ class _Compiler:
             return _Bound(self._days(test, wanted), _rest(test, wanted))
         if test.field not in _HEADERS and test.field != "content":
             return None
-        level = BODIES if test.field == "content" else HEADERS
-        keys = self._text(test) if wanted and self._texts >= level else None
+        keys = self._text(test) if wanted and self._texts else None
         return None if keys is None else _Bound(keys, test)
 
     def _fact(self, test: Test, wanted: bool) -> _Bound | None:
@@ -174,15 +166,14 @@ class _Compiler:
         value: Any = test.value
         if test.field == "age":  # older is before
             begin = end = self._now - value
-            verb = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}[test.verb]
+            verb = _TURNED[test.verb]
         else:
             begin, end = moment(value, self._now)
             verb = test.verb
         if verb == "is":
             return (*_since(begin), *_before(end)) if wanted else ()
-        if (verb in (">", ">=")) is wanted:
-            return _since(begin)
-        return _before(end)
+        edge = end if verb in (">", "<=") else begin
+        return _since(edge) if (verb in (">", ">=")) is wanted else _before(edge)
 
     def _text(self, test: Test) -> Keys | None:
         values = () if test.verb in ("exists", "matches") else test.value
@@ -211,6 +202,8 @@ _FLAGS = {
     "recent": (b"RECENT", b"OLD"),
     "seen": (b"SEEN", b"UNSEEN"),
 }
+
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 _HEADERS = {
     "from": b"From", "to": b"To", "cc": b"Cc", "bcc": b"Bcc", "subject": b"Subject",
@@ -302,15 +295,15 @@ def _strings(word: object) -> Iterable[str]:
 
 
 def _size(test: Test, wanted: bool) -> _Bound | None:
-    """SMALLER and LARGER exclude the number itself, which has 32 bits."""
+    """SMALLER and LARGER exclude the number itself, and must not be too large."""
     number: Any = test.value
     edge = number + (test.verb in ("<=", ">"))  # the least size on the far side
     if (test.verb in ("<", "<=")) is wanted:
-        if edge > NUMBER_LIMIT:
+        if edge > SIZE_LIMIT:
             return None
         return _Bound(((b"SMALLER", edge),)) if edge else _NONE
-    if edge > NUMBER_LIMIT:
-        return _Bound(((b"LARGER", NUMBER_LIMIT - 1),), _rest(test, wanted))
+    if edge > SIZE_LIMIT:
+        return _Bound(((b"LARGER", SIZE_LIMIT - 1),), _rest(test, wanted))
     return _Bound(((b"LARGER", edge - 1),)) if edge else _ALL
 
 
@@ -320,17 +313,21 @@ def _uid(test: Test, wanted: bool) -> _Bound:
         ranges = _ranges(value if isinstance(value, tuple) else (value,))
     else:
         edge = value + (test.verb in ("<=", ">"))
-        ranges = [(1, edge - 1)] if test.verb in ("<", "<=") else [(edge, NUMBER_LIMIT)]
+        ranges = [(1, edge - 1)] if test.verb in ("<", "<=") else [(edge, UID_LIMIT)]
     ranges = _within(ranges if wanted else _others(ranges))
     few = _merged(ranges)
+    rest = None if few == ranges else _rest(test, wanted)
     if not few:
         return _NONE
-    rest = None if few == ranges else _rest(test, wanted)
-    if few == [(1, NUMBER_LIMIT)]:
-        return _Bound((), rest)
-    # not N:*, which is the last message where N is behind it
-    spelled = ",".join(f"{low}" if low == high else f"{low}:{high}" for low, high in few)
-    return _Bound(((b"UID", spelled.encode()),), rest)
+    if few[-1][1] < UID_LIMIT:
+        return _Bound(((b"UID", _set(few)),), rest)
+    # Not N:*, which is the last message where N is behind it.
+    others = _within(_others(few))
+    return _Bound(((b"NOT", b"UID", _set(others)),) if others else (), rest)
+
+
+def _set(ranges: list[tuple[int, int]]) -> bytes:
+    return ",".join(f"{low}" if low == high else f"{low}:{high}" for low, high in ranges).encode()
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
@@ -346,13 +343,13 @@ def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
 def _others(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Everything between them, before and behind."""
     ends = [0, *(high for _, high in ranges)]
-    begins = [*(low for low, _ in ranges), NUMBER_LIMIT + 1]
+    begins = [*(low for low, _ in ranges), UID_LIMIT + 1]
     return [(end + 1, begin - 1) for end, begin in zip(ends, begins, strict=True)]
 
 
 def _within(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Those of the numbers that are UIDs."""
-    cut = [(max(low, 1), min(high, NUMBER_LIMIT)) for low, high in ranges]
+    cut = [(max(low, 1), min(high, UID_LIMIT)) for low, high in ranges]
     return [(low, high) for low, high in cut if low <= high]
 
 
@@ -406,9 +403,9 @@ _ENOUGH = 3
 """With so many letters of ASCII beside each other, no others are asked for."""
 
 _SHARP = re.compile("s{2,}")
-_PLAIN = re.compile(r"[0-9a-z@._+-]+")
+_PLAIN = re.compile(r"[-0-9a-z@._+]+")
 _LETTERS = re.compile(
-    "[0-9a-z@._+-"
+    "[-0-9a-z@._+"
     "\u00e0-\u00f6\u00f8-\u012f\u0131-\u0148\u014a-\u017e"  # Latin with a mark
     "\u0430-\u045f"  # Cyrillic
     "\u05d0-\u05ea\u0621-\u064a"  # Hebrew, Arabic

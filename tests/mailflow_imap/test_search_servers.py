@@ -1,0 +1,280 @@
+"""The same expression means the same messages at real servers and here."""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Iterator
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailflow.halt import Halt
+from mailflow.kinds import Item
+from mailflow.log import get_logger
+from mailflow.mail import Envelope, Mail, Octets, read
+from mailflow.net import Wire
+from mailflow.query import MailFacts, Query
+from mailflow.query.tree import ALWAYS, And, Node, Or, joined, negated
+from mailflow.query.tree import Test as Leaf
+from mailflow.testing.cyrus import Cyrus
+from mailflow.testing.dovecot import Dovecot
+from mailflow_imap.answers import Body
+from mailflow_imap.search import compiled
+from mailflow_imap.session import Session
+
+NOW = 1.8e9
+DAY = 86400
+
+WORDS = ("gumby", "Gumby", "GUMBY", "straße", "STRASSE", "Grüße", "GRÜSSE", "Привет", "ПРИВЕТ",
+         "会議", "sales", "ﬁnd", "find", "a b", "K", "K", "\u017fo", "Ÿ", "<b>", "list.example.org",
+         'say "x"', "back\\slash", "100%", "test", "e", "s", "=?", "utf-8", "(", "{5}")  # fmt: skip
+ADDRESSES = ("ann@example.org", "Sales@Example.ORG", "bob.s@example.com", "ss@straße.example")
+
+
+def encoded(text: str, draw: random.Random) -> bytes:
+    """A text as some mailer writes it in a header."""
+    utf8 = text.encode()
+    ways = [
+        utf8,
+        b"=?utf-8?b?" + base64.b64encode(utf8) + b"?=",
+        b"=?UTF-8?Q?" + b"".join(b"=%02X" % octet for octet in utf8) + b"?=",
+    ]
+    if text.isascii() or "ü" in text:
+        latin = text.encode("latin-1", "replace")
+        ways.append(b"=?iso-8859-1?b?" + base64.b64encode(latin) + b"?=")
+    if len(text) > 1:
+        parts = [text[: len(text) // 2], text[len(text) // 2 :]]
+        ways.append(b"\r\n ".join(
+            b"=?utf-8?b?" + base64.b64encode(part.encode()) + b"?=" for part in parts
+        ))  # fmt: skip
+    return draw.choice(ways)
+
+
+def message(number: int) -> bytes:
+    """One of a thousand messages, the same each time."""
+    draw = random.Random(number)
+
+    def phrase() -> str:
+        return draw.choice((" ", "  ", "")).join(draw.choices(WORDS, k=draw.randint(1, 3)))
+
+    def field(name: bytes, value: bytes) -> bytes:
+        return name + b": " + value + b"\r\n"
+
+    def mailbox() -> bytes:
+        address = draw.choice(ADDRESSES).encode()
+        name = encoded(draw.choice(WORDS).replace('"', ""), draw)
+        return draw.choice((address, b"<%b>" % address, b"%b <%b>" % (name, address)))
+
+    head = [field(b"From", mailbox())] if draw.random() < 0.9 else []
+    for name in (b"To", b"Cc", b"Bcc"):
+        if draw.random() < 0.6:
+            between = draw.choice((b", ", b",\r\n\t"))
+            head.append(field(name, between.join(mailbox() for _ in range(draw.randint(1, 3)))))
+    for _ in range(draw.choice((0, 1, 1, 1, 2))):
+        head.append(field(b"Subject", encoded(phrase(), draw)))
+    if draw.random() < 0.3:
+        head.append(field(b"List-Id", b"The list <list.example.org>"))
+    if draw.random() < 0.3:
+        head.append(field(draw.choice((b"X-Loop", b"X-LOOP")), encoded(phrase(), draw)))
+    head.append(field(b"Date", formatdate(NOW - number * DAY).encode()))
+    draw.shuffle(head)
+    return b"".join(head) + body(phrase, draw)
+
+
+def body(phrase: object, draw: random.Random) -> bytes:
+    assert callable(phrase)
+    text: str = phrase() + "\r\n" + phrase() + "\r\n"
+    kind = draw.choice(("plain", "qp", "base64", "latin", "html", "mixed", "none"))
+    if kind == "none":
+        return b"\r\n"
+    if kind == "plain":
+        return b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + text.encode()
+    if kind == "latin":
+        return b'Content-Type: TEXT/plain;\r\n charset="iso-8859-1"\r\n\r\n' + text.encode(
+            "latin-1", "replace"
+        )
+    if kind == "html":
+        return b"Content-Type: text/html; charset=utf-8\r\n\r\n<p title='test'>" + text.encode()
+    if kind == "qp":
+        import quopri
+
+        return (
+            b"Content-Type: text/plain; charset=utf-8\r\n"
+            b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+        ) + quopri.encodestring(text.encode()).replace(b"\n", b"\r\n").replace(b"\r\r", b"\r")
+    coded = base64.encodebytes(text.encode()).replace(b"\n", b"\r\n")
+    part = (
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+        + coded
+    )
+    if kind == "base64":
+        return part
+    return (
+        b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="x"\r\n\r\n'
+        b"--x\r\n" + part + b"\r\n--x\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b'Content-Disposition: attachment; filename="find.txt"\r\n\r\n'
+        + text.encode()
+        + b"\r\n--x--\r\n"
+    )
+
+
+class Shelf:
+    """A folder at a server, and what is in it."""
+
+    def __init__(self, session: Session, facts: dict[int, MailFacts], texts: bool) -> None:
+        self.session = session
+        self.facts = facts
+        self.texts = texts
+
+    def asks(self, query: Query, texts: bool, *, charset: bool = True) -> tuple[set[int], Query]:
+        """What the server finds for it, and what is left to ask of that."""
+        asked = compiled(query, folder="INBOX", texts=texts, charset=charset, now=NOW)
+        if asked is None:
+            return set(), Query.always
+        return set(self.session.search(*asked.words).wait()), asked.rest or Query.always
+
+    def meant(self, query: Query) -> set[int]:
+        return {uid for uid, facts in self.facts.items() if query.matches(facts)}
+
+
+COUNT = 80
+FLAGS = ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen")
+
+
+def filled(port: int, texts: bool, scratch: str) -> Shelf:
+    halt = Halt()
+    session = Session.open(
+        lambda: Wire.connect("127.0.0.1", port, timeout=30, halt=halt), get_logger(), scratch,
+        context=None, name="", implicit=False,
+    )  # fmt: skip
+    session.command("LOGIN", "ann", "secret").wait()
+    draw = random.Random(7)
+    for number in range(COUNT):
+        flags = [flag for flag in FLAGS if draw.random() < 0.4]
+        date = NOW - draw.choice((0, 3600, DAY, 2 * DAY, 30 * DAY)) - draw.randint(-5, 5) * 3600
+        session.append("INBOX", Octets(message(number)), flags=flags, date=date).wait()
+    session.select("INBOX").wait()
+    some = session.search(b"ALL").wait()[::7]
+    session.store(some, ["\\Deleted"]).wait()
+    session.expunge(some).wait()
+    mails = {
+        each.uid: each.content
+        for each in session.bodies(session.search(b"ALL").wait())
+        if isinstance(each, Body)
+    }
+    facts = {
+        fact.uid: MailFacts(
+            Mail("m", Envelope(None), Octets(read(mails[fact.uid]))),
+            Item("k", fact.size, fact.date, fact.flags, "INBOX", fact.uid), now=NOW,
+        )
+        for fact in session.facts("1:*")
+    }  # fmt: skip
+    return Shelf(session, facts, texts)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("dovecot", marks=pytest.mark.interop("dovecot-imapd")),
+        pytest.param("cyrus", marks=pytest.mark.interop("cyrus-imapd")),
+    ],
+)
+def shelf(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shelf]:
+    directory = tmp_path_factory.mktemp("server")
+    server = Dovecot(directory, imap=True) if request.param == "dovecot" else Cyrus(directory)
+    with server:
+        server.add_user("ann", "secret")
+        shelf = filled(server.imap_port, request.param == "dovecot", str(directory))
+        yield shelf
+        shelf.session.close()
+
+
+texts = st.sampled_from(
+    (*WORDS, *ADDRESSES, "", " ", "gum", "ann@", "example", "s s", "rüß", "text")
+)
+spans = st.sampled_from((0, 3600, DAY, 2 * DAY, 29 * DAY, 31 * DAY, 1e10)).map(float)
+moments = st.sampled_from(
+    (
+        "today",
+        "yesterday",
+        "2d",
+        "30d",
+        "12h",
+        "2027-01-13",
+        "2027-01-14",
+        "1970-01-01",
+        "8000-12-31",
+    )
+)
+numbers = st.integers(0, 90) | st.sampled_from((1 << 32, (1 << 32) - 1, 10**12))
+
+
+@st.composite
+def leaves(draw: st.DrawFn) -> Leaf:
+    kind = draw(st.sampled_from(("flag", "uid", "size", "moment", "age", "folder", "text", "text")))
+    if kind == "flag":
+        return Leaf(draw(st.sampled_from(("answered", "deleted", "draft", "flagged", "seen"))))
+    order = draw(st.sampled_from(("<", "<=", ">", ">=")))
+    if kind == "size":
+        return Leaf("size", order, draw(numbers.map(lambda number: number * 9)))
+    if kind == "moment":
+        return Leaf("created", draw(st.sampled_from((order, "is"))), draw(moments))
+    if kind == "age":
+        return Leaf("age", order, draw(spans))
+    if kind == "uid":
+        if draw(st.booleans()):
+            return Leaf("uid", "in", tuple(draw(st.lists(numbers, min_size=1))))
+        return Leaf("uid", draw(st.sampled_from((order, "is"))), draw(numbers))
+    if kind == "folder":
+        return Leaf("folder", "is", draw(st.sampled_from(("inbox", "Sent"))))
+    name = draw(st.sampled_from(
+        ("from", "to", "cc", "bcc", "subject", "subject", "mime", "list", "header", "content",
+         "attachment", "sender")
+    ))  # fmt: skip
+    argument = draw(st.sampled_from(("X-Loop", "Date", 'X-"'))) if name == "header" else None
+    verbs = ("is", "contains", "contains", "starts with", "ends with", "in", "exists")
+    verb = draw(st.sampled_from(verbs))
+    value: object = draw(texts)
+    if verb == "in":
+        value = tuple(draw(st.lists(texts, min_size=1, max_size=3)))
+    return Leaf(name, verb, None if verb == "exists" else value, argument)  # type: ignore[arg-type]
+
+
+def combined(terms: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    several = st.lists(terms, min_size=2, max_size=4).map(tuple)
+    return (
+        terms.map(negated)
+        | several.map(lambda some: joined(And, some))
+        | several.map(lambda some: joined(Or, some))
+    )
+
+
+trees: st.SearchStrategy[Node] = st.recursive(leaves() | st.just(ALWAYS), combined, max_leaves=10)
+
+
+@settings(max_examples=300)
+@given(tree=trees, trusted=st.booleans(), charset=st.booleans())
+def test_a_server_and_what_is_left_to_ask_find_what_is_meant(
+    shelf: Shelf, tree: Node, trusted: bool, charset: bool
+) -> None:
+    query = Query(tree)
+    found, rest = shelf.asks(query, shelf.texts and trusted, charset=charset)
+    meant = shelf.meant(query)
+    assert meant <= found
+    assert {uid for uid in found if rest.matches(shelf.facts[uid])} == meant
+
+
+@settings(max_examples=100)
+@given(tree=trees)
+def test_what_is_found_for_a_query_and_not_for_its_opposite_is_meant(
+    shelf: Shelf, tree: Node
+) -> None:
+    query = Query(tree)
+    found, _ = shelf.asks(query, shelf.texts)
+    opposite, _ = shelf.asks(~query, shelf.texts)
+    assert found - opposite <= shelf.meant(query)
