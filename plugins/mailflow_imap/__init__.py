@@ -12,3 +12,4 @@ if TYPE_CHECKING:
 @hookimpl
 def mailflow_register(register: Register) -> None:
     register.fetcher("mailflow_imap.fetcher:ImapFetcher")
+    register.maildrop("mailflow_imap.maildrop:ImapDrop")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ssl
 
     from mailflow.kinds import Runtime
-    from mailflow_imap.settings import ImapOptions
+    from mailflow_imap.settings import ImapAccount, ImapOptions
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ INITIAL_LIMIT = 8000
 """Octets of AUTHENTICATE with its initial response: servers read lines of 8,192."""
 
 
-def connect(options: ImapOptions, runtime: Runtime) -> Session:
+def connect(options: ImapAccount, runtime: Runtime) -> Session:
     """A session that was greeted, and is protected as `tls` says; nobody is logged in.
 
     Raises UnavailableError, LoginError (TLS refused or not to be had), PeerError.
@@ -190,7 +190,7 @@ class LoggingIn(Answer[None]):
         return None
 
 
-def _context(options: ImapOptions) -> ssl.SSLContext:
+def _context(options: ImapAccount) -> ssl.SSLContext:
     """With our certificate, where there is one to show."""
     import ssl
 
@@ -204,12 +204,12 @@ def _context(options: ImapOptions) -> ssl.SSLContext:
     return context
 
 
-def _check(credentials: Credentials, options: ImapOptions) -> None:
+def _check(credentials: Credentials, options: ImapAccount) -> None:
     if any(c in text for text in credentials for c in "\r\n\0"):
         raise LoginError(f"the user or password for {options.host} holds a line end")
 
 
-def _dial(options: ImapOptions, runtime: Runtime) -> Wire:
+def _dial(options: ImapAccount, runtime: Runtime) -> Wire:
     """A connection to the server, or to the program that leads there."""
     if options.command is None:
         return Wire.connect(
