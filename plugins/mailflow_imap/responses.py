@@ -132,6 +132,16 @@ def fetched(response: Untagged) -> dict[bytes, Any]:
     return dict(zip(names, items[1::2], strict=True))
 
 
+def server_name(response: Untagged) -> str:
+    """The name in an ID response (RFC 2971, 3.2), "" where it has none. Raises PeerError."""
+    parsed = parse(response.parts)
+    words = parsed[0] if parsed and isinstance(parsed[0], tuple) else ()
+    for key, value in zip(words[::2], words[1::2], strict=False):
+        if isinstance(key, bytes) and key.lower() == b"name" and isinstance(value, bytes):
+            return printable(value, 80)
+    return ""
+
+
 def parse(parts: Sequence[Part]) -> tuple[Any, ...]:
     """The words of a response: octets, numbers, None, tuples. Raises PeerError."""
     from imapclient.exceptions import ProtocolError

@@ -25,8 +25,11 @@ from mailflow.query import ItemFacts, Query
 from mailflow.query.match import decide, plain
 from mailflow.query.tree import And, Node, Not, Test, joined, moment, negated
 from mailflow.record import NamedTuple
-from mailflow.typed import Any
+from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_imap.wire import Command, Word
+
+if TYPE_CHECKING:
+    from mailflow_imap.session import Session
 
 LINE_LIMIT = 7000
 """Octets of a SEARCH: a server may refuse a line of 8192 (RFC 7162, 4)."""
@@ -72,7 +75,7 @@ def compiled(
 ) -> Search | None:
     """The SEARCH for `where` in `folder`; None where no message there can be meant.
 
-    `texts`: the server is asked for texts too; see `trust`. Without `charset` only in ASCII:
+    `texts`: the server is asked for texts too; see `trusted`. Without `charset` only in ASCII:
     after BADCHARSET.
     """
     at = time.time() if now is None else now
@@ -96,6 +99,13 @@ def trust(capabilities: Collection[str], name: str = "") -> bool:
     several Subjects and not at the tags of HTML. Only who is known to find enough is asked.
     """
     return name.lower().startswith("dovecot") and "SEARCH=FUZZY" not in capabilities
+
+
+def trusted(session: Session, where: Query) -> bool:
+    """`trust` of the server of a session, which is asked for its name if that matters."""
+    if where.fields.isdisjoint(_TEXTS):
+        return False
+    return trust(session.capabilities, session.name)
 
 
 Keys = tuple[tuple[Word, ...], ...]
@@ -211,6 +221,9 @@ _HEADERS = {
 }  # fmt: skip
 """Not FROM, TO or SUBJECT, which may look at the first of several fields, and at the envelope
 instead of what is written."""
+
+
+_TEXTS = frozenset((*_HEADERS, "content"))
 
 
 def _rest(node: Node, wanted: bool) -> Node:

@@ -43,7 +43,7 @@ from mailflow_imap.answers import (
 )
 from mailflow_imap.arrival import Arrival
 from mailflow_imap.names import canonical, encode
-from mailflow_imap.responses import refusal
+from mailflow_imap.responses import refusal, server_name
 from mailflow_imap.wire import (
     MINUS_LIMIT,
     WITHOUT_LIMIT,
@@ -118,6 +118,7 @@ class Session:
         self._expected: frozenset[str] = frozenset()
         self._arrival: Arrival | None = None
         self._told: set[str] = set()
+        self._name: str | None = None
 
     @classmethod
     def open(
@@ -185,6 +186,16 @@ class Session:
     def greeting(self) -> str:
         """What the server said of itself."""
         return self._greeting.text if self._greeting else ""
+
+    @property
+    def name(self) -> str:
+        """What the server calls itself (ID, RFC 2971), "" where it does not say."""
+        if self._name is None:
+            self._name = ""
+            if self.offers("ID"):
+                with suppress(RefusedError, PeerError):
+                    self.command("ID", ("name", "mailflow")).wait()
+        return self._name
 
     @property
     def preauthenticated(self) -> bool:
@@ -582,6 +593,9 @@ class Session:
             return
         if isinstance(response, Untagged) and response.keyword == "CAPABILITY":
             self._learn(response.line)
+            return
+        if isinstance(response, Untagged) and response.keyword == "ID":
+            self._name = server_name(response)
             return
         for answer in self._due:
             if answer.take(response):

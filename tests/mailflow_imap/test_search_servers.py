@@ -22,7 +22,7 @@ from mailflow.query.tree import Test as Leaf
 from mailflow.testing.cyrus import Cyrus
 from mailflow.testing.dovecot import Dovecot
 from mailflow_imap.answers import Body
-from mailflow_imap.search import compiled
+from mailflow_imap.search import compiled, trusted
 from mailflow_imap.session import Session
 
 NOW = 1.8e9
@@ -144,7 +144,7 @@ COUNT = 80
 FLAGS = ("\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen")
 
 
-def filled(port: int, texts: bool, scratch: str) -> Shelf:
+def filled(port: int, scratch: str) -> Shelf:
     halt = Halt()
     session = Session.open(
         lambda: Wire.connect("127.0.0.1", port, timeout=30, halt=halt), get_logger(), scratch,
@@ -172,6 +172,7 @@ def filled(port: int, texts: bool, scratch: str) -> Shelf:
         )
         for fact in session.facts("1:*")
     }  # fmt: skip
+    texts = trusted(session, Query('subject is "x"'))
     return Shelf(session, facts, texts)
 
 
@@ -189,7 +190,7 @@ def shelf(
     server = Dovecot(directory, imap=True) if request.param == "dovecot" else Cyrus(directory)
     with server:
         server.add_user("ann", "secret")
-        shelf = filled(server.imap_port, request.param == "dovecot", str(directory))
+        shelf = filled(server.imap_port, str(directory))
         yield shelf
         shelf.session.close()
 
@@ -255,6 +256,12 @@ def combined(terms: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
 
 
 trees: st.SearchStrategy[Node] = st.recursive(leaves() | st.just(ALWAYS), combined, max_leaves=10)
+
+
+def test_dovecot_is_trusted_with_texts_and_cyrus_is_not(
+    shelf: Shelf, request: pytest.FixtureRequest
+) -> None:
+    assert shelf.texts == ("dovecot" in request.node.name.partition("[")[2])
 
 
 @settings(max_examples=300)
