@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         WirePart,
     )
     from mailflow.mail import Content, Envelope, Header, Mail, OctetFile, Octets
+    from mailflow.mailboxes.opening import mailbox
     from mailflow.opening import open
     from mailflow.options import Options
     from mailflow.query import Query
@@ -75,6 +76,7 @@ _HOMES = {
         " Processor Reactor Runtime Service Ticket Trouble WirePart"
     ),
     "mail": "Content Envelope Header Mail OctetFile Octets",
+    "mailboxes.opening": "mailbox",
     "opening": "open",
     "options": "Options",
     "query": "Query",
@@ -90,8 +92,8 @@ __all__ = [
     "LoginError", "Mail", "Maildrop", "MailflowError", "Missed", "OctetFile", "Octets",
     "OpenDrop", "Options", "PeerError", "PluginError", "Processor", "Query", "Reactor",
     "RefusedError", "Reject", "Report", "Retry", "Runtime", "Service", "Stop", "Ticket",
-    "Trouble", "UnavailableError", "WirePart", "describe", "hookimpl", "journal_between", "open",
-    "run", "serve",
+    "Trouble", "UnavailableError", "WirePart", "describe", "hookimpl", "journal_between",
+    "mailbox", "open", "run", "serve",
 ]  # fmt: skip
 
 

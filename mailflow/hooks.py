@@ -22,7 +22,15 @@ from mailflow.typed import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     import click
 
-    from mailflow.kinds import Distributor, Fetcher, Maildrop, Processor, Reactor, Service
+    from mailflow.kinds import (
+        Distributor,
+        Fetcher,
+        Mailbox,
+        Maildrop,
+        Processor,
+        Reactor,
+        Service,
+    )
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -44,6 +52,7 @@ class Register(Protocol):
     def reactor(self, component: type[Reactor] | str, name: str = "") -> None: ...
     def maildrop(self, component: type[Maildrop] | str, name: str = "") -> None: ...
     def service(self, component: type[Service] | str, name: str = "") -> None: ...
+    def mailbox(self, component: type[Mailbox] | str, name: str = "") -> None: ...
 
 
 class Hooks:

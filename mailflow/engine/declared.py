@@ -85,7 +85,7 @@ def engine_tables() -> Iterator[tuple[str, str, type[Options], tuple[str, ...]]]
 
 def title(table: str, name: str = "NAME") -> str:
     """How a file says a step of a table: "[[fetch]]", "[maildrop.NAME]"."""
-    return f"[{table}.{name}]" if table in NAMED else f"[[{table}]]"
+    return f"[[{table}]]" if table in ENGINE and table not in NAMED else f"[{table}.{name}]"
 
 
 MEANING = {
@@ -95,6 +95,7 @@ MEANING = {
     "react": "what happens when something fails",
     "maildrop": "mail that is served, by login name",
     "serve": "how it is served",
+    "account": "one login, for steps that name it and for `mailflow mail`",
 }
 
 

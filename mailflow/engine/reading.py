@@ -184,8 +184,11 @@ class Reader:
                 self._accounts[name] = table
 
     def _check_accounts(self) -> None:
-        """A key of an account that no step which uses it takes is a fault."""
+        """A key of an account that no step which uses it takes is a fault, nor the mailbox
+        that it is to `mailflow mail`."""
         for name, table in self._accounts.items():
+            if "use" in table:
+                self._check_mailbox(name)
             if name not in self._account_keys:
                 self._warn(("account", name), "no step uses this account")
                 continue
@@ -195,6 +198,18 @@ class Reader:
                 for key in [key for key in table if key not in known]:
                     text = f"no step of {self._source.file} takes this key{nearest(key, known)}"
                     self._warn((*where, key), text, layer)
+
+    def _check_mailbox(self, name: str) -> None:
+        """An account that says what it is can be opened by hand, too, and must be whole."""
+        from mailflow.engine.account import as_mailbox
+
+        found = as_mailbox(
+            list(layers.of_account([self._source, *self._layers], name)), self._registry
+        )
+        self._faults += found.faults
+        known = () if found.component is None else found.component.options.declared()
+        keys = self._account_keys.setdefault(name, {"use"})
+        keys.update(known or self._accounts[name])
 
     def _check_layers(self) -> None:
         """Defaults for a component that is not here help nobody."""

@@ -55,8 +55,10 @@ SCHEMES = {
 GROUP = "mailflow"
 
 KINDS = {"fetch": "fetcher", "process": "processor", "distribute": "distributor",
-         "react": "reactor", "maildrop": "maildrop", "serve": "service"}  # fmt: skip
-"""The table of a pipeline, and the kind of component it takes."""
+         "react": "reactor", "maildrop": "maildrop", "serve": "service",
+         "account": "mailbox"}  # fmt: skip
+"""The table of a pipeline, and the kind of component it takes; an account is no step, but
+what `mailflow mail` opens."""
 
 CONTRACT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "fetcher": (("listing", "heads", "retrieve", "settle", "__enter__", "__exit__"), ()),
@@ -68,6 +70,10 @@ CONTRACT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "reactor": (("react",), ()),
     "maildrop": (("login",), ()),
     "service": (("listen", "serve"), ()),
+    "mailbox": (
+        ("folders", "count", "select", "update", "delete", "insert", "__enter__", "__exit__"),
+        (),
+    ),
 }
 """What a class of each kind has: (methods, attributes that are True or False)."""
 
@@ -291,6 +297,9 @@ class _Register:
 
     def service(self, component: type[Any] | str, name: str = "") -> None:
         self._take("service", component, name)
+
+    def mailbox(self, component: type[Any] | str, name: str = "") -> None:
+        self._take("mailbox", component, name)
 
     def _take(self, kind: str, component: type[Any] | str, name: str) -> None:
         use = _use(self._plugin, name)

@@ -33,6 +33,7 @@ def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
     found = {
         table: [_step(table, each) for each in known if each.kind == kind]
         for table, kind in KINDS.items()
+        if table in ENGINE
     }
     steps = {table: _steps(table, here) for table, here in found.items() if here}
     return {
@@ -42,10 +43,27 @@ def pipeline_schema(entries: Iterable[Entry]) -> dict[str, object]:
         "properties": {
             "pipeline": _table(PipelineOptions, "About the whole."),
             **steps,
-            "account": ACCOUNTS,
+            "account": _accounts(known),
         },
         "anyOf": [{"required": ["serve"]}, {"required": list(NEEDED)}],
         "additionalProperties": False,
+    }
+
+
+def _accounts(known: Iterable[Entry]) -> dict[str, object]:
+    """What an account may say: `use`, where it is a mailbox, and what that or a step takes."""
+    mailboxes = [each for each in known if each.kind == KINDS["account"]]
+    properties: dict[str, object] = dict(_properties(ServerOptions))
+    if mailboxes:
+        doc = "The plugin by which `mailflow mail` opens it."
+        properties["use"] = {"enum": [each.use for each in mailboxes], "description": doc}
+    for each in mailboxes:
+        component: Any = each.component
+        properties = {**_properties(component.options), **properties}
+    return {
+        "type": "object",
+        "description": "What several steps say of one server; `account` names it.",
+        "additionalProperties": {"type": "object", "properties": properties},
     }
 
 
@@ -60,11 +78,12 @@ def _steps(table: str, found: list[dict[str, object]]) -> dict[str, object]:
 
 def defaults_schema(entries: Iterable[Entry]) -> dict[str, object]:
     """Of defaults.toml: what pipelines have in common, such as [fetch.pop3]."""
-    tables: dict[str, Any] = {table: _empty(MEANING[table]) for table in KINDS}
-    for entry in entries:
-        if entry.component is None:
-            continue
+    known = [entry for entry in entries if entry.component is not None]
+    tables: dict[str, Any] = {table: _empty(MEANING[table]) for table in ENGINE}
+    for entry in known:
         table = next(name for name, kind in KINDS.items() if kind == entry.kind)
+        if table not in ENGINE:
+            continue
         inside = tables[table]
         for word in entry.use.split("."):
             inside = inside["properties"].setdefault(word, _empty(f"Every step {entry.use}."))
@@ -79,7 +98,7 @@ def defaults_schema(entries: Iterable[Entry]) -> dict[str, object]:
         "$schema": DIALECT,
         "title": "What pipelines of mailflow have in common",
         "type": "object",
-        "properties": {"pipeline": about, **tables, "account": ACCOUNTS},
+        "properties": {"pipeline": about, **tables, "account": _accounts(known)},
         "additionalProperties": False,
     }
 
@@ -114,10 +133,3 @@ def _properties(options: type[Options]) -> dict[str, object]:
 def _property(option: Option[Any]) -> Mapping[str, object]:
     value = None if option.required else written(option, option.default)
     return option.schema() | ({} if value in (None, "", [], {}) else {"default": value})
-
-
-ACCOUNTS: Mapping[str, object] = {
-    "type": "object",
-    "description": "What several steps say of one server; `account` names it.",
-    "additionalProperties": {"type": "object", "properties": _properties(ServerOptions)},
-}

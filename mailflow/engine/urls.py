@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 WAYS = ("file", "env", "netrc", "keyring")
 """Where a secret of a URL may come from: password_file=PATH, password_env=NAME ..."""
 
-_SIDES = {"fetch": "source", "distribute": "destination", "maildrop": "back end"}
+_SIDES = {"fetch": "source", "distribute": "destination", "maildrop": "back end",
+          "account": "mailbox"}  # fmt: skip
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)")
 _FALSE_CODE = re.compile("%(?![0-9A-Fa-f]{2})")
 

@@ -11,5 +11,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def mailflow_register(register: Register) -> None:
+    """Named as "module:Class": each is imported when a pipeline first asks for it."""
     register.fetcher("mailflow_imap.fetcher:ImapFetcher")
     register.maildrop("mailflow_imap.maildrop:ImapDrop")
+    register.mailbox("mailflow_imap.mailbox:ImapMailbox")

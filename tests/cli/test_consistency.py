@@ -14,6 +14,7 @@ LEAVES = [command for command in ALL if not command.group]
 
 ONLY_LOOKS = {
     "check", "completion", "config show", "help", "journal check", "list members", "list show",
+    "mail count", "mail folders", "mail get", "mail list",
     "maildrop hash", "maildrop list", "plugins", "queue list", "queue show", "schema", "simulate",
     "spool get", "spool list", "spool show", "spool verify", "status", "trace",
 }  # fmt: skip

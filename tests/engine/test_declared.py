@@ -126,7 +126,7 @@ def test_the_example_of_a_component_can_be_copied(entry: Entry, home: Path) -> N
     text = example(TABLES[entry.kind], entry.use, component.options)
     for form in (text, text.replace("\n# ", "\n")):
         (tables,) = tomli.loads(form).values()
-        (table,) = tables.values() if entry.kind == "maildrop" else tables
+        (table,) = tables.values() if entry.kind in ("maildrop", "mailbox") else tables
         assert table.pop("use") == entry.use
         component.options.read(table, str(home))
 

@@ -32,6 +32,7 @@ from mailflow.testing.contracts.fetcher import (
     RemoteSource,
     Source,
 )
+from mailflow.testing.contracts.mailbox import MailboxContract
 from mailflow.testing.contracts.maildrop import MaildropContract, WireMaildropContract
 from mailflow.testing.contracts.processor import ProcessorContract
 from mailflow.testing.contracts.push import PushFetcherContract
@@ -40,8 +41,8 @@ from mailflow.testing.contracts.service import MailServiceContract, ServiceContr
 
 __all__ = [
     "ComponentContract", "Destination", "DistributorContract", "FetcherContract",
-    "MailServiceContract", "MaildropContract", "ProcessorContract", "PushFetcherContract",
-    "ReactorContract", "RefusingDestination", "RefusingDistributorContract",
+    "MailServiceContract", "MailboxContract", "MaildropContract", "ProcessorContract",
+    "PushFetcherContract", "ReactorContract", "RefusingDestination", "RefusingDistributorContract",
     "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",
     "RemoteSource", "ServiceContract", "Source", "Stage", "Taken", "WireMaildropContract",
     "nothing_left",
