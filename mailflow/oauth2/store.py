@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from mailflow.directories import state_directory
+from mailflow.durable import flush_directory, replace
 from mailflow.errors import ConfigError, MailflowError, UnavailableError, from_os
 from mailflow.log import register_secret
 from mailflow.record import NamedTuple
@@ -87,8 +88,8 @@ class Store:
         if table.get("store") == "keyring":
             table = _table(_from_keyring(self.name).encode(), f"the keyring's {SERVICE}")
         tokens = _tokens(table)
-        for text in (tokens.access_token, tokens.refresh_token):
-            register_secret(text, self.path)
+        register_secret(tokens.access_token, f"{self.path} access")
+        register_secret(tokens.refresh_token, f"{self.path} refresh")
         return tokens
 
     def save(self, tokens: Tokens) -> None:
@@ -99,14 +100,15 @@ class Store:
             _into_keyring(self.name, json.dumps(table))
             table = {"provider": provider, "user": user, "store": "keyring"}
         try:
-            _write(self.path, json.dumps(table, indent=1).encode() + b"\n")
+            replace(self.path, json.dumps(table, indent=1).encode() + b"\n")
         except OSError as error:
             raise from_os(error, f"write tokens file {self.path}") from None
 
     def reserve(self) -> None:
         """Raise UnavailableError where what comes could not be kept. The lock is held."""
         try:
-            descriptor = _new(self.path)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(f"{self.path}.new", flags, 0o600)  # which takes its place then
             try:
                 os.posix_fallocate(descriptor, 0, ROOM)
             finally:
@@ -123,7 +125,7 @@ class Store:
                 there = os.path.lexists(path)
                 with suppress(FileNotFoundError):
                     os.unlink(path)
-            _flush_directory(self.path)
+            flush_directory(os.path.dirname(self.path))
         except OSError as error:
             raise from_os(error, f"remove tokens file {self.path}") from None
         return there
@@ -224,35 +226,6 @@ def _tokens(table: dict[str, Any]) -> Tokens:
     })  # fmt: skip
 
 
-def _write(path: str, data: bytes) -> None:
-    """In the place of what is there, durably. Raises OSError."""
-    descriptor = _new(path)
-    with open(descriptor, "wb") as writer:
-        writer.write(data)
-        writer.flush()
-        os.ftruncate(descriptor, len(data))
-        os.fsync(descriptor)
-    os.rename(f"{path}.new", path)
-    _flush_directory(path)
-
-
-def _new(path: str) -> int:
-    """A descriptor of the file that is to take the place of `path`: what `reserve` has made,
-    with its room, or what a crash has left. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(f"{path}.new", flags, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return descriptor
-
-
-def _flush_directory(path: str) -> None:
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _make_directory(path: str) -> None:
     """With all above it, durably; nobody else may look into it. Raises OSError."""
     if os.path.isdir(path):
@@ -260,7 +233,7 @@ def _make_directory(path: str) -> None:
     _make_directory(os.path.dirname(path))
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-        _flush_directory(path)
+        flush_directory(os.path.dirname(path))
 
 
 def _keyring_module() -> Any:
