@@ -286,7 +286,8 @@ class Cyrus:
         from imaplib import IMAP4
 
         with IMAP4(self.host, self.imap_port, timeout=20) as session:
-            session.login(user, self._passwords[user])
+            words = f"\0{user}\0{self._passwords[user]}".encode()  # LOGIN has ASCII alone there
+            session.authenticate("PLAIN", lambda challenge: words)
             yield session
 
 

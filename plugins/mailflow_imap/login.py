@@ -112,7 +112,7 @@ def _log_in(
     session: Session, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]
 ) -> T:
     refused: MailflowError | None = None
-    for way in _offered(session, ways):
+    for way in _offered(session, ways, credentials):
         try:
             return LoggingIn(session, credentials, way).attempt(follow)
         except LoginError as error:
@@ -129,12 +129,14 @@ def _log_in(
     )
 
 
-def _offered(session: Session, ways: Sequence[str]) -> Iterator[str]:
-    """The ways that both sides know, in the order wanted."""
+def _offered(session: Session, ways: Sequence[str], credentials: Credentials) -> Iterator[str]:
+    """The ways that both sides know, in the order wanted; but LOGIN, whose words have no
+    charset (RFC 3501, 6.2.3), after the others where they are not ASCII."""
     mechanisms = [
         name.removeprefix("AUTH=") for name in session.capabilities if name.startswith("AUTH=")
     ]
-    for way in ways:
+    plain = all(text.isascii() for text in credentials)
+    for way in sorted(ways, key=lambda way: way == "login" and not plain):
         if way == "login":
             if "LOGINDISABLED" not in session.capabilities:
                 yield way
@@ -156,9 +158,9 @@ class LoggingIn(Answer[None]):
             self._exchange = Exchange(mechanism(way, credentials))
             limit = INITIAL_LIMIT if session.offers("SASL-IR") else 0
             words = self._exchange.command(limit).encode("ascii").split()
-            # a token that is refused is told as a challenge, which is then to be answered
-            whole = self._exchange.said_all and way in ("plain", "external")
-            self._command = Command("AUTHENTICATE", *words, alone=not whole)
+            # a token that is refused is told as a challenge, which is then to be answered; and
+            # whatever follows in the same segment, Cyrus 3.6 loses
+            self._command = Command("AUTHENTICATE", *words, alone=True)
         super().__init__(session, [self._command], "log in")
 
     def attempt(self, follow: Callable[[], T]) -> T:

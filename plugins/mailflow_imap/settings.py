@@ -11,8 +11,9 @@ from mailflow.program import Command
 PORTS = {"implicit": 993, "starttls": 143, "none": 143}
 """`tls` -> the port where nothing else is said."""
 
-WAYS = ("plain", "login")
-"""SASL PLAIN (RFC 4616) and the command LOGIN (RFC 3501, 6.2.3)."""
+WAYS = ("login", "plain")
+"""The command LOGIN (RFC 3501, 6.2.3), behind which other commands may leave at once, and SASL
+PLAIN (RFC 4616)."""
 
 CERTIFICATE_WAYS = ("external",)
 """With our certificate (RFC 4422, appendix A)."""
@@ -48,7 +49,7 @@ class ImapAccount(ServerOptions):
     )
     auth = ListOf(
         "The ways to log in, in the order they are tried, of those that the server offers. With a"
-        " password: SASL PLAIN and the command LOGIN, by default both. With a token: OAUTHBEARER"
+        " password: the command LOGIN and SASL PLAIN, by default both. With a token: OAUTHBEARER"
         " and XOAUTH2, by default both. With a `certificate` alone: SASL EXTERNAL.",
         Choice("A way to log in.", *WAYS, *TOKEN_WAYS, *CERTIFICATE_WAYS),
         default=(),

@@ -187,6 +187,17 @@ def test_each_way_to_log_in_works(account: Account, way: str) -> None:
     assert account.subjects() == ["one"]
 
 
+@pytest.mark.parametrize(
+    "ways", [[], ["plain"], ["login"]], ids=lambda ways: "".join(ways) or "any"
+)
+def test_a_password_may_have_letters_of_any_alphabet(account: Account, ways: list[str]) -> None:
+    password = 'Gr\u00fc\u00dfe "\\ \u2713'
+    account.deliver(message("one"))
+    account.server.add_user(account.user, password)
+    assert account.run(password=password, auth=ways) == 0
+    assert account.subjects() == ["one"]
+
+
 def test_a_wrong_password_ends_the_run_as_refused(
     account: Account, capfd: pytest.CaptureFixture[str]
 ) -> None:
