@@ -133,6 +133,13 @@ class ImapFetcher:
         self._sizes, self._flagged = {}, set()
         yield from self._items(looks)
 
+    def offers(self) -> Iterator[str]:
+        """What the server says of itself and of this mailbox, which stays as it is."""
+        from mailflow_imap.offers import facts
+
+        self._open(lambda: None)
+        yield from facts(self._connected, self._options.folders, self._options.on_done)
+
     def unfinished(self, keys: Iterable[str]) -> None:
         """These were listed and are still wanted: the next listing has them again."""
         open_: dict[str, list[int]] = {}
@@ -360,15 +367,21 @@ class ImapFetcher:
         if selected is None or selected.folder != first:
             selected = session.select(first, read_only=True).wait()
             here = Left(selected.uid_validity, max(selected.uid_next, 1), selected.modseq)
-            news |= self._is_new(first, here) and self._known[first].validity != here.validity
-            news |= not self._final and here.modseq > self._known[first].modseq
-        since = self._known[first].next
-        found = [fact.uid for fact in session.facts(f"{since}:*", size=False, date=False)]
-        return max(found, default=0) >= since or news
+            known = self._known.setdefault(first, here)
+            if known.validity != here.validity:
+                self._known[first], news = here, True
+            news |= not self._final and here.modseq > known.modseq
+        known = self._known[first]
+        found = session.facts(f"{known.next}:*", size=False, date=False)
+        last = max([fact.uid for fact in found], default=0)
+        if last >= known.next:
+            self._known[first] = known._replace(next=last + 1)
+        return news or last >= known.next
 
     def _is_new(self, folder: str, here: Left) -> bool:
-        """Whether it is not as the last listing left it; what was never listed is, from now on."""
-        known = self._known.setdefault(folder, here)
+        """Whether it is not as it was listed or looked at last; what never was is no news."""
+        known = self._known.get(folder, here)
+        self._known[folder] = here
         return known.validity != here.validity or here.next > known.next
 
     def _once(self, event: str, **facts: object) -> None:

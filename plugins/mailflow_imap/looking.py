@@ -12,7 +12,7 @@ from mailflow.errors import RefusedError
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
 from mailflow_imap.mark import Left, Mark
-from mailflow_imap.search import compiled, trust
+from mailflow_imap.search import compiled, trusted
 
 if TYPE_CHECKING:
     from mailflow.query import Query
@@ -74,7 +74,9 @@ class Plan:
         """Ask; what it gives is called for the answer."""
         selecting = session.select(folder, read_only=True)
         left = self.left(folder)
-        if left is None or (not self._final and not (left.modseq and self._flags_only)):
+        changed = self._flags_only and left is not None and left.modseq
+        changed = changed and session.offers("CONDSTORE", "QRESYNC", "IMAP4REV2")
+        if left is None or not (self._final or changed):
             if self.searches:
                 return self._search(session, folder, selecting.wait)
             everything = session.facts("1:*")
@@ -93,7 +95,7 @@ class Plan:
     def _search(
         self, session: Session, folder: str, select: Callable[[], Selected]
     ) -> Callable[[], Look]:
-        search = compiled(self.where, folder=folder, texts=trust(session.capabilities))
+        search = compiled(self.where, folder=folder, texts=trusted(session, self.where))
         if search is not None and search.words == (b"ALL",):
             asked = session.facts("1:*")
             return lambda: self._look(select(), [asked], whole=True)
@@ -119,7 +121,8 @@ class Plan:
         if not selected.uids_stick:
             raise RefusedError(f"the UIDs in {folder} do not last: nobody can tell what is new")
         before = self.mark.folders.get(folder)
-        if before is not None and before.validity != validity and not self.whole:
+        back = before is not None and 0 < selected.uid_next < before.next
+        if before is not None and not self.whole and (back or before.validity != validity):
             raise Renewed(folder, before.validity, validity)
         found = {fact.uid: fact for answer in asked for fact in answer if wants(fact.uid)}
         facts = dict(sorted(found.items()))
