@@ -4,7 +4,8 @@
         --server-maildir ~/red/Maildir
 
 Rule of the file: where Dovecot is known to answer otherwise, dovecot.toml says so, and its
-test must fail there; docs/pop3.rst prints that table.
+test must fail there; docs/pop3.rst prints that table. live.toml says the same of ours, where
+it serves the mailboxes of another server.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mailflow.testing.tls import Authority, Certificate
 
 from .ours import (
     AT_ONCE,
+    LiveServer,
     MemoryServer,
     OurMaildirServer,
     Running,
@@ -36,10 +38,19 @@ from .servers import DovecotServer, Drop, ForeignServer, Server
 from .shelf import Shelf
 
 DOVECOT = tomli.loads((Path(__file__).parent / "dovecot.toml").read_text(encoding="utf-8"))
+LIVE = tomli.loads((Path(__file__).parent / "live.toml").read_text(encoding="utf-8"))
+OTHERWISE = {"dovecot": DOVECOT, **LIVE}
 
 
-ASKED = {"server": ["mailflow"], "store": ["memory", "maildir", "spool"], "shelves": ["maildir"]}
-"""What a fixture stands for at home, beside Dovecot: one server, every store, Maildirs."""
+ASKED = {
+    "server": ["mailflow"],
+    "store": ["memory", "maildir", "spool", "imap", "pop3"],
+    "shelves": ["maildir"],
+}
+"""What a fixture stands for at home, beside Dovecot: one server, every store, Maildirs. A store
+may be another server: the gateway serves its mailboxes live."""
+
+OF_DOVECOT = ("dovecot", "imap", "pop3")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,29 +70,31 @@ def foreign(config: pytest.Config) -> str | None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    marks = [pytest.mark.interop("dovecot-core", "dovecot-pop3d")]
+    marks = [pytest.mark.interop("dovecot-core", "dovecot-pop3d", "dovecot-imapd")]
     for fixture, ours in ASKED.items():
         if fixture in metafunc.fixturenames:
             other = foreign(metafunc.config)
-            both = [*ours, pytest.param("dovecot", marks=marks)]
+            both = [
+                pytest.param(name, marks=marks if name in OF_DOVECOT else ())
+                for name in (*ours, "dovecot")
+            ]
             metafunc.parametrize(fixture, [other] if other else both, indirect=True)
 
 
-def told_of_dovecot(item: pytest.Item) -> str | None:
-    """What dovecot.toml says of a test, or of one variant of it."""
+def told_of(item: pytest.Item) -> str | None:
+    """What dovecot.toml and live.toml say of a test, or of one variant of it."""
     name, _, variant = item.name.partition("[")
     parts = variant.removesuffix("]").split("-", 1)
-    if parts[0] != "dovecot":
-        return None
-    found: str | None = DOVECOT.get(name) or DOVECOT.get(f"{name}[{''.join(parts[1:])}]")
+    table = OTHERWISE.get(parts[0], {})
+    found: str | None = table.get(name) or table.get(f"{name}[{''.join(parts[1:])}]")
     return found
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What Dovecot is known to do otherwise must fail there; and what can be seen only
+    """What is known to be otherwise somewhere must fail there; and what can be seen only
     where we are at home is not asked of another server."""
     for item in items:
-        if told := told_of_dovecot(item):
+        if told := told_of(item):
             item.add_marker(pytest.mark.xfail(reason=told, strict=True))
     if not foreign(config):
         return
@@ -93,7 +106,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DovecotServer]:
-    with Dovecot(tmp_path_factory.mktemp("dovecot")) as running:
+    with Dovecot(tmp_path_factory.mktemp("dovecot"), imap=True) as running:
         yield DovecotServer(running)
 
 
@@ -193,6 +206,26 @@ def spool(
 ) -> Iterator[SpoolServer]:
     place = tmp_path_factory.mktemp("spool")
     with SpoolServer(certificate, authority.ca_file, place) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def imap(
+    authority: Authority, certificate: Certificate, dovecot: DovecotServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[LiveServer]:  # fmt: skip
+    place = tmp_path_factory.mktemp("imap")
+    with LiveServer(certificate, authority.ca_file, place, dovecot.dovecot, "imap") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pop3(
+    authority: Authority, certificate: Certificate, dovecot: DovecotServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[LiveServer]:  # fmt: skip
+    place = tmp_path_factory.mktemp("pop3")
+    with LiveServer(certificate, authority.ca_file, place, dovecot.dovecot, "pop3") as running:
         yield running
 
 

@@ -18,6 +18,7 @@ from mailflow.accounts import Account, Accounts, Pace
 from mailflow.halt import Halt
 from mailflow.kinds import Distributor, Maildrop, Runtime, Ticket
 from mailflow.mail import Content
+from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.engine import LogDouble, mail
 from mailflow.testing.gateway import Gateway, plain
 from mailflow.testing.tls import Certificate
@@ -139,6 +140,38 @@ class OurMaildirServer(OurServer, MaildirServer):
 
     def truncate(self, drop: Drop, number: int, octets: int) -> None:
         os.truncate(self.files(drop)[number - 1], octets)
+
+
+class LiveServer(OurServer, MaildirServer):
+    """Ours, with mailboxes of Dovecot, each session a live one there, over the protocol that
+    `name` is."""
+
+    def __init__(
+        self, certificate: Certificate, ca_file: str, directory: Path, dovecot: Dovecot, name: str
+    ) -> None:
+        super().__init__(certificate, ca_file)
+        self.name = name
+        self.dovecot = dovecot
+        self._make = Component(directory)
+        self._users = itertools.count(1)
+        self._places: dict[str, Path] = {}
+
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        dovecot = self.dovecot
+        user = f"{self.name}{next(self._users)}"
+        dovecot.add_user(user, "there")
+        port = dovecot.imap_port if self.name == "imap" else dovecot.pop3_port
+        maildrop: Maildrop = self._make(
+            "maildrop", self.name, host=dovecot.host, port=port, user=user, password="there"
+        )  # type: ignore[assignment]
+        drop = self.grant(maildrop, password)
+        self._places[drop.login] = Path(dovecot.maildir(user))
+        for message in messages:
+            self.deliver(drop, message)
+        return drop
+
+    def maildir(self, drop: Drop) -> Path:
+        return self._places[drop.login]
 
 
 class SpoolServer(OurServer):
