@@ -19,7 +19,7 @@ from mailflow_imap.answers import Body
 from mailflow_imap.kept import kept
 from mailflow_imap.keys import Place, place_of
 from mailflow_imap.names import canonical
-from mailflow_imap.search import Search, compiled, trust
+from mailflow_imap.search import Search, compiled, trusted
 from mailflow_imap.uids import sets
 
 if TYPE_CHECKING:
@@ -34,15 +34,14 @@ _SORTS = {"created": b"ARRIVAL", "size": b"SIZE", "subject": b"SUBJECT",
 
 
 class Finding:
-    """Asks `session`, which has the folder open. `name` is what the server calls itself."""
+    """Asks `session`, which has the folder open."""
 
-    def __init__(self, session: Session, name: str = "") -> None:
+    def __init__(self, session: Session) -> None:
         if session.selected is None:
             raise ValueError("no folder is open")
         self._session = session
         self._folder = session.selected.folder
         self._validity = session.selected.uid_validity
-        self._name = name
         self._now = time.time()
 
     @property
@@ -95,7 +94,7 @@ class Finding:
     def _compiled(self, where: Query, *, charset: bool = True) -> Search | None:
         return compiled(
             where, folder=self._folder, charset=charset, now=self._now,
-            texts=trust(self._session.capabilities, self._name),
+            texts=trusted(self._session, where),
         )  # fmt: skip
 
     def _there(self, keys: Collection[str]) -> list[int]:

@@ -67,7 +67,6 @@ class ImapMailbox:
         self._runtime = runtime
         self.source = f"{options.user}@{options.host}"
         self._pool: Pool | None = None
-        self._name = ""
 
     def __enter__(self) -> Self:
         options = self._options
@@ -96,7 +95,7 @@ class ImapMailbox:
 
     def count(self, folder: str, chosen: Chosen) -> int:
         with self._lent.lent(folder) as session:
-            return Finding(session, self._name).count(chosen)
+            return Finding(session).count(chosen)
 
     def select(
         self,
@@ -117,7 +116,7 @@ class ImapMailbox:
             named = ", ".join(unknown) or "none"
             raise ValueError(f"expected flags among {', '.join(FLAGS)}; found {named}")
         with self._changed(folder) as session:
-            uids = Finding(session, self._name).uids(chosen)
+            uids = Finding(session).uids(chosen)
             asked = [
                 session.store(uids, words, how=how)
                 for how, value in (("+", True), ("-", False))
@@ -135,7 +134,7 @@ class ImapMailbox:
                     " have marked as deleted (it has no UIDPLUS), so nothing was removed;"
                     " updating `deleted` marks them"
                 )
-            uids = Finding(session, self._name).uids(chosen)
+            uids = Finding(session).uids(chosen)
             marked = session.store(uids, [FLAGS["deleted"]])
             removed = session.expunge(uids)
             marked.wait()
@@ -185,7 +184,7 @@ class ImapMailbox:
         self, folder: str, chosen: Chosen, reach: str, order: str, part: slice
     ) -> Iterator[Found]:
         with self._lent.lent(folder) as session:
-            finding = Finding(session, self._name)
+            finding = Finding(session)
             validity = finding.validity
             uids = finding.ordered(finding.uids(chosen), order)[part]
         for at in range(0, len(uids), CHUNK):
@@ -217,7 +216,7 @@ class ImapMailbox:
         """What the listing says of these, and, where there is a section, that of each."""
         with self._lent.lent(folder, again=True) as session:
             self._check(session, folder, validity)
-            finding = Finding(session, self._name)
+            finding = Finding(session)
             facts = session.facts(uids)
             bodies = None if section is None else session.bodies(uids, section)
             listed: dict[int, Fact] = {fact.uid: fact for fact in facts}

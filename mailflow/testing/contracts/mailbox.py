@@ -14,7 +14,7 @@ it means here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar
 
@@ -103,7 +103,7 @@ class MailboxContract(ComponentContract):
 
     @pytest.mark.parametrize("act", ["count", "select", "update", "delete", "insert"])
     def test_a_folder_that_is_not_there_is_told(self, box: Mailbox, act: str) -> None:
-        acts = {
+        acts: dict[str, Callable[[], object]] = {
             "count": lambda: box.count("No such", ALL),
             "select": lambda: list(box.select("No such", ALL)),
             "update": lambda: box.update("No such", ALL, {"seen": True}),
