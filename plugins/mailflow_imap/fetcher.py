@@ -29,7 +29,7 @@ from mailflow_imap.answers import Body, Missing
 from mailflow_imap.choice import chosen, is_plain
 from mailflow_imap.keys import Place, place_of
 from mailflow_imap.loading import load
-from mailflow_imap.login import connect, enter
+from mailflow_imap.login import begin
 from mailflow_imap.looking import TOGETHER, Look, Plan, Renewed
 from mailflow_imap.mark import Left, Mark, asked_for
 from mailflow_imap.names import canonical
@@ -223,8 +223,16 @@ class ImapFetcher:
         """What `follow` asks for; together with the log-in where nobody is logged in."""
         if self._session is not None:
             return follow()
-        self._session = connect(self._options, self._runtime)
-        found = enter(self._options, self._session, follow)
+
+        def behind(session: Session) -> T:
+            self._session = session
+            return follow()
+
+        try:
+            self._session, found = begin(self._options, self._runtime, behind)
+        except BaseException:
+            self._session = None
+            raise
         on_done, can_expunge = self._options.on_done, self._session.can_expunge
         moves = bool(self._options.target) and self._session.can_move
         self.removes = moves or (can_expunge and on_done not in ("keep", *FLAGS))

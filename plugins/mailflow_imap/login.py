@@ -7,6 +7,7 @@ the server said that the credentials are wrong. Nobody is sent elsewhere.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from mailflow.errors import ConfigError, LoginError, MailflowError, UnavailableError
@@ -26,12 +27,62 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WRONG = frozenset(("AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "CONTACTADMIN"))
+"""Codes after which no other way would work either (RFC 5530, 3)."""
+
 INITIAL_LIMIT = 8000
 """Octets of AUTHENTICATE with its initial response: servers read lines of 8,192."""
 
 
-def connect(options: ImapAccount, runtime: Runtime) -> Session:
-    """A session that was greeted, and is protected as `tls` says; nobody is logged in.
+_HASTE_REFUSED: set[tuple[str, int]] = set()
+"""The servers that did not like to be told a password before they had greeted."""
+
+
+def begin(
+    options: ImapOptions, runtime: Runtime, follow: Callable[[Session], T]
+) -> tuple[Session, T]:
+    """`connect` and `enter` at once: a session, and what `follow` gives.
+
+    Where octets are protected from the first one, LOGIN and what follows it leave before
+    the greeting is here, which saves a round trip: the certificate has told who hears them.
+    A server that does not take it is asked in turn, this time and from then on. Raises what
+    `connect` and `enter` raise.
+    """
+    server = options.host, options.number
+    ahead = _may_haste(options) and server not in _HASTE_REFUSED
+    began = time.monotonic()
+    session = connect(options, runtime, ahead=ahead)
+    try:
+        try:
+            found = enter(options, session, lambda: follow(session))
+        except UnavailableError:
+            if session.greeted or not ahead or time.monotonic() - began >= options.timeout:
+                raise
+            _HASTE_REFUSED.add(server)
+            session.close()
+            session = connect(options, runtime)
+            found = enter(options, session, lambda: follow(session))
+        if session.turned_down:
+            _HASTE_REFUSED.add(server)
+    except BaseException:
+        session.close()
+        raise
+    return session, found
+
+
+def _may_haste(options: ImapOptions) -> bool:
+    """Nobody must be able to listen, and what is said be a password that LOGIN has words for."""
+    if options.pipelining != "always" or options.command is not None:
+        return False
+    if options.secret is None or options.by_token or "login" not in options.ways:
+        return False
+    protection = options.protection
+    return protection == "implicit" or (protection == "none" and is_loopback(options.host))
+
+
+def connect(options: ImapAccount, runtime: Runtime, *, ahead: bool = False) -> Session:
+    """A session that was greeted, and is protected as `tls` says; nobody is logged in. With
+    `ahead` the greeting is still to come.
 
     Raises UnavailableError, LoginError (TLS refused or not to be had), PeerError.
     """
@@ -46,6 +97,7 @@ def connect(options: ImapAccount, runtime: Runtime) -> Session:
         name=options.tls_name or options.host,
         implicit=protection == "implicit",
         pipelining=options.pipelining == "always",
+        ahead=ahead,
     )
     session.progress = runtime.progress
     return session
@@ -112,7 +164,20 @@ def _log_in(
     session: Session, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]
 ) -> T:
     refused: MailflowError | None = None
+    if not session.greeted:
+        try:
+            return LoggingIn(session, credentials, "login").attempt(follow)
+        except LoginError as error:
+            if session.lost or error.fields.get("code") in WRONG:
+                raise
+            refused = error
+        session.turned_down = True
+        if session.preauthenticated:
+            session.logged_in = True
+            return follow()
     for way in _offered(session, ways, credentials):
+        if session.turned_down and way == "login":
+            continue
         try:
             return LoggingIn(session, credentials, way).attempt(follow)
         except LoginError as error:

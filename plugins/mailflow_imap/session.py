@@ -90,7 +90,7 @@ Uids = str | Iterable[int]
 
 class Session:
     """Speaks over `wire`. `selected` is the folder that is open, `scratch` a directory for
-    bodies too long for memory.
+    bodies too long for memory; `turned_down` says that a LOGIN ahead of the greeting was refused.
 
     Errors of any wait: UnavailableError (lost, silent, stopped, told to come back later),
     PeerError (protocol broken), RefusedError (the server says no), GoneError (no such folder
@@ -103,6 +103,7 @@ class Session:
         self.scratch = scratch
         self.selected: Selected | None = None
         self.logged_in = False
+        self.turned_down = False
         self.progress: Callable[[int], None] = lambda octets: None
         self._capabilities: frozenset[str] = frozenset()
         self._client = Client(wire.peer)
@@ -131,13 +132,15 @@ class Session:
         name: str,
         implicit: bool,
         pipelining: bool = True,
+        ahead: bool = False,
     ) -> Session:
         """Connect by `dial`, and protect the connection as `context` and `implicit` say.
 
         `name` is what the certificate must be for. What the server offers is asked before
         its greeting is here, which saves a round trip where it does not greet with it; one
-        that leaves because of that is asked again in turn. Raises LoginError where TLS is
-        refused or not to be had: nothing secret was said then.
+        that leaves because of that is asked again in turn. With `ahead` the greeting is not
+        waited for: a log-in may leave before it. Raises LoginError where TLS is refused or
+        not to be had: nothing secret was said then.
         """
         early = pipelining and (implicit or context is None)
         began = time.monotonic()
@@ -146,6 +149,9 @@ class Session:
         try:
             if context and implicit:
                 wire.start_tls(context, name)
+            if ahead and early:
+                session._early = session.ask_capabilities()
+                return session
             try:
                 session._greet(early=early)
             except UnavailableError:
@@ -181,6 +187,10 @@ class Session:
     def busy(self) -> bool:
         """Whether there are answers that nobody has waited for."""
         return bool(self._due)
+
+    @property
+    def greeted(self) -> bool:
+        return self._greeting is not None
 
     @property
     def greeting(self) -> str:
@@ -238,7 +248,7 @@ class Session:
         Gives what `follow` gives. Raises the error that a refusal stands for; all that was
         sent is answered then, or the connection `lost`.
         """
-        before = self._capabilities
+        before = self._capabilities if self.greeted else None
         try:
             if command.alone:
                 login.wait()
@@ -247,7 +257,8 @@ class Session:
             followed = self._behind(follow)
             login.wait()
         except MailflowError:
-            self._capabilities = before
+            if before is not None:
+                self._capabilities = before
             with suppress(MailflowError):  # it may well leave now
                 while self._due:
                     self.pump()
@@ -261,7 +272,7 @@ class Session:
         if "ID" in self._capabilities:
             self.command("ID", ("name", "mailflow"))
         followed = follow()
-        if self._greeting is not None and self._greeting.code != "CAPABILITY":
+        if self._greeting is None or self._greeting.code != "CAPABILITY":
             self.ask_capabilities()
         return followed
 
@@ -517,7 +528,9 @@ class Session:
         except MailflowError as error:
             self._failure = error
             if self._bye is not None and isinstance(error, UnavailableError):
-                self._failure = self._goodbye(f"{self.peer} ends the session")
+                greeting = self._bye is self._greeting
+                what = "turns us away" if greeting else "ends the session"
+                self._failure = self._goodbye(f"{self.peer} {what}")
             raise self._failure from None
 
     def _drain(self) -> bool:
