@@ -1,11 +1,11 @@
 """A message made of fields, to be put into a folder.
 
-Rule of the file: it is made by the standard library's email, whose policy refuses whatever
-would begin another header field.
+Rule of the file: no field can begin another one; the rest is the standard library's email.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from mailflow.mail import Octets
@@ -49,10 +49,11 @@ def compose(fields: Mapping[str, Any], created: datetime | float | None = None) 
         for name, header in _ADDRESSES.items():
             if fields.get(name):
                 value = fields[name]
-                message[header] = value if isinstance(value, str) else ", ".join(value)
-        message["Subject"] = fields.get("subject") or ""
+                value = value if isinstance(value, str) else ", ".join(value)
+                message[header] = _checked(header, value)
+        message["Subject"] = _checked("Subject", fields.get("subject") or "")
         for header, value in (fields.get("headers") or {}).items():
-            message[header] = value
+            message[header] = _checked(header, value)
         if "Date" not in message:
             message["Date"] = _date(created)
         if "Message-ID" not in message:
@@ -63,6 +64,15 @@ def compose(fields: Mapping[str, Any], created: datetime | float | None = None) 
         return Octets(message.as_bytes())
     except (TypeError, KeyError, LookupError, AttributeError, UnicodeError) as error:
         raise ValueError(f"no message can be made of this: {error}") from None
+
+
+def _checked(name: str, value: str) -> str:
+    """A value that begins no other field. Raises ValueError."""
+    if not re.fullmatch(r"[!-9;-~]+", name):
+        raise ValueError(f"not a header field name: {name!r}")
+    if any(character in value for character in "\r\n\0"):
+        raise ValueError(f"CR, LF or NUL in the value of {name}")
+    return value
 
 
 def _date(created: datetime | float | None) -> str:
@@ -95,7 +105,7 @@ def _attach(message: EmailMessage, attachment: Mapping[str, Any]) -> None:
         kind, subtype = "application", "octet-stream"
     message.add_attachment(
         octets, maintype=kind, subtype=subtype,
-        disposition=attachment.get("disposition") or "attachment",
-        filename=attachment.get("filename") or None,
+        disposition=_checked("Content-Disposition", attachment.get("disposition") or "attachment"),
+        filename=_checked("Content-Disposition", attachment.get("filename") or "") or None,
         params={"charset": charset} if charset and kind == "text" else None,
     )  # fmt: skip

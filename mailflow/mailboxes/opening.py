@@ -45,7 +45,7 @@ class Account:
     def __init__(self, use: str, component: type[Any], options: Any) -> None:
         self.use = use
         self._component = component
-        self._options = options
+        self.options = options
 
     @classmethod
     def find(
@@ -83,7 +83,7 @@ class Account:
             stack.callback(halt.close)
         scratch = stack.enter_context(TemporaryDirectory(prefix="mailflow-"))
         runtime = Runtime("mail", "python", halt, get_logger(step=self.use), scratch)
-        made: Mailbox = self._component(self._options, runtime)
+        made: Mailbox = self._component(self.options, runtime)
         return made
 
 

@@ -1,7 +1,7 @@
 """Sessions of one account that are kept, and lent to whoever has something to ask.
 
-Rule of the file: a session is in one pair of hands at a time; one that has rested is tried
-before it is lent, and one that met an error is closed.
+Rule of the file: a session is in one pair of hands at a time; one that was used before is
+tried before it is lent, and one that met an error is closed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mailflow_imap.session import Session
 
 RESTED = 1.0
-"""Seconds after which a session is tried before it is used."""
+"""Seconds after which a session is tried before it is used again for the same task."""
 
 _TURN = 0.2
 """Seconds after which one who waits for a session looks whether he is to stop."""
@@ -45,13 +45,11 @@ class Pool:
         halt: Halt,
         *,
         patience: float = 60.0,
-        rested: float = RESTED,
     ) -> None:
         self._connect = connect
         self._most = most
         self._halt = halt
         self._patience = patience
-        self._rested = rested
         self._lock = Condition()
         self._resting: list[_Resting] = []
         self._open = 0
@@ -67,13 +65,11 @@ class Pool:
         raises.
         """
         wanted = None if folder is None else canonical(folder)
-        session = self._taken(wanted, change)
+        session = self._taken(wanted, change, again)
         try:
             if wanted is not None and not _is_open(session, wanted, change):
                 with told_absent(session, wanted):
                     session.select(wanted, read_only=not change).wait()
-            elif wanted is not None and not again:
-                session.noop().wait()
             yield session
         except BaseException:
             self._drop(session)
@@ -89,10 +85,10 @@ class Pool:
         for each in resting:
             _part(each.session)
 
-    def _taken(self, folder: str | None, change: bool) -> Session:
+    def _taken(self, folder: str | None, change: bool, again: bool) -> Session:
         """One that rests and works, else a new one."""
         while (found := self._next(folder, change)) is not None:
-            if time.monotonic() - found.since < self._rested or _works(found.session):
+            if (again and time.monotonic() - found.since < RESTED) or _works(found.session):
                 return found.session
             self._drop(found.session)
         try:
