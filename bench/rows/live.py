@@ -44,22 +44,31 @@ class Live(Mailflow):
 
 
 class Line:
-    """A connection that is asked one thing after the other."""
+    """A connection that is asked one thing after the other; it looks at no single line of a
+    message, since what the client needs is in both figures."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), 120)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self._socket.makefile("rb", 1 << 18)
+        self._buffer = b""
 
     def close(self) -> None:
-        self._file.close()
         self._socket.close()
 
-    def line(self) -> bytes:
-        found = self._file.readline()
-        if not found.endswith(b"\r\n"):
-            raise OSError(f"the server has left after {found!r}")
+    def _more(self) -> None:
+        found = self._socket.recv(1 << 18)
+        if not found:
+            raise OSError(f"the server has left after {self._buffer[-100:]!r}")
+        self._buffer += found
+
+    def _take(self, end: int) -> bytes:
+        found, self._buffer = self._buffer[:end], self._buffer[end:]
         return found
+
+    def line(self) -> bytes:
+        while (end := self._buffer.find(b"\r\n")) < 0:
+            self._more()
+        return self._take(end + 2)
 
     def pop3(self, command: str) -> bytes:
         """The first line of the answer. Raises OSError if that is no +OK."""
@@ -71,10 +80,10 @@ class Line:
 
     def body(self) -> bytes:
         """What follows it, unstuffed."""
-        lines = []
-        while (found := self.line()) != b".\r\n":
-            lines.append(found.removeprefix(b"."))
-        return b"".join(lines)
+        while (end := (b"\r\n" + self._buffer).find(b"\r\n.\r\n")) < 0:
+            self._more()
+        found = b"\r\n" + self._take(end + 3)[:-3]
+        return found.replace(b"\r\n..", b"\r\n.")[2:]
 
     def imap(self, command: str) -> list[bytes]:
         """The lines and literals of the answer. Raises OSError if that is no OK."""
@@ -83,7 +92,10 @@ class Line:
         while not found[-1].startswith(b"a "):
             literal = LITERAL.search(found[-1])
             if literal:
-                found.append(self._file.read(int(literal[1])))
+                size = int(literal[1])
+                while len(self._buffer) < size:
+                    self._more()
+                found.append(self._take(size))
             found.append(self.line())
         if not found[-1].startswith(b"a OK"):
             raise OSError(f"{command}: {found[-1]!r}")

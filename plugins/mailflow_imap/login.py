@@ -34,7 +34,7 @@ INITIAL_LIMIT = 8000
 """Octets of AUTHENTICATE with its initial response: servers read lines of 8,192."""
 
 
-_HASTE_REFUSED: set[tuple[str, int]] = set()
+_IN_TURN: set[tuple[str, int]] = set()
 """The servers that did not like to be told a password before they had greeted."""
 
 
@@ -49,7 +49,7 @@ def begin(
     `connect` and `enter` raise.
     """
     server = options.host, options.number
-    ahead = _may_haste(options) and server not in _HASTE_REFUSED
+    ahead = goes_ahead(options) and server not in _IN_TURN
     began = time.monotonic()
     session = connect(options, runtime, ahead=ahead)
     try:
@@ -58,19 +58,19 @@ def begin(
         except UnavailableError:
             if session.greeted or not ahead or time.monotonic() - began >= options.timeout:
                 raise
-            _HASTE_REFUSED.add(server)
+            _IN_TURN.add(server)
             session.close()
             session = connect(options, runtime)
             found = enter(options, session, lambda: follow(session))
         if session.turned_down:
-            _HASTE_REFUSED.add(server)
+            _IN_TURN.add(server)
     except BaseException:
         session.close()
         raise
     return session, found
 
 
-def _may_haste(options: ImapOptions) -> bool:
+def goes_ahead(options: ImapOptions) -> bool:
     """Nobody must be able to listen, and what is said be a password that LOGIN has words for."""
     if options.pipelining != "always" or options.command is not None:
         return False

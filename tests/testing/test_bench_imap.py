@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from bench import corpus, fetchers_imap, mailbox, report
 from bench.measure import Command, Launcher, Sample, Series
 from bench.row import Contender, Options, Outcome, Row, Within
-from bench.rows import imap
+from bench.rows import imap, live
 
 
 def outcome(*seconds: float, fault: str = "") -> Outcome:
@@ -78,3 +80,42 @@ def test_the_limit_fetches_everything_over_imap(
         found = partial(imap.run, messages=2000, delay=0)(row(Within(30)), options)
     (series,) = found.series
     assert series.fault == ""
+
+
+def answering(said: bytes, size: int) -> live.Line:
+    """A line to a server that says this, `size` octets at a time."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    line = live.Line(listener.getsockname()[1])
+    server, _ = listener.accept()
+    listener.close()
+
+    def say() -> None:
+        with server:
+            for start in range(0, len(said), size):
+                server.sendall(said[start : start + size])
+            while server.recv(1000):
+                pass
+
+    threading.Thread(target=say).start()
+    return line
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_the_client_of_a_live_maildrop_takes_messages_as_they_were_sent(size: int) -> None:
+    line = answering(b"+OK\r\n..a\r\n\r\n...\r\nb\r\n.\r\n+OK\r\n.\r\n+OK bye\r\n", size)
+    assert line.pop3("RETR 1") == b"+OK\r\n"
+    assert line.body() == b".a\r\n\r\n..\r\nb\r\n"
+    line.pop3("UIDL")
+    assert line.body() == b""
+    assert line.pop3("QUIT") == b"+OK bye\r\n"
+    line.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_the_client_of_bare_imap_takes_literals(size: int) -> None:
+    line = answering(b"* 1 FETCH (UID 7 BODY[] {6}\r\na\r\na b)\r\na OK done\r\na NO\r\n", size)
+    found = line.imap("UID FETCH 7 BODY.PEEK[]")
+    assert found[1] == b"a\r\na b"
+    with pytest.raises(OSError, match="NOOP"):
+        line.imap("NOOP")
+    line.close()
