@@ -95,6 +95,23 @@ service imap-login {{
 """
 
 
+BY_TOKEN = """
+auth_mechanisms = plain login oauthbearer xoauth2
+passdb {{
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = {base}/tokens.conf
+}}
+"""
+
+TOKENS = """\
+introspection_mode = post
+introspection_url = {url}
+username_attribute = username
+active_attribute = active
+active_value = true
+"""
+
 SPECIAL = ("Archive", "Drafts", "Junk", "Sent", "Trash")
 """The folders that everybody has where IMAP is open, each marked with what it is for."""
 
@@ -119,7 +136,8 @@ class Dovecot:
     `settings` is more of dovecot.conf; `names` are the hosts that the certificate
     is for; `imap` opens IMAP as well, with the folders of SPECIAL. `without` names
     capabilities that it keeps to itself, such as "UIDPLUS"; with a `certificate` of somebody
-    else's, `ca_file` says nothing. The log is kept in `directory`;
+    else's, `ca_file` says nothing. Access tokens are good, too, where `introspection` is the
+    URL at which their provider says whose they are (RFC 7662; see OAuth2Server). The log is kept in `directory`;
     mail and sockets lie in a directory that ends with the server, since a test's own is
     closed to the user that Dovecot, started by root, reads mail as.
     """
@@ -135,10 +153,12 @@ class Dovecot:
         names: Sequence[str] = NAMES,
         without: Collection[str] = (),
         certificate: Certificate | None = None,
+        introspection: str = "",
     ) -> None:
         self.directory = os.path.abspath(directory)
         self.imap = imap
         self.settings = settings + (_capabilities(without) if without else "")
+        self._introspection = introspection
         os.makedirs(self.directory, exist_ok=True)
         self._base = tempfile.mkdtemp(prefix="dovecot-")  # short: sockets' paths end at 108 octets
         os.chmod(self._base, 0o755)
@@ -307,6 +327,9 @@ class Dovecot:
             imaps_port=self.imaps_port,
             settings=self.settings,
         )
+        if self._introspection:
+            self._write("tokens.conf", TOKENS.format(url=self._introspection))
+            text += BY_TOKEN.format(base=self._base)
         self._write("dovecot.conf", text)
 
     def _launch(self) -> subprocess.Popen[bytes]:

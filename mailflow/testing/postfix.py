@@ -131,9 +131,11 @@ class Postfix:
         size_limit: int = 50_000_000,
         settings: str = "",
         services: str = "",
+        introspection: str = "",
     ) -> None:
         self.directory = os.path.abspath(directory)
         self.addresses = tuple(addresses)
+        self._introspection = introspection
         self.users = dict(users or {})
         self.size_limit = size_limit
         self.settings = settings
@@ -258,7 +260,11 @@ class Postfix:
         listener = (
             f"service auth {{\n  unix_listener {self._auth_socket} {{\n    mode = 0666\n  }}\n}}\n"
         )
-        self._dovecot = Dovecot(os.path.join(self.directory, "auth"), settings=listener)
+        self._dovecot = Dovecot(
+            os.path.join(self.directory, "auth"),
+            settings=listener,
+            introspection=self._introspection,
+        )
         self._dovecot.__enter__()
         for name, password in self.users.items():
             self._dovecot.add_user(name, password)
