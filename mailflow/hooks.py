@@ -1,4 +1,4 @@
-"""How a plugin meets the engine: one mark, three hooks.
+"""How a plugin meets the engine: one mark, four hooks.
 
 A plugin is a module with one entry point in group `mailflow`:
 
@@ -15,7 +15,7 @@ message does not pay for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mailflow.typed import TYPE_CHECKING, Protocol, TypeVar
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Reactor,
         Service,
     )
+    from mailflow.query import Narrowing, Query
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -71,6 +72,13 @@ class Hooks:
         inside it. A plugin without commands has no such function.
         """
 
+    def mailflow_explain(self, query: Query) -> Iterable[Narrowing]:
+        """Called by `mailflow query explain`: how the servers of this plugin are asked.
+
+        A plugin whose servers cannot search has no such function.
+        """
+        return ()
+
     def mailflow_event(self, event: str, facts: dict[str, object]) -> None:
         """Called after something durable happened, in the thread where it happened.
 
@@ -85,4 +93,5 @@ class Hooks:
 
 Hooks.mailflow_register.mailflow_spec = {"historic": True}  # type: ignore[attr-defined]
 Hooks.mailflow_commands.mailflow_spec = {}  # type: ignore[attr-defined]
+Hooks.mailflow_explain.mailflow_spec = {}  # type: ignore[attr-defined]
 Hooks.mailflow_event.mailflow_spec = {}  # type: ignore[attr-defined]

@@ -29,6 +29,7 @@ COMMANDS = {
     "reload": "Let what runs read its files anew.",
     "trace": "Tell one mail's story.",
     "mail": "See and change the mail of one account by hand.",
+    "query": "See what an expression of the query language means.",
     "queue": "Look at what is due or held, and decide about it.",
     "journal": "Check a journal, back it up, put a backup back.",
     "maildrop": "Say who may log in to a maildrop, and with what password.",

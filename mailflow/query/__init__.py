@@ -16,13 +16,24 @@ if TYPE_CHECKING:
     from mailflow.query.facts import Facts, ItemFacts, MailFacts, TroubleFacts
     from mailflow.query.fields import field
     from mailflow.query.grammar import QueryError
+    from mailflow.query.narrowing import Narrowing
 
-__all__ = ["ItemFacts", "MailFacts", "Query", "QueryError", "TroubleFacts", "field", "parse"]
+__all__ = [
+    "ItemFacts",
+    "MailFacts",
+    "Narrowing",
+    "Query",
+    "QueryError",
+    "TroubleFacts",
+    "field",
+    "parse",
+]
 
 _HOMES = {
     "ItemFacts": "facts",
     "MailFacts": "facts",
     "TroubleFacts": "facts",
+    "Narrowing": "narrowing",
     "QueryError": "grammar",
     "field": "fields",
 }

@@ -7,14 +7,15 @@ text cannot differ in what they allow or mean.
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import date
+from datetime import date, datetime
 
 from mailflow.query import Query, parse
 from mailflow.query.tree import FIELDS, Test, quoted
 
 
 class FieldName:
-    """One field; comparing it gives a Query. A flag is compared with True or False."""
+    """One field; comparing it gives a Query. A flag is compared with True or False, what may
+    be absent with None."""
 
     __hash__ = None  # type: ignore[assignment]  # `==` makes a Query
 
@@ -25,6 +26,8 @@ class FieldName:
     def __eq__(self, value: object) -> Query:  # type: ignore[override]
         if isinstance(value, bool):
             return parse(self._words if value else f"not {self._words}")
+        if value is None:
+            return ~self._known()
         return self._compared("is", value)
 
     def __ne__(self, value: object) -> Query:  # type: ignore[override]
@@ -63,6 +66,10 @@ class FieldName:
             return ~Query.always
         return self._parsed(f"in ({', '.join(self._literal(each) for each in values)})")
 
+    def _known(self) -> Query:
+        """Whether there is any value: a message always has a UID and a size."""
+        return Query.always if self._name in ("uid", "size") else self.exists()
+
     def _compared(self, verb: str, value: object) -> Query:
         return self._parsed(f"{verb} {self._literal(value)}")
 
@@ -76,6 +83,8 @@ class FieldName:
     def _literal(self, value: object) -> str:
         """A span may be in seconds; a moment may be a datetime.date."""
         kind = FIELDS[self._name].type
+        if isinstance(value, datetime):
+            raise ValueError(f"`{self._name}` is compared with days; found {value}")
         if isinstance(value, date):
             return f"{value:%Y-%m-%d}"
         if kind == "span" and isinstance(value, int | float):

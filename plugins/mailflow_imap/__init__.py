@@ -6,7 +6,10 @@ from mailflow import hookimpl
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mailflow.hooks import Register
+    from mailflow.query import Narrowing, Query
 
 
 @hookimpl
@@ -15,3 +18,11 @@ def mailflow_register(register: Register) -> None:
     register.fetcher("mailflow_imap.fetcher:ImapFetcher")
     register.maildrop("mailflow_imap.maildrop:ImapDrop")
     register.mailbox("mailflow_imap.mailbox:ImapMailbox")
+
+
+@hookimpl
+def mailflow_explain(query: Query) -> Iterable[Narrowing]:
+    """The SEARCH that it becomes."""
+    from mailflow_imap.search import explained
+
+    return explained(query)

@@ -21,12 +21,12 @@ import time
 from collections.abc import Collection, Iterable
 
 from mailflow.kinds import Item
-from mailflow.query import ItemFacts, Query
+from mailflow.query import ItemFacts, Narrowing, Query
 from mailflow.query.match import decide, plain
-from mailflow.query.tree import And, Node, Not, Test, joined, moment, negated
+from mailflow.query.tree import And, Node, Not, Test, joined, moment, negated, quoted
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
-from mailflow_imap.wire import Command, Word
+from mailflow_imap.wire import Word
 
 if TYPE_CHECKING:
     from mailflow_imap.session import Session
@@ -60,9 +60,8 @@ class Search(NamedTuple):
     rest: Query | None = None
 
     def __str__(self) -> str:
-        charset = (b"CHARSET", self.charset.encode()) if self.charset else ()
-        parts = Command("UID SEARCH", *charset, *self.words).segments(UID_LIMIT)
-        return b"".join(part for part in parts if isinstance(part, bytes)).decode().strip()
+        charset = f"CHARSET {self.charset} " if self.charset else ""
+        return f"UID SEARCH {charset}{' '.join(map(_shown, self.words))}"
 
 
 def compiled(
@@ -106,6 +105,19 @@ def trusted(session: Session, where: Query) -> bool:
     if where.fields.isdisjoint(_TEXTS):
         return False
     return trust(session.capabilities, session.name)
+
+
+def explained(where: Query) -> Iterable[Narrowing]:
+    """What the servers are asked that can be told apart here."""
+    believed, other = (compiled(where, texts=texts) for texts in (True, False))
+    answers = {"Dovecot": believed, "any other server": other}
+    if believed == other:
+        answers = {"any server": other}
+    for server, asked in answers.items():
+        if asked is None:
+            yield Narrowing(server, "", None)
+        else:
+            yield Narrowing(server, str(asked), asked.rest)
 
 
 Keys = tuple[tuple[Word, ...], ...]
@@ -297,6 +309,15 @@ def _octets(word: object) -> int:
     if isinstance(word, tuple):
         return sum(map(_octets, word)) + 2
     return 2 * len(word.encode()) + 12 if isinstance(word, str) else len(str(word))
+
+
+def _shown(word: object) -> str:
+    """As it would stand in a command if strings could have any letters."""
+    if isinstance(word, tuple):
+        return f"({' '.join(map(_shown, word))})"
+    if isinstance(word, bytes):
+        return word.decode("ascii")
+    return quoted(word) if isinstance(word, str) else str(word)
 
 
 def _strings(word: object) -> Iterable[str]:

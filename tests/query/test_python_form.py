@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 import pytest
 
@@ -29,6 +29,10 @@ from mailflow.query import Query, QueryError, field, parse
         (field.header("X-Loop") == "x", 'header "X-Loop" is "x"'),
         (field.note("folder").exists(), 'note "folder" exists'),
         (field.error_temporary == True, "error.temporary"),  # noqa: E712
+        (field.uid != None, "all"),  # noqa: E711
+        (field.size == None, "not all"),  # noqa: E711
+        (field.subject != None, "subject exists"),  # noqa: E711
+        (field.header("X-Loop") == None, 'not header "X-Loop" exists'),  # noqa: E711
     ],
 )
 def test_it_says_the_same_as_the_text(query: Query, text: str | None) -> None:
@@ -51,6 +55,11 @@ def test_dal30_a_value_never_becomes_a_second_test() -> None:
     assert str(field.subject == '" or seen or subject is "') == (
         'subject is "\\" or seen or subject is \\""'
     )
+
+
+def test_a_time_of_day_is_no_day() -> None:
+    with pytest.raises(ValueError, match="`created` is compared with days; found 2026-01-02 15:00"):
+        _ = field.created >= datetime(2026, 1, 2, 15, 0)
 
 
 def test_an_unknown_field_is_an_attribute_error() -> None:
