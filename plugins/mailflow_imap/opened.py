@@ -14,7 +14,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 
-from mailflow.errors import GoneError, MailflowError, PeerError, UnavailableError
+from mailflow.errors import (
+    GoneError,
+    MailflowError,
+    PeerError,
+    RefusedError,
+    UnavailableError,
+)
 from mailflow.kinds import Item, Runtime
 from mailflow.mail import Content, OctetFile, Octets, read
 from mailflow.typed import TYPE_CHECKING, Any, TypeVar
@@ -70,11 +76,12 @@ class Asked:
 
     def wait(self, log: Logger) -> Taken:
         r"""All but what is \Deleted, which another client, or a session of ours on a server
-        without UIDPLUS, has done with. Raises UnavailableError, PeerError."""
+        without UIDPLUS, has done with. Raises RefusedError where there is no such folder,
+        UnavailableError, PeerError."""
         try:
             selected = self._selecting.wait()
         except GoneError as error:
-            raise UnavailableError(error.text) from None
+            raise RefusedError(error.text) from None
         if not selected.uid_validity:
             raise PeerError(f"the folder {self._folder!r} has no UIDVALIDITY")
         if not selected.uids_stick:
