@@ -33,6 +33,7 @@ COMMANDS = {
     "queue": "Look at what is due or held, and decide about it.",
     "journal": "Check a journal, back it up, put a backup back.",
     "maildrop": "Say who may log in to a maildrop, and with what password.",
+    "auth": "Log in at those who give access tokens (OAuth2).",
     "tls": "Make a certificate for a server of one's own.",
     "config": "See what the files come to.",
     "plugins": "Say what components there are, and their options.",

@@ -137,9 +137,9 @@ class Dovecot:
     is for; `imap` opens IMAP as well, with the folders of SPECIAL. `without` names
     capabilities that it keeps to itself, such as "UIDPLUS"; with a `certificate` of somebody
     else's, `ca_file` says nothing. Access tokens are good, too, where `introspection` is the
-    URL at which their provider says whose they are (RFC 7662; see OAuth2Server). The log is kept in `directory`;
-    mail and sockets lie in a directory that ends with the server, since a test's own is
-    closed to the user that Dovecot, started by root, reads mail as.
+    URL at which their provider says whose they are (RFC 7662; see OAuth2Server).
+    The log is kept in `directory`; mail and sockets lie in a directory that ends with the
+    server, since a test's own is closed to the user that Dovecot, started by root, reads as.
     """
 
     host = "127.0.0.1"

@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 import time
 
-import mailflow
 import pytest
 
+import mailflow
 from mailflow.oauth2 import access
 from mailflow.oauth2.flows import log_in
 from mailflow.oauth2.store import Store
