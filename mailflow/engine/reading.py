@@ -207,9 +207,10 @@ class Reader:
             list(layers.of_account([self._source, *self._layers], name)), self._registry
         )
         self._faults += found.faults
-        known = () if found.component is None else found.component.options.declared()
-        keys = self._account_keys.setdefault(name, {"use"})
-        keys.update(known or self._accounts[name])
+        known = self._accounts[name]  # its plugin is not there: nobody knows what it takes
+        if found.component is not None:
+            known = {"use": None, **found.component.options.declared()}
+        self._account_keys.setdefault(name, set()).update(known)
 
     def _check_layers(self) -> None:
         """Defaults for a component that is not here help nobody."""
