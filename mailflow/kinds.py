@@ -129,7 +129,8 @@ class Fetcher(Component, Protocol):
     its keys are digests, and an equal message is another mail. One whose items bear a
     uid, a folder or flags names those fields of the query language in the class attribute
     `knows`, a tuple such as ("uid", "seen").
-    Raising from any call ends the session: UnavailableError, LoginError, PeerError.
+    Raising from any call ends the session: UnavailableError, LoginError, PeerError. Where the
+    server asks to be left alone, `delay` in the error's fields says for how many seconds.
     """
 
     source: str

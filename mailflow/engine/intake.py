@@ -249,6 +249,7 @@ class Intake:
         self.flow.failed(error)
         answer = reaction.decide(self.flow, trouble, ledger)
         after = answer.after if isinstance(answer, Retry) else reaction.backoff(state.failures + 1)
+        after = max(after, reaction.asked(error))
         if isinstance(error, ConfigError):
             after = 0.0
         if isinstance(answer, Stop):

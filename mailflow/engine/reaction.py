@@ -12,6 +12,7 @@ from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import Bounce, Discard, Hold, Reaction, Retry, Stop
 
 if TYPE_CHECKING:
+    from mailflow.errors import MailflowError
     from mailflow.kinds import Trouble
 
 RETRY_FOR = 5 * 86400.0
@@ -27,6 +28,9 @@ is due again at once would never end."""
 
 FETCH_AGAIN = 600.0
 """A source that was only out of reach rests no longer than this; refused logins do."""
+
+LONGEST = 86400.0
+"""Seconds for which a server that asks to be left alone is believed."""
 
 
 def ask(flow: Flow, trouble: Trouble, ledger: Ledger, source: str = "") -> Reaction | None:
@@ -82,6 +86,12 @@ def wait(answer: object, attempt: int) -> float:
     """Seconds until the attempt after that number: what a Retry says, else `backoff`."""
     after = answer.after if isinstance(answer, Retry) else backoff(attempt)
     return max(after, IN_VAIN if attempt > AT_ONCE else 0.0)
+
+
+def asked(error: MailflowError) -> float:
+    """The seconds that a server asks to be left alone (`fields["delay"]`), 0 where it does not."""
+    delay = error.fields.get("delay")
+    return min(float(delay), LONGEST) if isinstance(delay, int | float) and delay > 0 else 0.0
 
 
 def backoff(attempt: int) -> float:

@@ -62,7 +62,7 @@ def refusal(text: str, reply: Reply, otherwise: type[MailflowError]) -> Mailflow
     delay = backoff(reply.text)
     if delay is not None:
         fields["delay"] = delay
-    if reply.status == "BAD" and not code:
+    if reply.status == "BAD" and not code and delay is None:  # Exchange says that with BAD
         return PeerError(text, lines=(reply.text,), **fields)
     if code == "INUSE":
         return InUseError(text, **fields)

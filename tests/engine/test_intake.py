@@ -549,6 +549,23 @@ class TestFailure:
         assert round((until - time.time()) / 60) == 7
         assert asked == [6]
 
+    @pytest.mark.parametrize(
+        ("delay", "minutes"), [(3600, 60), (1.0, 1), (1e12, 24 * 60), (-5, 1), ("soon", 1)]
+    )
+    def test_it_rests_as_long_as_the_server_asks_for_within_a_day(
+        self, works: Works, delay: object, minutes: int
+    ) -> None:
+        box = mailbox(1)
+
+        def fail() -> None:
+            raise UnavailableError("too many requests", delay=delay)
+
+        box.on_listing = fail
+        decided = react(lambda trouble, context: Retry(60))
+        works.run(works.pipeline([fetch(box)], [distribute(Post())], react=[decided]))
+        ((until,),) = works.rows("SELECT next_try FROM source")
+        assert round((until - time.time()) / 60) == minutes
+
     def test_when_the_rest_is_over_it_is_tried_and_success_clears_the_count(
         self, works: Works
     ) -> None:
