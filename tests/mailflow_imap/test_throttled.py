@@ -56,9 +56,8 @@ def arrived(tmp_path: Path) -> list[bytes]:
         b"<tag> NO [UNAVAILABLE] the store is down\r\n",
         b"<tag> NO [LIMIT] enough\r\n",
         b"<tag> BAD Request is throttled. Suggested Backoff Time: 92415 milliseconds\r\n",
-        b"* BYE come back later\r\n",
     ],
-    ids=["throttled", "unavailable", "limit", "backoff", "bye"],
+    ids=["throttled", "unavailable", "limit", "backoff"],
 )
 def test_what_came_before_stays_and_the_rest_comes_later_once(
     server: ImapServer, visit: Visit, tmp_path: Path, command: str, answer: bytes
