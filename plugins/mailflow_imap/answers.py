@@ -325,6 +325,12 @@ class Stream(Answer[list[T]]):
     def waste(self, found: T) -> None:
         """Nobody will take it: leave nothing behind."""
 
+    def at_hand(self) -> T | None:
+        """The next one, if it has arrived; what the system has got of others is taken in."""
+        while not self._ready and not self.done and self.session.glance():
+            pass
+        return self._ready.popleft() if self._ready else None
+
     def __iter__(self) -> Iterator[T]:
         while True:
             while self._ready:

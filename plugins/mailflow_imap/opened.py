@@ -22,6 +22,7 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.kinds import Item, Runtime
+from mailflow.lines import stuff
 from mailflow.mail import Content, OctetFile, Octets, read
 from mailflow.typed import TYPE_CHECKING, Any, TypeVar
 from mailflow_imap.answers import Body
@@ -140,6 +141,20 @@ class Flight:
     def here(self, index: int) -> Body | None:
         return self._here.pop(index, None)
 
+    def put_back(self, index: int, body: Body) -> None:
+        self._here[index] = body
+
+    def at_hand(self, index: int) -> Body | None:
+        """That message, if it has arrived. What did not come is told by `wait`."""
+        while self._bodies is not None and index in self._coming.values():
+            each = self._bodies.at_hand()
+            if each is None:
+                break
+            found = self._coming.pop(each.uid)
+            if isinstance(each, Body):
+                self._here[found] = each
+        return self._here.pop(index, None)
+
     def wait(self, index: int) -> Body | None:
         """That message, if it is on its way. Raises GoneError, and what ends a session."""
         if self._bodies is None or index not in self._coming.values():
@@ -212,6 +227,22 @@ class OpenImap:
             lacking = 2 if found.data[-2:] not in (b"", b"\r\n") else 0
             self._measure(index, found.size + lacking)
         return found
+
+    def wire(self, key: str) -> bytes | None:
+        """A small one that has arrived with those before it: it is worth no thread."""
+        index = self._index(key)
+        body = self._whole.at_hand(index)
+        if body is None:
+            return None
+        if not isinstance(body.content, Octets):
+            self._whole.put_back(index, body)
+            return None
+        self._whole.in_turn(index)
+        self._read.add(index)
+        data = body.content.data
+        data += b"" if data[-2:] in (b"", b"\r\n") else b"\r\n"
+        self._measure(index, len(data))
+        return b"+OK message follows\r\n%b.\r\n" % stuff(data)
 
     def top(self, key: str, lines: int) -> Content:
         """The beginning of a message, and the rest where that is read. Raises as `read`."""

@@ -526,12 +526,33 @@ class Session:
                 self._client.receive(self.wire.read())
                 self._drain()
         except MailflowError as error:
-            self._failure = error
-            if self._bye is not None and isinstance(error, UnavailableError):
-                greeting = self._bye is self._greeting
-                what = "turns us away" if greeting else "ends the session"
-                self._failure = self._goodbye(f"{self.peer} {what}")
-            raise self._failure from None
+            raise self._failed(error) from None
+
+    def glance(self) -> bool:
+        """As `pump`, and waits for nothing: whether there was something. What goes wrong is
+        raised by the next call that waits."""
+        if self._failure is not None:
+            return False
+        try:
+            if self._drain():
+                return True
+            data = self.wire.poll()
+            if data is not None:
+                self._client.receive(data)
+                self._drain()
+            return data is not None
+        except MailflowError as error:
+            self._failed(error)
+            return False
+
+    def _failed(self, error: MailflowError) -> MailflowError:
+        """Nothing more can be had: what all waits raise from now on."""
+        self._failure = error
+        if self._bye is not None and isinstance(error, UnavailableError):
+            greeting = self._bye is self._greeting
+            what = "turns us away" if greeting else "ends the session"
+            self._failure = self._goodbye(f"{self.peer} {what}")
+        return self._failure
 
     def _drain(self) -> bool:
         """Whether there was an event."""
