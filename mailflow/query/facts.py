@@ -202,7 +202,7 @@ def _list(facts: MailFacts) -> tuple[str, ...]:
 
 
 def _mime(facts: MailFacts) -> tuple[str, ...]:
-    values = facts.header.get_all("Content-Type")
+    values = _named(facts, "Content-Type")
     return tuple(form for value in values for form in (value, value.partition(";")[0].strip()))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import quopri
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 
 import pytest
@@ -84,41 +85,34 @@ def message(number: int) -> bytes:
     return b"".join(head) + body(phrase, draw)
 
 
-def body(phrase: object, draw: random.Random) -> bytes:
-    assert callable(phrase)
-    text: str = phrase() + "\r\n" + phrase() + "\r\n"
-    kind = draw.choice(("plain", "qp", "base64", "latin", "html", "mixed", "none"))
-    if kind == "none":
-        return b"\r\n"
-    if kind == "plain":
-        return b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + text.encode()
-    if kind == "latin":
-        return b'Content-Type: TEXT/plain;\r\n charset="iso-8859-1"\r\n\r\n' + text.encode(
-            "latin-1", "replace"
-        )
-    if kind == "html":
-        return b"Content-Type: text/html; charset=utf-8\r\n\r\n<p title='test'>" + text.encode()
-    if kind == "qp":
-        import quopri
-
-        return (
-            b"Content-Type: text/plain; charset=utf-8\r\n"
-            b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
-        ) + quopri.encodestring(text.encode()).replace(b"\n", b"\r\n").replace(b"\r\r", b"\r")
-    coded = base64.encodebytes(text.encode()).replace(b"\n", b"\r\n")
-    part = (
-        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n"
-        + coded
-    )
-    if kind == "base64":
-        return part
-    return (
-        b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="x"\r\n\r\n'
-        b"--x\r\n" + part + b"\r\n--x\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        b'Content-Disposition: attachment; filename="find.txt"\r\n\r\n'
-        + text.encode()
-        + b"\r\n--x--\r\n"
-    )
+def body(phrase: Callable[[], str], draw: random.Random) -> bytes:
+    """The rest of the header, and what follows it."""
+    text = f"{phrase()}\r\n{phrase()}\r\n"
+    utf8 = text.encode()
+    plain = b"Content-Type: text/plain; charset=utf-8\r\n"
+    coded = plain + b"Content-Transfer-Encoding: base64\r\n\r\n"
+    coded += base64.encodebytes(utf8).replace(b"\n", b"\r\n")
+    name = encoded("find", draw)
+    attached = b"Content-Disposition: attachment; filename=find\r\n"
+    inner = b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n" + coded
+    parts = b'Content-Type: multipart/mixed; boundary="x"\r\n\r\n--x\r\n%b\r\n--x\r\n%b\r\n%b'
+    quoted = quopri.encodestring(utf8.replace(b"\r", b"")).replace(b"\n", b"\r\n")
+    return draw.choice((
+        b"\r\n",
+        b"\r\n" + utf8,
+        plain + b"\r\n" + utf8,
+        plain.replace(b"plain", b"PLAIN") + b"\r\n" + utf8,
+        plain.replace(b"plain", b"html") + b"\r\n<p title='test'>" + utf8,
+        plain.replace(b"utf-8", b"x-none") + b"\r\n" + utf8,
+        plain.replace(b"utf-8", b'"iso-8859-1"') + b"\r\n" + text.encode("latin-1", "replace"),
+        plain.replace(b"utf-8", b"iso-2022-jp") + b"\r\n" + "\u4f1a\u8b70".encode("iso-2022-jp"),
+        plain + b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + quoted,
+        b'Content-Type: text/plain;\r\n name="%b"\r\n\r\n' % name + utf8,
+        coded,
+        parts % (coded, attached + plain + b"\r\n" + utf8, b"--x--\r\n"),
+        parts % (inner, plain + b"\r\n" + utf8, b"--x--\r\n"),
+        parts % (coded, plain + b"\r\n" + utf8, b""),
+    ))  # fmt: skip
 
 
 class Shelf:
@@ -195,9 +189,8 @@ def shelf(
         shelf.session.close()
 
 
-texts = st.sampled_from(
-    (*WORDS, *ADDRESSES, "", " ", "gum", "ann@", "example", "s s", "rüß", "text")
-)
+TEXTS = (*WORDS, *ADDRESSES, "", " ", "gum", "ann@", "example", "s s", "rüß", "text", "?q?", "y g")
+texts = st.sampled_from(TEXTS)
 spans = st.sampled_from((0, 3600, DAY, 2 * DAY, 29 * DAY, 31 * DAY, 1e10)).map(float)
 moments = st.sampled_from(
     (
@@ -213,6 +206,9 @@ moments = st.sampled_from(
     )
 )
 numbers = st.integers(0, 90) | st.sampled_from((1 << 32, (1 << 32) - 1, 10**12))
+
+
+FIELDS = ("from", "to", "cc", "bcc", "subject", "mime", "list", "header", "content")
 
 
 @st.composite
@@ -233,10 +229,7 @@ def leaves(draw: st.DrawFn) -> Leaf:
         return Leaf("uid", draw(st.sampled_from((order, "is"))), draw(numbers))
     if kind == "folder":
         return Leaf("folder", "is", draw(st.sampled_from(("inbox", "Sent"))))
-    name = draw(st.sampled_from(
-        ("from", "to", "cc", "bcc", "subject", "subject", "mime", "list", "header", "content",
-         "attachment", "sender")
-    ))  # fmt: skip
+    name = draw(st.sampled_from((*FIELDS, "attachment", "sender")))
     argument = draw(st.sampled_from(("X-Loop", "Date", 'X-"'))) if name == "header" else None
     verbs = ("is", "contains", "contains", "starts with", "ends with", "in", "exists")
     verb = draw(st.sampled_from(verbs))
@@ -262,6 +255,17 @@ def test_dovecot_is_trusted_with_texts_and_cyrus_is_not(
     shelf: Shelf, request: pytest.FixtureRequest
 ) -> None:
     assert shelf.texts == ("dovecot" in request.node.name.partition("[")[2])
+
+
+@pytest.mark.parametrize("verb", ["contains", "starts with", "ends with", "is"])
+def test_no_text_that_is_there_is_missed(shelf: Shelf, verb: str) -> None:
+    for name in FIELDS:
+        for text in TEXTS if shelf.texts else ():
+            query = Query(Leaf(name, verb, text, "X-Loop" if name == "header" else None))
+            found, rest = shelf.asks(query, True)
+            meant = shelf.meant(query)
+            assert meant <= found, query
+            assert {uid for uid in found if rest.matches(shelf.facts[uid])} == meant
 
 
 @settings(max_examples=300)
