@@ -14,6 +14,7 @@ from mailflow.accounts.networks import Networks
 from mailflow.accounts.passwords import contents, default_path, parsed
 from mailflow.accounts.verifiers import read
 from mailflow.errors import ConfigError, MailflowError
+from mailflow.options import ServerOptions
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +39,8 @@ class Table(Protocol):
     def name(self) -> str: ...
     @property
     def component(self) -> Any: ...
+    @property
+    def options(self) -> Any: ...
     @property
     def login(self) -> str: ...
     @property
@@ -64,6 +67,7 @@ def audit(accounts: Sequence[Table], *, thorough: bool) -> Iterator[Finding]:
             Networks(account.networks)
         except ValueError as error:
             yield Finding(account.name, "networks", str(error))
+        yield from _behind(account)
         if account.login == "passthrough":
             yield from _passed_on(account)
         elif thorough:
@@ -76,6 +80,21 @@ def _name(name: str) -> Iterator[Finding]:
         yield Finding(name, "", "expected a login name, or a glob over login names")
     elif "[" in name and "]" not in name.partition("[")[2].removeprefix("!")[1:]:
         yield Finding(name, "", "its [ has no ], and so stands for itself", grave=False)
+
+
+def _behind(account: Table) -> Iterator[Finding]:
+    """Of the log-in at the server that a maildrop has behind it, where it has one."""
+    options = account.options
+    if not isinstance(options, ServerOptions) or not passes(account.component):
+        return
+    given = options.secret is not None
+    if account.login == "passthrough" and given:
+        text = "the password there is never used, since login is passthrough"
+        yield Finding(account.name, "login", text, grave=False)
+    elif account.login != "passthrough" and not (given or getattr(options, "certificate", None)):
+        ways = 'a `token` or `oauth2`, or login = "passthrough"'
+        text = f"expected a password for {options.host}, {ways}"
+        yield Finding(account.name, "password", text)
 
 
 def _passed_on(account: Table) -> Iterator[Finding]:

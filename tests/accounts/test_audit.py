@@ -173,3 +173,21 @@ def test_one_name_for_two_maildrops_is_a_fault():
 def test_what_is_no_network_is_a_fault():
     [fault], _ = said({"ann": {"secret": "x", "networks": ["::1", "home"]}}, thorough=False)
     assert fault.startswith("maildrop.ann.networks: 'home' is no network; expected such as")
+
+
+@pytest.mark.parametrize("use", ["imap", "pop3"])
+def test_who_has_a_server_behind_it_needs_a_password_there_or_passes_one_on(use):
+    table = {"use": use, "host": "mail.example.org", "secret": app_verifier("x")}
+    [fault], _ = said({"ann": table}, thorough=False)
+    assert fault == (
+        "maildrop.ann.password: expected a password for mail.example.org, a `token` or `oauth2`,"
+        ' or login = "passthrough"'
+    )
+    assert said({"ann": {**table, "password": "there"}}, thorough=False) == ([], [])
+    del table["secret"]
+    assert said({"*": {**table, "login": "passthrough"}}, thorough=False) == ([], [])
+    faults, [warning] = said(
+        {"*": {**table, "login": "passthrough", "password": "there"}}, thorough=False
+    )
+    assert not faults
+    assert warning.endswith("the password there is never used, since login is passthrough")
