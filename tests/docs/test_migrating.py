@@ -66,6 +66,18 @@ def test_mpop_takes_its_file(home: Path) -> None:
         assert fact in said
 
 
+@pytest.mark.interop("isync")
+def test_mbsync_takes_its_file(home: Path) -> None:
+    """It reads all of the file before it looks for the channel that it is to sync."""
+    file = written(home, "~/.mbsyncrc")
+    environment = {"HOME": str(home), "PATH": os.defpath}
+    done = subprocess.run(
+        ["mbsync", "-c", file, "nowhere"], env=environment, capture_output=True, check=False
+    )
+    said = (done.stdout + done.stderr).decode().strip()
+    assert said.startswith("No channel or group named 'nowhere' defined."), said
+
+
 MAILS = {
     "": b"Subject: hello\n\nhello\n",
     ".Junk": b"X-Spam-Flag: YES\nSubject: [red] buy\n\nhello\n",
