@@ -447,7 +447,8 @@ class Bodies(Stream[Body | Missing]):
         most: int | None,
     ) -> None:
         self._wanted = dict.fromkeys(uids)
-        self._name = b"BODY[" + section.upper().partition(b" ")[0]
+        first, space, _ = section.upper().partition(b" ")  # lists come back in another form
+        self._name = b"BODY[" + first + (space or b"]")
         self._most = most
         self._said = ""
         super().__init__(session, commands, "fetch messages")

@@ -534,13 +534,11 @@ class Session:
         if self._failure is not None:
             return False
         try:
-            if self._drain():
-                return True
+            self._send()
             data = self.wire.poll()
             if data is not None:
                 self._client.receive(data)
-                self._drain()
-            return data is not None
+            return self._drain() or data is not None
         except MailflowError as error:
             self._failed(error)
             return False

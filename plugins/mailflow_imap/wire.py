@@ -390,6 +390,8 @@ class Client:
     def _part(self, text: bytes) -> Event | None:
         """A line of a response: its last, or one that ends in the size of a literal."""
         self._size += len(text)
+        if self._parts and text[:1] not in _BEHIND:
+            raise self._broken("a literal that is not as long as it said", text[:80])
         if not text.endswith(b"}"):
             parts, self._parts = self._parts, []
             parts.append(text)
@@ -482,6 +484,9 @@ class Client:
         said = f": {printable(line[:80])}" if line else ""
         return PeerError(f"{self.peer} sent {what}{said}", lines=(printable(line[:80]),))
 
+
+_BEHIND = (b" ", b")", b"")
+"""What stands behind a literal: another word, the end of a list, or the end of the line."""
 
 _STATUSES = frozenset(("OK", "NO", "BAD", "BYE", "PREAUTH"))
 _UNTAGGED = re.compile(rb"\* (?:(\d{1,10}) )?([A-Za-z][A-Za-z0-9.-]*)(?: |\Z)")
