@@ -27,13 +27,14 @@ from mailflow.mail import Content, OctetFile, Octets, read
 from mailflow.typed import TYPE_CHECKING, Any, TypeVar
 from mailflow_imap.answers import Body
 from mailflow_imap.choice import use_of
+from mailflow_imap.flight import Flight
 from mailflow_imap.partial import PIECE, Partial
 from mailflow_imap.uidl import writer
 
 if TYPE_CHECKING:
     from mailflow.live import Hold
     from mailflow.log import Logger
-    from mailflow_imap.answers import Answer, Bodies, Facts, Items, Selecting
+    from mailflow_imap.answers import Answer, Facts, Items, Selecting
     from mailflow_imap.live import ImapDropOptions
     from mailflow_imap.session import Session
 
@@ -50,6 +51,9 @@ after the other; each that is not larger is fetched whole."""
 
 TOGETHER = 100
 """Messages in such a flight."""
+
+FEW = 10
+"""Messages still to come when more are asked for."""
 
 TOP = 1 << 13
 """Octets that a header section and some lines mostly have."""
@@ -111,63 +115,6 @@ def part(session: Session) -> None:
     with suppress(MailflowError):
         session.log_out()
     session.close()
-
-
-class Flight:
-    """Messages, or their beginnings, that were asked for together; those that come before they
-    are wanted are kept."""
-
-    def __init__(self) -> None:
-        self._bodies: Bodies | None = None
-        self._coming: dict[int, int] = {}
-        self._here: dict[int, Body] = {}
-        self._last = -2
-
-    def in_turn(self, index: int) -> bool:
-        """Whether that message is behind the one that was asked for before."""
-        last, self._last = self._last, index
-        return index == last + 1
-
-    def begin(self, bodies: Bodies, coming: dict[int, int]) -> None:
-        """Another one; `coming` is the index of each UID. Of the old one no more is wanted."""
-        self.drop()
-        self._bodies, self._coming = bodies, coming
-
-    def drop(self) -> None:
-        if self._bodies is not None:
-            self._bodies.abandon()
-        self._bodies, self._coming, self._here = None, {}, {}
-
-    def here(self, index: int) -> Body | None:
-        return self._here.pop(index, None)
-
-    def put_back(self, index: int, body: Body) -> None:
-        self._here[index] = body
-
-    def at_hand(self, index: int) -> Body | None:
-        """That message, if it has arrived. What did not come is told by `wait`."""
-        while self._bodies is not None and index in self._coming.values():
-            each = self._bodies.at_hand()
-            if each is None:
-                break
-            found = self._coming.pop(each.uid)
-            if isinstance(each, Body):
-                self._here[found] = each
-        return self._here.pop(index, None)
-
-    def wait(self, index: int) -> Body | None:
-        """That message, if it is on its way. Raises GoneError, and what ends a session."""
-        if self._bodies is None or index not in self._coming.values():
-            return None
-        for each in self._bodies:
-            found = self._coming.pop(each.uid)
-            if isinstance(each, Body):
-                if found == index:
-                    return each
-                self._here[found] = each
-            elif found == index:
-                raise each.error
-        return None
 
 
 class OpenImap:
@@ -242,6 +189,7 @@ class OpenImap:
         data = body.content.data
         data += b"" if data[-2:] in (b"", b"\r\n") else b"\r\n"
         self._measure(index, len(data))
+        self._ask_ahead(index)
         return b"+OK message follows\r\n%b.\r\n" % stuff(data)
 
     def top(self, key: str, lines: int) -> Content:
@@ -360,6 +308,21 @@ class OpenImap:
         if isinstance(body.content, OctetFile):  # the server has said that it was small
             self._files.append(body.content.path)
         return body
+
+    def _ask_ahead(self, index: int) -> None:
+        """Once the last of those that were asked for together are coming, ask for some more of
+        the folder that this message is in."""
+        flight, session = self._whole, self._session
+        start, folder = flight.end, self._folder(index)
+        if not start or not flight.alone or flight.coming > FEW:
+            return
+        if start >= self._starts[folder + 1] or self._said(start) > AHEAD:
+            return
+        selected = None if session is None or session.lost else session.selected
+        if session is not None and selected and selected.folder == self._taken[folder].folder:
+            coming = dict(self._following(start, 0))
+            flight.add(session.bodies(list(coming)), coming)
+            session.glance()  # which sends it
 
     def _one(self, index: int) -> tuple[int, int]:
         return self._uid(index), index
