@@ -19,7 +19,6 @@ from contextlib import suppress
 from mailflow.errors import (
     BadMailError,
     GoneError,
-    LoginError,
     MailflowError,
     PeerError,
     UnavailableError,
@@ -27,15 +26,16 @@ from mailflow.errors import (
 from mailflow.lines import to_crlf
 from mailflow.mail import Content, OctetFile, Octets
 from mailflow.record import NamedTuple
-from mailflow.typed import TYPE_CHECKING, Any, Generic, TypeVar
+from mailflow.typed import TYPE_CHECKING, Any, TypeVar
 from mailflow_imap import uids as sets
+from mailflow_imap.answer import Answer, Done, Enabling, Idling, Starting
 from mailflow_imap.arrival import Arrival
-from mailflow_imap.names import Folder, decode
-from mailflow_imap.responses import Fact, fact, fetched, flags, parse, refusal, refused
+from mailflow_imap.folders import Folders, Selected, Selecting, Standing
+from mailflow_imap.responses import Fact, fact, fetched, parse
 from mailflow_imap.wire import Command, Reply, Status, Untagged
 
 if TYPE_CHECKING:
-    from mailflow_imap.session import Session
+    from mailflow_imap.connection import Connection
 
 T = TypeVar("T")
 
@@ -49,184 +49,10 @@ ARRIVING = 100_000
 """So many more messages than a folder had may be found in it meanwhile."""
 
 
-class Answer(Generic[T]):
-    """What will have come when the command is answered; nothing leaves before a wait."""
-
-    def __init__(self, session: Session, commands: Sequence[Command], doing: str) -> None:
-        self.done = False
-        self.session = session
-        self.doing = doing
-        self._left = len(commands)
-        self._error: MailflowError | None = None
-        session.queue(self, commands)
-        if not commands:
-            self.done = True
-
-    def wait(self) -> T:
-        """The result. Raises what the server's answer stands for, and what ended the session."""
-        while not self.done:
-            self.session.pump()
-        if self._error is not None:
-            raise self._error
-        return self.result()
-
-    def result(self) -> T:
-        raise NotImplementedError
-
-    def take(self, response: Untagged | Status) -> bool:
-        """Whether it is part of this answer."""
-        return False
-
-    def arrival(self, size: int) -> Arrival | None:
-        """Where a literal of `size` octets goes that is long and may be part of this answer."""
-        return None
-
-    def challenged(self, data: bytes) -> bytes | None:
-        """What the server is answered that waits for more of the command."""
-        raise PeerError(f"{self.session.peer} asks for more than there is, to {self.doing}")
-
-    def replied(self, reply: Reply) -> None:
-        """One of its commands is answered."""
-        if not reply.ok and self._error is None:
-            self._error = self.refusal(reply)
-        self._left -= 1
-        if not self._left:
-            self.done = True
-            self.finish(reply)
-
-    def refusal(self, reply: Reply) -> MailflowError:
-        said = reply.text or reply.code or "no reason given"
-        return refused(f"{self.session.peer} refuses to {self.doing}: {said}", reply)
-
-    def finish(self, reply: Reply) -> None:
-        """All is answered; `reply` came last."""
-
-    def abandon(self) -> None:
-        """Nobody waits any more: leave nothing behind."""
-
-
-class Done(Answer[None]):
-    """Only whether it was done."""
-
-    def result(self) -> None:
-        return None
-
-
-class Idling(Answer[None]):
-    """IDLE (RFC 2177): `begun` once the server listens for its end."""
-
-    begun = False
-
-    def challenged(self, data: bytes) -> None:
-        self.begun = True
-
-    def result(self) -> None:
-        return None
-
-
-class Starting(Answer[None]):
-    """STARTTLS: nothing secret was said, and nothing will be, where it is refused."""
-
-    def refusal(self, reply: Reply) -> MailflowError:
-        return refusal(
-            f"{self.session.peer} refuses STARTTLS ({reply.text}); no password was sent."
-            ' If it has a port for TLS from the first octet, set tls = "implicit"',
-            reply._replace(status="NO"),
-            LoginError,
-        )
-
-    def result(self) -> None:
-        return None
-
-
-class Selected:
-    """The folder that is open. The server changes `exists` and `recent` while it is."""
-
-    def __init__(self, folder: str, read_only: bool) -> None:
-        self.folder = folder
-        self.read_only = read_only
-        self.exists = 0
-        self.recent = 0
-        self.uid_validity = 0
-        self.uid_next = 0
-        self.modseq = 0
-        """HIGHESTMODSEQ; 0 where the server keeps none for this folder (RFC 7162, 3.1.2)."""
-        self.flags: frozenset[str] = frozenset()
-        self.permanent: frozenset[str] = frozenset()
-        r"""The flags that last; "\*" in it: others can be made (RFC 3501, 7.1)."""
-        self.uids_stick = True
-        self.news = 0
-        """How often the server has told of a change: more, fewer or changed messages."""
-
-    def hear(self, response: Untagged | Status) -> bool:
-        """Take over what a response says of the folder, if it does."""
-        if isinstance(response, Status):
-            return False
-        if response.keyword == "EXISTS":
-            self.news += response.number != self.exists
-            self.exists = response.number
-        elif response.keyword == "RECENT":
-            self.recent = response.number
-        elif response.keyword == "EXPUNGE":
-            self.news += 1
-            self.exists = max(0, self.exists - 1)
-        elif response.keyword == "VANISHED":
-            self.news += 1
-            self._vanished(response.line)
-        elif response.keyword == "FLAGS":
-            self.flags = flags(response.line.strip(b"()"))
-        elif response.keyword == "FETCH":
-            self.news += 1
-        else:
-            return False
-        return True
-
-    def _vanished(self, line: bytes) -> None:
-        if not line.upper().startswith(b"(EARLIER)"):
-            try:
-                gone = sets.count(sets.parse(line.decode("ascii", "replace")))
-            except ValueError:
-                return
-            self.exists = max(0, self.exists - gone)
-
-
-class Selecting(Answer[Selected]):
-    """SELECT or EXAMINE (RFC 3501, 6.3.1)."""
-
-    def __init__(self, session: Session, command: Command, folder: str, read_only: bool) -> None:
-        self._selected = Selected(folder, read_only)
-        super().__init__(session, [command], f"open the folder {folder!r}")
-
-    def take(self, response: Untagged | Status) -> bool:
-        selected = self._selected
-        if isinstance(response, Untagged):
-            return selected.hear(response)
-        numbers = {"UIDVALIDITY": "uid_validity", "UIDNEXT": "uid_next", "HIGHESTMODSEQ": "modseq"}
-        if response.code in numbers:
-            if response.argument.isdigit() and len(response.argument) < 20:
-                setattr(selected, numbers[response.code], int(response.argument))
-        elif response.code == "PERMANENTFLAGS":
-            selected.permanent = flags(response.argument.strip(b"()"))
-        elif response.code == "UIDNOTSTICKY":
-            selected.uids_stick = False
-        else:
-            return False
-        return True
-
-    def finish(self, reply: Reply) -> None:
-        self._selected.news = 0
-        if reply.code == "READ-ONLY":
-            self._selected.read_only = True
-        self.session.selected = self._selected if self._error is None else None
-
-    def result(self) -> Selected:
-        return self._selected
-
-
 class Searching(Answer[list[int]]):
     """UIDs of UID SEARCH or UID SORT: in ascending order, or as sorted. `modseq` if told."""
 
-    def __init__(self, session: Session, command: Command, *, ordered: bool = False) -> None:
+    def __init__(self, session: Connection, command: Command, *, ordered: bool = False) -> None:
         self.modseq: int | None = None
         self._ordered = ordered
         self._found: list[int] = []
@@ -274,7 +100,7 @@ class Searching(Answer[list[int]]):
 class Counting(Answer[int]):
     """How many messages a search finds (RFC 4731, 3.1: COUNT)."""
 
-    def __init__(self, session: Session, command: Command) -> None:
+    def __init__(self, session: Connection, command: Command) -> None:
         self._command = command
         self._count = 0
         super().__init__(session, [command], "search")
@@ -304,7 +130,7 @@ class Stream(Answer[list[T]]):
     `abandon` it.
     """
 
-    def __init__(self, session: Session, commands: Sequence[Command], doing: str) -> None:
+    def __init__(self, session: Connection, commands: Sequence[Command], doing: str) -> None:
         self._ready: deque[T] = deque()
         self._dropped = False
         super().__init__(session, commands, doing)
@@ -351,7 +177,7 @@ class Facts(Stream[Fact]):
     """UID FETCH of sizes, dates, flags. `vanished`: ranges of UIDs that are gone since."""
 
     def __init__(
-        self, session: Session, commands: Sequence[Command], uids: Collection[int], *, size: bool
+        self, session: Connection, commands: Sequence[Command], uids: Collection[int], *, size: bool
     ) -> None:
         self.vanished: list[tuple[int, int]] = []
         self._uids = uids
@@ -389,7 +215,7 @@ class Fetching(Stream[Items]):
     """UID FETCH of whatever: values as imapclient's parser gives them."""
 
     def __init__(
-        self, session: Session, commands: Sequence[Command], uids: Collection[int]
+        self, session: Connection, commands: Sequence[Command], uids: Collection[int]
     ) -> None:
         self._uids = uids
         super().__init__(session, commands, "fetch")
@@ -440,7 +266,7 @@ class Bodies(Stream[Body | Missing]):
 
     def __init__(
         self,
-        session: Session,
+        session: Connection,
         commands: Sequence[Command],
         uids: Iterable[int],
         section: bytes,
@@ -504,11 +330,17 @@ class Bodies(Stream[Body | Missing]):
             return Body(uid, arrival.finish(), size)
         return Body(uid, Octets(to_crlf(value)), size)
 
+    @property
+    def refused(self) -> bool:
+        """Whether the server said that it does not give all of them."""
+        return bool(self._said)
+
     def replied(self, reply: Reply) -> None:
-        """A NO may well come after some of the messages: it says that others did not come."""
+        """A NO may well come after some of the messages: it says that others did not come. So
+        does BAD, which some servers say of a message that they cannot read themselves."""
         error = None if reply.ok else self.refusal(reply)
-        if error is not None and not error.temporary and reply.status == "NO":
-            self._said = reply.text
+        if error is not None and (isinstance(error, PeerError) or not error.temporary):
+            self._said = reply.text or reply.status
             reply = reply._replace(status="OK")
         super().replied(reply)
 
@@ -525,7 +357,7 @@ class Bodies(Stream[Body | Missing]):
 class Storing(Answer[list[int]]):
     """STORE; the UIDs that somebody else changed meanwhile (RFC 7162, 3.1.3: MODIFIED)."""
 
-    def __init__(self, session: Session, commands: Sequence[Command]) -> None:
+    def __init__(self, session: Connection, commands: Sequence[Command]) -> None:
         self._modified: list[int] = []
         super().__init__(session, commands, "change flags")
 
@@ -552,7 +384,7 @@ class Placed(NamedTuple):
 class Copying(Answer[Placed | None]):
     """COPY or MOVE; None where the server does not say where they went (RFC 4315, 3)."""
 
-    def __init__(self, session: Session, commands: Sequence[Command], doing: str) -> None:
+    def __init__(self, session: Connection, commands: Sequence[Command], doing: str) -> None:
         self._validity = 0
         self._uids: dict[int, int] = {}
         super().__init__(session, commands, doing)
@@ -595,7 +427,7 @@ class Appended(NamedTuple):
 class Appending(Answer[Appended | None]):
     """APPEND; None where the server does not say where it went (RFC 4315, 3)."""
 
-    def __init__(self, session: Session, command: Command, folder: str) -> None:
+    def __init__(self, session: Connection, command: Command, folder: str) -> None:
         self._appended: Appended | None = None
         super().__init__(session, [command], f"add a message to the folder {folder!r}")
 
@@ -609,79 +441,8 @@ class Appending(Answer[Appended | None]):
         return self._appended
 
 
-class Enabling(Answer[frozenset[str]]):
-    """ENABLE (RFC 5161): what is on now, in upper case."""
-
-    def __init__(self, session: Session, command: Command) -> None:
-        self._enabled: frozenset[str] = frozenset()
-        super().__init__(session, [command], "enable extensions")
-
-    def take(self, response: Untagged | Status) -> bool:
-        if isinstance(response, Status) or response.keyword != "ENABLED":
-            return False
-        self._enabled |= {word.decode("ascii", "replace").upper() for word in response.line.split()}
-        return True
-
-    def result(self) -> frozenset[str]:
-        return self._enabled
-
-
-class Folders(Answer[list[Folder]]):
-    """LIST (RFC 3501, 7.2.2; RFC 5258)."""
-
-    def __init__(self, session: Session, command: Command) -> None:
-        self._found: dict[str, Folder] = {}
-        super().__init__(session, [command], "list the folders")
-
-    def take(self, response: Untagged | Status) -> bool:
-        if isinstance(response, Status) or response.keyword not in ("LIST", "STATUS"):
-            return False
-        if response.keyword == "LIST":
-            words = parse(response.parts)
-            if len(words) < 3 or not isinstance(words[0], tuple):
-                raise PeerError(f"{self.session.peer} lists a folder without its name")
-            attributes = (word for word in words[0] if isinstance(word, bytes))
-            name = decode(octets(words[2]))
-            self._found[name] = Folder(
-                name,
-                (words[1] or b"").decode("utf-8", "replace"),
-                frozenset(
-                    each.decode("ascii", "replace").lstrip("\\").lower() for each in attributes
-                ),
-            )
-        return True
-
-    def result(self) -> list[Folder]:
-        return list(self._found.values())
-
-
-class Standing(Answer[Mapping[str, int]]):
-    """STATUS of a folder (RFC 3501, 6.3.10): numbers by item, such as "UIDNEXT"."""
-
-    def __init__(self, session: Session, command: Command, folder: str) -> None:
-        self._folder = folder
-        self._found: dict[str, int] = {}
-        super().__init__(session, [command], f"look at the folder {folder!r}")
-
-    def take(self, response: Untagged | Status) -> bool:
-        if isinstance(response, Status) or response.keyword != "STATUS":
-            return False
-        words = parse(response.parts)
-        if len(words) != 2 or not isinstance(words[1], tuple):
-            raise PeerError(f"{self.session.peer} answers STATUS without numbers")
-        if decode(octets(words[0])) != self._folder:
-            return False
-        for name, value in zip(words[1][::2], words[1][1::2], strict=False):
-            if isinstance(name, bytes) and isinstance(value, int):
-                self._found[name.decode("ascii", "replace").upper()] = value
-        return True
-
-    def result(self) -> Mapping[str, int]:
-        return self._found
-
-
-def octets(word: Any) -> bytes:
-    """A word that is a string, though it may look like a number or NIL (RFC 3501, 9: astring)."""
-    if word is None:
-        return b"NIL"
-    return word if isinstance(word, bytes) else str(word).encode()
+__all__ = [
+    "Answer", "Appended", "Appending", "Bodies", "Body", "Copying", "Counting", "Done",
+    "Enabling", "Facts", "Fetching", "Folders", "Idling", "Items", "Missing", "Placed",
+    "Searching", "Selected", "Selecting", "Standing", "Starting", "Storing", "Stream",
+]  # fmt: skip

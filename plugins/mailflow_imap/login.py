@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import ssl
 
     from mailflow.kinds import Runtime
+    from mailflow_imap.connection import Connection
     from mailflow_imap.settings import ImapAccount, ImapOptions
 
 T = TypeVar("T")
@@ -145,7 +146,7 @@ def who(options: ImapOptions) -> Credentials:
 
 
 def log_in(
-    session: Session, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]
+    session: Connection, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]
 ) -> T:
     """Log in by the first of `ways` that works. Raises LoginError, UnavailableError, PeerError."""
     if session.preauthenticated:
@@ -161,7 +162,7 @@ def log_in(
 
 
 def _log_in(
-    session: Session, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]
+    session: Connection, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]
 ) -> T:
     refused: MailflowError | None = None
     if not session.greeted:
@@ -194,7 +195,7 @@ def _log_in(
     )
 
 
-def _offered(session: Session, ways: Sequence[str], credentials: Credentials) -> Iterator[str]:
+def _offered(session: Connection, ways: Sequence[str], credentials: Credentials) -> Iterator[str]:
     """The ways that both sides know, in the order wanted; but LOGIN, whose words have no
     charset (RFC 3501, 6.2.3), after the others where they are not ASCII."""
     mechanisms = [
@@ -212,7 +213,7 @@ def _offered(session: Session, ways: Sequence[str], credentials: Credentials) ->
 class LoggingIn(Answer[None]):
     """LOGIN (RFC 3501, 6.2.3) or AUTHENTICATE (6.2.2) by one way."""
 
-    def __init__(self, session: Session, credentials: Credentials, way: str) -> None:
+    def __init__(self, session: Connection, credentials: Credentials, way: str) -> None:
         self._user = credentials.user
         self._way = way
         self._learnt = session.learnings

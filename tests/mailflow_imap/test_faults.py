@@ -232,7 +232,7 @@ def test_f17_bad_is_a_broken_protocol_and_no_message_is_gone(entered: Entered) -
 def test_f18_a_flood_of_what_nobody_asked_for_is_given_up(
     entered: Entered, flood: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailflow_imap.session.UNASKED", 1 << 18)
+    monkeypatch.setattr("mailflow_imap.connection.UNASKED", 1 << 18)
     faults = Faults(before={"NOOP": flood * ((1 << 18) // 50 + 1)})
     with ImapServer(USERS, faults=faults) as server:
         session = entered(server)

@@ -1,0 +1,130 @@
+"""What a command brings, and the commands of which only the answer counts.
+
+Rule of the file: an Answer is made with its commands; whoever waits for it makes them leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailflow.errors import (
+    LoginError,
+    MailflowError,
+    PeerError,
+)
+from mailflow.typed import TYPE_CHECKING, Generic, TypeVar
+from mailflow_imap.responses import refusal, refused
+from mailflow_imap.wire import Command, Reply, Status, Untagged
+
+if TYPE_CHECKING:
+    from mailflow_imap.arrival import Arrival
+    from mailflow_imap.connection import Connection
+
+T = TypeVar("T")
+
+
+class Answer(Generic[T]):
+    """What will have come when the command is answered; nothing leaves before a wait."""
+
+    def __init__(self, session: Connection, commands: Sequence[Command], doing: str) -> None:
+        self.done = False
+        self.session = session
+        self.doing = doing
+        self._left = len(commands)
+        self._error: MailflowError | None = None
+        session.queue(self, commands)
+        if not commands:
+            self.done = True
+
+    def wait(self) -> T:
+        """The result. Raises what the server's answer stands for, and what ended the session."""
+        while not self.done:
+            self.session.pump()
+        if self._error is not None:
+            raise self._error
+        return self.result()
+
+    def result(self) -> T:
+        raise NotImplementedError
+
+    def take(self, response: Untagged | Status) -> bool:
+        """Whether it is part of this answer."""
+        return False
+
+    def arrival(self, size: int) -> Arrival | None:
+        """Where a literal of `size` octets goes that is long and may be part of this answer."""
+        return None
+
+    def challenged(self, data: bytes) -> bytes | None:
+        """What the server is answered that waits for more of the command."""
+        raise PeerError(f"{self.session.peer} asks for more than there is, to {self.doing}")
+
+    def replied(self, reply: Reply) -> None:
+        """One of its commands is answered."""
+        if not reply.ok and self._error is None:
+            self._error = self.refusal(reply)
+        self._left -= 1
+        if not self._left:
+            self.done = True
+            self.finish(reply)
+
+    def refusal(self, reply: Reply) -> MailflowError:
+        said = reply.text or reply.code or "no reason given"
+        return refused(f"{self.session.peer} refuses to {self.doing}: {said}", reply)
+
+    def finish(self, reply: Reply) -> None:
+        """All is answered; `reply` came last."""
+
+    def abandon(self) -> None:
+        """Nobody waits any more: leave nothing behind."""
+
+
+class Done(Answer[None]):
+    """Only whether it was done."""
+
+    def result(self) -> None:
+        return None
+
+
+class Idling(Answer[None]):
+    """IDLE (RFC 2177): `begun` once the server listens for its end."""
+
+    begun = False
+
+    def challenged(self, data: bytes) -> None:
+        self.begun = True
+
+    def result(self) -> None:
+        return None
+
+
+class Starting(Answer[None]):
+    """STARTTLS: nothing secret was said, and nothing will be, where it is refused."""
+
+    def refusal(self, reply: Reply) -> MailflowError:
+        return refusal(
+            f"{self.session.peer} refuses STARTTLS ({reply.text}); no password was sent."
+            ' If it has a port for TLS from the first octet, set tls = "implicit"',
+            reply._replace(status="NO"),
+            LoginError,
+        )
+
+    def result(self) -> None:
+        return None
+
+
+class Enabling(Answer[frozenset[str]]):
+    """ENABLE (RFC 5161): what is on now, in upper case."""
+
+    def __init__(self, session: Connection, command: Command) -> None:
+        self._enabled: frozenset[str] = frozenset()
+        super().__init__(session, [command], "enable extensions")
+
+    def take(self, response: Untagged | Status) -> bool:
+        if isinstance(response, Status) or response.keyword != "ENABLED":
+            return False
+        self._enabled |= {word.decode("ascii", "replace").upper() for word in response.line.split()}
+        return True
+
+    def result(self) -> frozenset[str]:
+        return self._enabled
