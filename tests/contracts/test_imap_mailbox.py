@@ -73,7 +73,8 @@ class CyrusInbox(Inbox):
 
     def holds(self, octets: bytes) -> bool:
         section = head(Octets(stored(octets)))
-        plain = section.isascii() and b"\x1b" not in section and b"\r\n\r\n" in stored(octets)
+        plain = section.isascii() and b"\x1b" not in section
+        plain = plain and stored(octets)[len(section) :].startswith(b"\r\n")
         odd = re.search(rb"\r(?!\n)|(?m:^[!-9;-~]+ +:)", octets)
         return super().holds(octets) and plain and not odd
 
