@@ -365,7 +365,9 @@ _OTHER_WORDS = {
     "author": "from", "date": "created", "arrived": "created", "received": "created",
     "body": "content", "text": "content", "filename": "attachment", "type": "mime",
     "content-type": "mime", "return-path": "sender", "mailbox": "folder", "read": "seen",
-    "unread": "not seen", "unseen": "not seen", "list-id": "list",
+    "unread": "not seen", "unseen": "not seen", "list-id": "list", "id": "uid",
+    "attachments": "attachment", "email": "content", "encoding": "mime", "charset": "mime",
+    "unanswered": "not answered", "undeleted": "not deleted", "unflagged": "not flagged",
 }  # fmt: skip
 """What others call our fields."""
 

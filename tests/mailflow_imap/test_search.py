@@ -49,12 +49,6 @@ def _zone(monkeypatch: pytest.MonkeyPatch) -> object:
         ("uid >= 4", "NOT UID 1:3"),
         ("uid > 4 and uid < 9", "NOT UID 1:4 UID 1:8"),
         ("uid >= 1", "ALL"),
-        ("size < 6000", "SMALLER 6000"),
-        ("size <= 6000", "SMALLER 6001"),
-        ("size > 6000", "LARGER 6000"),
-        ("size >= 6000", "LARGER 5999"),
-        ("not size <= 6000", "LARGER 6000"),
-        ("size >= 0", "ALL"),
         ("seen or draft", "OR SEEN DRAFT"),
         ("seen and flagged or draft", "OR (SEEN FLAGGED) DRAFT"),
         ("not (seen and flagged)", "OR UNSEEN UNFLAGGED"),
@@ -69,6 +63,42 @@ def test_dal09_dal10_what_a_listing_says_the_server_decides_alone(
     found = asked(expression)
     assert str(found) == f"UID SEARCH {words}"
     assert found.rest is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("size < 6000", "SMALLER 6000"),
+        ("size <= 6000", "SMALLER 6001"),
+        ("size > 6000", "LARGER 6000"),
+        ("size >= 6000", "LARGER 5999"),
+        ("not size <= 6000", "LARGER 6000"),
+        ("size >= 0", "ALL"),
+        ("not size < 6000", "LARGER 5999"),
+        ("size < 2147483647", "SMALLER 2147483647"),
+    ],
+)
+def test_dal34_sizes_are_compared_with_equality_too(expression: str, words: str) -> None:
+    found = asked(expression)
+    assert str(found) == f"UID SEARCH {words}"
+    assert found.rest is None
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("size < 3000000000", "ALL"),
+        ("size <= 2147483647", "ALL"),
+        ("size > 3000000000", "LARGER 2147483646"),
+        ("not size < 3000000000", "LARGER 2147483646"),
+    ],
+)
+def test_a_size_that_not_every_server_can_read_is_compared_here(
+    expression: str, words: str
+) -> None:
+    found = asked(expression)
+    assert str(found) == f"UID SEARCH {words}"
+    assert found.rest == parse(expression)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +180,12 @@ def test_dal12_a_query_of_many_uids_fits_in_a_line() -> None:
     assert len(str(found).split(",")) == 200
     assert ",50000" in str(found)
     assert found.rest is not None
+
+
+def test_dal13_expressions_are_joined_as_they_are_written() -> None:
+    found = asked("not (seen or size < 9) and (flagged or not draft and uid in (1, 2))")
+    assert str(found) == "UID SEARCH UNSEEN LARGER 8 OR FLAGGED (UNDRAFT UID 1:2)"
+    assert found.rest is None
 
 
 def test_dal13_all_records_is_every_message() -> None:

@@ -7,6 +7,7 @@ from datetime import date, datetime
 import pytest
 
 from mailflow.query import Query, QueryError, field, parse
+from mailflow.query.tree import FIELDS
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,22 @@ from mailflow.query import Query, QueryError, field, parse
 )
 def test_it_says_the_same_as_the_text(query: Query, text: str | None) -> None:
     assert query == parse(text or 'to starts with "a" or cc ends with "b"')
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["uid", "created", "size", "from_", "to", "cc", "bcc", "subject", "mime", "content", "attachment",
+     "answered", "deleted", "draft", "flagged", "recent", "seen"],
+)  # fmt: skip
+def test_dal07_what_a_row_has_can_be_asked(name: str) -> None:
+    asked = getattr(field, name)
+    kind = FIELDS[name.rstrip("_")].type
+    query = asked.contains("x") if kind in ("text", "address") else None
+    if kind == "flag":
+        query = asked == True  # noqa: E712
+    elif query is None:
+        query = asked < ("2026-01-01" if kind == "moment" else 5)
+    assert query.fields == {name.rstrip("_")}
 
 
 def test_a_chain_keeps_its_three_alternatives() -> None:
