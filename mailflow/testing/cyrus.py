@@ -61,6 +61,8 @@ sasl_saslauthd_path: {base}/auth
 tls_server_cert: {cert_file}
 tls_server_key: {key_file}
 conversations: no
+munge8bit: no
+failedloginpause: 0
 autocreate_quota: 0
 autocreate_inbox_folders: Archive|Drafts|Junk|Sent|Trash
 xlist-Archive: Archive
@@ -286,6 +288,7 @@ class Cyrus:
         from imaplib import IMAP4
 
         with IMAP4(self.host, self.imap_port, timeout=20) as session:
+            session.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             words = f"\0{user}\0{self._passwords[user]}".encode()  # LOGIN has ASCII alone there
             session.authenticate("PLAIN", lambda challenge: words)
             yield session
