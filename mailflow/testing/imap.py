@@ -397,9 +397,11 @@ class _Session(Link):
 
     def _do_uid_fetch(self, uids: bytes, wanted: object, *_: object) -> bytes:
         asked = wanted if isinstance(wanted, list) else [wanted]
-        for number, message in self._named(uids):
-            self.say(b"* %d FETCH (%b)\r\n" % (number, items_of(message, asked, self.read_only)))
-        return self._ok()
+        told = [
+            b"* %d FETCH (%b)\r\n" % (number, items_of(message, asked, self.read_only))
+            for number, message in self._named(uids)
+        ]
+        return b"".join([*told, self._ok()])
 
     def _do_uid_store(self, uids: bytes, item: bytes, flags: list[bytes]) -> bytes:
         if self.read_only:

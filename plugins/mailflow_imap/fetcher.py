@@ -176,7 +176,8 @@ class ImapFetcher:
                 yield from [Missed(key, error) for key in keyed.values()]
                 continue
             sizes = {uid: self._sizes.get(key) for uid, key in keyed.items()}
-            for got in load(self._connected, uids, sizes, self._options.batch):
+            batch, most = self._options.batch, self._options.max_size
+            for got in load(self._connected, uids, sizes, batch, most):
                 if got is None:
                     if (folder, validity) in self._settling.folders:
                         self._settle(folder, validity)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-from mailflow.errors import GoneError, RefusedError
 from mailflow.typed import TYPE_CHECKING
 from mailflow_imap.answers import Body, Missing
 
@@ -50,9 +49,10 @@ def load(
     uids: Sequence[int],
     sizes: Mapping[int, int | None],
     octets: int,
+    most: int | None = None,
 ) -> Iterator[Body | Missing | None]:
-    """The messages of the open folder, and None after each batch: the moment to ask for
-    something else."""
+    """The messages of the open folder, none with more octets than `most`, and None after each
+    batch: the moment to ask for something else."""
     waiting = deque(batches(uids, sizes, octets))
     flying: deque[tuple[Bodies, list[int], int]] = deque()
     ahead = 0
@@ -60,10 +60,10 @@ def load(
         while waiting or flying:
             while waiting and (len(flying) < 2 or ahead < AHEAD):
                 batch, size = waiting.popleft()
-                flying.append((session.bodies(batch), batch, size))
+                flying.append((session.bodies(batch, most=most), batch, size))
                 ahead += size
             bodies, batch, size = flying[0]
-            yield from _arrived(session, bodies, batch)
+            yield from _arrived(session, bodies, batch, most)
             flying.popleft()
             ahead -= size
             yield None
@@ -72,21 +72,20 @@ def load(
             bodies.abandon()
 
 
-def _arrived(session: Session, bodies: Bodies, batch: list[int]) -> Iterator[Body | Missing]:
+def _arrived(
+    session: Session, bodies: Bodies, batch: list[int], most: int | None
+) -> Iterator[Body | Missing]:
     """What comes of one batch. Where the server refuses it for the sake of one message, each
     that did not come is asked for alone."""
     missing: list[Missing] = []
-    refused = False
-    try:
-        for each in bodies:
-            if isinstance(each, Missing):
-                missing.append(each)
-            else:
-                yield each
-    except (RefusedError, GoneError):
-        refused = True
-    if refused and len(batch) > 1:
-        for lacking in missing:
-            yield from _arrived(session, session.bodies([lacking.uid]), [lacking.uid])
-    else:
+    for each in bodies:
+        if isinstance(each, Missing):
+            missing.append(each)
+        else:
+            yield each
+    if not bodies.refused or len(batch) == 1:
         yield from missing
+        return
+    for lacking in missing:
+        alone = session.bodies([lacking.uid], most=most)
+        yield from _arrived(session, alone, [lacking.uid], most)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mailflow.errors import RefusedError
+from mailflow.errors import PeerError, RefusedError
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
 from mailflow_imap.mark import Left, Mark
@@ -103,7 +103,10 @@ class Plan:
 
         def look() -> Look:
             selected = select()
-            uids = found.wait() if found is not None else []
+            try:
+                uids = found.wait() if found is not None else []
+            except (RefusedError, PeerError):  # a server need not take every SEARCH
+                return self._look(selected, [session.facts("1:*")], whole=True)
             return self._look(selected, [session.facts(uids)] if uids else [])
 
         return look

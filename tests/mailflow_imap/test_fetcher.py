@@ -1,0 +1,612 @@
+"""What the IMAP fetcher asks a server for, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailflow.errors import ConfigError, GoneError, LoginError, RefusedError, UnavailableError
+from mailflow.kinds import Fetched, Item, Missed, Runtime
+from mailflow.mail import read
+from mailflow.query import Query
+from mailflow.testing.imap import CAPABILITIES, ImapServer
+from mailflow.testing.imap_link import Faults
+from mailflow.verdicts import Fate
+from mailflow_imap import fetcher as module
+from mailflow_imap.fetcher import ImapFetcher
+from mailflow_imap.loading import MOST, batches
+from mailflow_imap.mark import WEEK
+from mailflow_imap.source import ImapSourceOptions
+
+from .conftest import SECRET, Log
+
+
+def message(number: int, octets: int = 10) -> bytes:
+    head = b"Subject: %d\r\nMessage-ID: <%d@example.org>\r\n\r\n" % (number, number)
+    return head + b"x" * octets + b"\r\n"
+
+
+MAIL = [message(number) for number in range(5)]
+
+Make = Callable[..., ImapFetcher]
+
+
+@pytest.fixture
+def server() -> Iterator[ImapServer]:
+    with ImapServer({"red": SECRET}, {"red": MAIL}) as server:
+        yield server
+
+
+@pytest.fixture
+def make(server: ImapServer, runtime: Runtime) -> Make:
+    """A fetcher of the mailbox red at the server."""
+
+    def make(**options: object) -> ImapFetcher:
+        table = {
+            "host": server.host, "port": server.port, "user": "red",
+            "password": SECRET, "timeout": "5s", **options,
+        }  # fmt: skip
+        return ImapFetcher(ImapSourceOptions.read(table), runtime)
+
+    return make
+
+
+def visit(fetcher: ImapFetcher, mark: str = "", where: str = "", unfinished: int = 0) -> list[int]:
+    """The UIDs that a visit lists, of which so many are still wanted in the end."""
+    with fetcher:
+        found = list(fetcher.listing(Query(where) if where else Query.always, mark))
+        fetcher.unfinished([item.key for item in found[len(found) - unfinished :]])
+    return [item.uid or 0 for item in found]
+
+
+def asked(server: ImapServer, *keywords: str) -> list[str]:
+    """The commands that begin so."""
+    return [line for line in server.commands if line.startswith(keywords)]
+
+
+def fetch(fetcher: ImapFetcher, keys: Sequence[str]) -> dict[str, bytes | str]:
+    """What comes for each key: the message, or why not."""
+    got: dict[str, bytes | str] = {}
+    for each in fetcher.retrieve(keys):
+        assert each.key not in got
+        got[each.key] = read(each.content) if isinstance(each, Fetched) else each.error.text
+    return got
+
+
+# What is listed
+
+
+def test_a_listing_says_all_that_imap_says_of_a_message(server: ImapServer, make: Make) -> None:
+    server.deliver("red", MAIL[0], "Lists", "\\Seen")
+    with make(folders=["Lists"]) as fetcher:
+        (item,) = fetcher.listing(Query.always)
+    assert item.key == f"Lists;{server.folder('red', 'Lists').uid_validity};1"
+    assert (item.size, item.folder, item.uid) == (len(MAIL[0]), "Lists", 1)
+    assert item.flags == {"\\Seen"}
+    assert item.date == server.folder("red", "Lists").messages[0].date
+
+
+def test_the_second_visit_lists_what_came_since(server: ImapServer, make: Make) -> None:
+    first = make()
+    assert visit(first) == [1, 2, 3, 4, 5]
+    assert first.complete
+    server.deliver("red", message(6))
+    second = make()
+    server.commands.clear()
+    assert visit(second, first.mark) == [6]
+    assert not second.complete
+    assert not [line for line in asked(server, "UID FETCH") if "1:*" in line]
+
+
+def test_a_visit_to_what_has_nothing_new_is_a_few_flights(server: ImapServer, make: Make) -> None:
+    first = make()
+    visit(first)
+    server.flights = 0
+    assert visit(make(), first.mark) == []
+    assert server.flights <= 3
+
+
+def test_what_is_still_wanted_is_listed_again_and_nothing_else(
+    server: ImapServer, make: Make
+) -> None:
+    first = make()
+    visit(first, unfinished=2)
+    server.deliver("red", message(6))
+    assert visit(make(), first.mark) == [4, 5, 6]
+
+
+def test_after_a_week_everything_is_listed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make()
+    visit(first)
+    later = time.time() + WEEK
+    monkeypatch.setattr(module.time, "time", lambda: later)
+    second = make()
+    assert visit(second, first.mark) == [1, 2, 3, 4, 5]
+    assert second.complete
+
+
+def test_another_question_is_asked_of_every_message(make: Make) -> None:
+    first = make(max_size=10)
+    assert visit(first) == []
+    assert visit(make(max_size=1000), first.mark) == [1, 2, 3, 4, 5]
+
+
+def test_what_is_over_max_size_is_told_and_stays(server: ImapServer, make: Make, log: Log) -> None:
+    server.deliver("red", message(6, 5000))
+    assert visit(make(max_size=1000)) == [1, 2, 3, 4, 5]
+    assert log.warnings() == ["messages over max_size stay on the server"]
+
+
+def test_a_message_larger_than_was_said_is_missed_where_max_size_says_so(
+    server: ImapServer, make: Make
+) -> None:
+    server.deliver("red", message(6, 500_000))
+    size = str(len(message(6, 500_000))).encode()
+    server.faults = Faults(answers={"UID FETCH 1:*": lambda right: right.replace(size, b"77")})
+    with make(max_size=100_000) as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        got = fetch(fetcher, keys)
+    assert len(got) == 6
+    assert [type(each) for each in got.values()].count(str) == 1
+
+
+def test_flags_that_may_change_are_searched_for_in_each_visit(
+    server: ImapServer, make: Make
+) -> None:
+    server.folder("red").messages[1].change(b"+FLAGS", ["\\Flagged"])
+    first = make()
+    assert visit(first, where="flagged") == [2]
+    assert not first.complete
+    server.folder("red").messages[0].change(b"+FLAGS", ["\\Flagged"])
+    assert visit(make(), first.mark, "flagged") == [1, 2]
+    assert [line.split()[-1] for line in asked(server, "UID SEARCH")] == ["FLAGGED", "FLAGGED"]
+
+
+def test_the_first_visit_is_narrowed_and_the_next_needs_no_search(
+    server: ImapServer, make: Make
+) -> None:
+    server.deliver("red", message(6, 5000))
+    first = make()
+    assert visit(first, where="size > 1000") == [6]
+    server.deliver("red", message(7))
+    assert visit(make(), first.mark, "size > 1000") == [7], "the engine looks at what is new"
+    assert len(asked(server, "UID SEARCH")) == 1
+
+
+def test_what_no_message_can_be_is_not_asked_for(server: ImapServer, make: Make) -> None:
+    assert visit(make(), where='folder is "Lists"') == []
+    assert asked(server, "UID") == []
+
+
+@pytest.mark.parametrize("answer", [b"<tag> NO [BADCHARSET] no\r\n", b"<tag> BAD too long\r\n"])
+def test_where_a_search_is_refused_all_is_listed(
+    server: ImapServer, make: Make, answer: bytes
+) -> None:
+    server.faults = Faults(answers={"UID SEARCH": answer})
+    fetcher = make()
+    assert visit(fetcher, where="flagged") == [1, 2, 3, 4, 5]
+    assert fetcher.complete
+
+
+def test_of_several_folders_only_those_with_news_are_opened(server: ImapServer, make: Make) -> None:
+    folders = [f"Lists/{number}" for number in range(20)]
+    for folder in folders:
+        server.deliver("red", MAIL[0], folder)
+    first = make(folders=folders)
+    assert visit(first) == [1] * 20
+    assert first.complete
+    server.deliver("red", MAIL[1], folders[7])
+    server.commands.clear()
+    second = make(folders=folders)
+    assert visit(second, first.mark) == [2]
+    assert not second.complete
+    assert [line.split()[1].strip('"') for line in asked(server, "EXAMINE")] == [folders[7]]
+    assert visit(make(folders=folders), second.mark) == []
+
+
+def test_a_folder_that_cannot_be_opened_is_told_and_the_others_are_read(
+    server: ImapServer, make: Make, log: Log
+) -> None:
+    fetcher = make(folders=["Secret", "INBOX"])
+    assert visit(fetcher) == [1, 2, 3, 4, 5]
+    assert not fetcher.complete
+    assert log.warnings() == ["a folder is left out"]
+
+
+def test_where_no_folder_can_be_opened_the_session_fails(make: Make) -> None:
+    with pytest.raises((RefusedError, GoneError), match="Secret"):
+        visit(make(folders=["Secret"]))
+
+
+def test_a_pattern_without_a_folder_is_no_silence(make: Make) -> None:
+    with pytest.raises(GoneError, match="no folder like Lists"):
+        visit(make(folders=["Lists/*"]))
+
+
+def test_f14_what_is_made_anew_is_listed_whole(server: ImapServer, make: Make, log: Log) -> None:
+    server.deliver("red", MAIL[0], "Lists")
+    folders = ["Lists", "INBOX"]
+    first = make(folders=folders)
+    visit(first)
+    server.renumber("red")
+    second = make(folders=folders)
+    assert len(visit(second, first.mark)) == 6, "renamed messages are told by what is gone"
+    assert second.complete
+    assert log.warnings() == ["the folder was made anew: its messages are told by their content"]
+
+
+def test_f14_uids_that_went_back_are_listed_whole(server: ImapServer, make: Make) -> None:
+    first = make()
+    visit(first)
+    back = {"EXAMINE": lambda right: right.replace(b"[UIDNEXT 6]", b"[UIDNEXT 3]")}
+    server.faults = Faults(answers=back)
+    second = make()
+    assert visit(second, first.mark) == [1, 2, 3, 4, 5]
+    assert second.complete
+
+
+def test_uids_that_do_not_last_are_refused(server: ImapServer, make: Make) -> None:
+    server.faults = Faults(before={"EXAMINE": b"* NO [UIDNOTSTICKY] they change\r\n"})
+    with pytest.raises(RefusedError, match="do not last"):
+        visit(make())
+
+
+# What is fetched
+
+
+def test_nothing_is_marked_and_nothing_opened_for_writing(server: ImapServer, make: Make) -> None:
+    with make() as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        list(fetcher.heads(keys))
+        assert list(fetch(fetcher, keys).values()) == MAIL
+    assert asked(server, "SELECT", "UID STORE") == []
+    assert all("PEEK" in line for line in asked(server, "UID FETCH") if "BODY" in line)
+
+
+def test_dal_32_messages_are_named_by_their_uids_alone(server: ImapServer, make: Make) -> None:
+    with make(on_done="move Done") as fetcher:
+        for item in list(fetcher.listing(Query("not flagged"))):
+            fetcher.settle(item.key, Fate.DONE)
+    numbered = ("FETCH", "STORE", "COPY", "MOVE", "SEARCH", "EXPUNGE")
+    assert asked(server, *numbered) == []
+    assert asked(server, *(f"UID {keyword}" for keyword in numbered))
+
+
+def test_dal_33_many_messages_are_asked_for_at_once_in_batches_of_about_one_size(
+    server: ImapServer, make: Make
+) -> None:
+    for number in range(95):
+        server.deliver("red", message(number + 5, 1000))
+    with make(batch="20k") as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        server.flights = 0
+        assert len(fetch(fetcher, keys)) == 100
+    bodies = [line for line in asked(server, "UID FETCH") if "BODY" in line]
+    assert 5 <= len(bodies) <= 7
+    assert server.flights <= 2
+
+
+@given(st.lists(st.integers(0, 3000), max_size=60), st.integers(1, 4000))
+def test_batches_have_all_messages_in_their_order_and_a_bound(
+    sizes: list[int], octets: int
+) -> None:
+    uids = list(range(1, len(sizes) + 1))
+    found = list(batches(uids, dict(zip(uids, sizes, strict=True)), octets))
+    assert [uid for batch, _ in found for uid in batch] == uids
+    for batch, size in found:
+        assert size == sum(sizes[uid - 1] for uid in batch)
+        assert len(batch) == 1 or size <= octets
+
+
+def test_a_batch_of_tiny_messages_ends_too() -> None:
+    found = list(batches(range(2 * MOST), dict.fromkeys(range(2 * MOST), 0), 1))
+    assert [len(batch) for batch, _ in found] == [MOST, MOST]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<tag> OK FETCH completed\r\n",
+        b"* 2 FETCH (UID 2 BODY[] NIL)\r\n<tag> OK done\r\n",
+        b"* 2 FETCH (UID 2)\r\n<tag> OK done\r\n",
+        b"* 2 FETCH (BODY[] {5}\r\nhello)\r\n<tag> OK done\r\n",
+        b"* 2 FETCH (UID 77 BODY[] {5}\r\nhello)\r\n<tag> OK done\r\n",
+        b"<tag> NO it is broken\r\n",
+        b"<tag> BAD it is broken\r\n",
+    ],
+    ids=["nothing", "nil", "no body", "no uid", "another", "no", "bad"],
+)
+def test_f17_what_comes_without_a_message_is_missed_and_stays(
+    server: ImapServer, make: Make, answer: bytes
+) -> None:
+    server.faults = Faults(answers={"UID FETCH 2 ": answer})
+    with make(batch=1) as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        got = fetch(fetcher, keys)
+        for key, each in got.items():
+            if isinstance(each, bytes):
+                fetcher.settle(key, Fate.DONE)
+        fetcher.unfinished([keys[1]])
+    assert [each for each in got.values() if isinstance(each, bytes)] == [MAIL[0], *MAIL[2:]]
+    assert server.messages("red") == [MAIL[1]]
+    assert visit(make(), fetcher.mark) == [2]
+
+
+def test_f17_one_message_that_spoils_a_batch_spoils_no_other(
+    server: ImapServer, make: Make
+) -> None:
+    no = b"<tag> NO one message cannot be read\r\n"
+    server.faults = Faults(answers={"UID FETCH 1:5 (UID BODY": no, "UID FETCH 3 ": no})
+    with make() as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        got = fetch(fetcher, keys)
+    assert sorted(each for each in got.values() if isinstance(each, bytes)) == sorted(
+        [*MAIL[:2], *MAIL[3:]]
+    )
+    assert "cannot be read" in str(got[keys[2]])
+
+
+def test_f17_a_message_that_comes_twice_is_given_once(server: ImapServer, make: Make) -> None:
+    def twice(right: bytes) -> bytes:
+        lines, last = right[: right.rindex(b"m")], right[right.rindex(b"m") :]
+        return lines + lines + last
+
+    server.faults = Faults(answers={"UID FETCH 1:5 (UID BODY": twice})
+    with make() as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        assert list(fetch(fetcher, keys).values()) == MAIL
+
+
+def test_f16_what_others_do_meanwhile_moves_no_deletion(server: ImapServer, make: Make) -> None:
+    news = b"* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 9 EXISTS\r\n* 2 FETCH (FLAGS (\\Deleted) UID 4)\r\n"
+    server.faults = Faults(before={"UID FETCH": news, "UID STORE": news, "SELECT": news})
+    with make() as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        assert list(fetch(fetcher, keys).values()) == MAIL
+        fetcher.settle(keys[2], Fate.DONE)
+    assert server.messages("red") == [MAIL[0], MAIL[1], MAIL[3], MAIL[4]]
+
+
+def test_f14_what_was_made_anew_since_the_listing_is_not_fetched(
+    server: ImapServer, make: Make
+) -> None:
+    server.deliver("red", MAIL[0], "Lists")
+    with make(folders=["Lists", "INBOX"]) as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        server.renumber("red", "Lists")
+        with pytest.raises(UnavailableError, match="made anew"):
+            fetch(fetcher, keys)
+
+
+# What is settled
+
+
+def test_f14_nothing_is_settled_under_an_old_uidvalidity(server: ImapServer, make: Make) -> None:
+    with make() as fetcher:
+        old = next(iter(fetcher.listing(Query.always))).key
+    server.renumber("red")
+    with make() as fetcher:
+        fetcher.settle(old, Fate.DONE)
+        fetcher.settle("no key", Fate.DONE)
+    assert server.messages("red") == MAIL
+
+
+def test_what_was_not_listed_is_settled_too(server: ImapServer, make: Make) -> None:
+    """As after a crash: the journal has it, and the mark is behind it."""
+    with make() as fetcher:
+        first = next(iter(fetcher.listing(Query.always))).key
+    mark = fetcher.mark
+    with make() as fetcher:
+        assert list(fetcher.listing(Query.always, mark)) == []
+        fetcher.settle(first, Fate.DONE)
+    assert server.messages("red") == MAIL[1:]
+
+
+@pytest.mark.parametrize(
+    ("on_done", "removes"),
+    [("delete", True), ("move Done", True), ("seen", False), ("flag", False), ("keep", False)],
+)
+def test_it_says_whether_what_is_settled_is_gone(make: Make, on_done: str, removes: bool) -> None:
+    fetcher = make(on_done=on_done)
+    visit(fetcher)
+    assert fetcher.removes is removes
+
+
+def test_without_uidplus_what_is_settled_is_marked_and_nothing_expunged(
+    runtime: Runtime, log: Log
+) -> None:
+    poor = [each for each in CAPABILITIES if each not in ("UIDPLUS", "MOVE")]
+    with ImapServer({"red": SECRET}, {"red": MAIL[:2]}, capabilities=poor) as server:
+        table = {"host": server.host, "port": server.port, "user": "red", "password": SECRET}
+        fetcher = ImapFetcher(ImapSourceOptions.read(table), runtime)
+        with fetcher:
+            for item in list(fetcher.listing(Query.always)):
+                fetcher.settle(item.key, Fate.DONE)
+            assert not fetcher.removes
+        assert server.messages("red") == MAIL[:2]
+        assert asked(server, "EXPUNGE", "CLOSE", "UID EXPUNGE") == []
+    assert len([line for line in log.warnings() if "UIDPLUS" in line]) == 1
+
+
+def test_without_move_what_was_copied_before_a_crash_is_not_copied_again(
+    runtime: Runtime,
+) -> None:
+    poor = [each for each in CAPABILITIES if each != "MOVE"]
+    with ImapServer({"red": SECRET}, {"red": MAIL[:2]}, capabilities=poor) as server:
+        table = {
+            "host": server.host, "port": server.port, "user": "red", "password": SECRET,
+            "on_done": "move Done",
+        }  # fmt: skip
+        server.deliver("red", MAIL[0], "Done")  # copied and marked, and then the power failed
+        server.folder("red").messages[0].change(b"+FLAGS", ["\\Deleted"])
+        with ImapFetcher(ImapSourceOptions.read(table), runtime) as fetcher:
+            for item in list(fetcher.listing(Query.always)):
+                fetcher.settle(item.key, Fate.DONE)
+        assert sorted(server.messages("red", "Done")) == MAIL[:2]
+
+
+def test_what_is_marked_already_is_not_marked_again(server: ImapServer, make: Make) -> None:
+    for _ in range(2):
+        with make(on_done="seen") as fetcher:
+            for item in list(fetcher.listing(Query.always)):
+                fetcher.settle(item.key, Fate.DONE)
+    assert len(asked(server, "UID STORE")) == 1
+
+
+def test_what_time_may_mend_ends_the_session_so_that_it_is_settled_again(
+    server: ImapServer, make: Make
+) -> None:
+    server.faults = Faults(answers={"UID MOVE": b"<tag> NO [OVERQUOTA] full\r\n"})
+
+    def session() -> None:
+        with make(on_done="move Done") as fetcher:
+            for item in list(fetcher.listing(Query.always)):
+                fetcher.settle(item.key, Fate.DONE)
+
+    with pytest.raises(UnavailableError, match="full"):
+        session()
+
+
+def test_a_refusal_to_settle_is_told_and_the_mail_is_here(
+    server: ImapServer, make: Make, log: Log
+) -> None:
+    server.faults = Faults(answers={"UID STORE": b"<tag> NO [NOPERM] not yours\r\n"})
+    with make() as fetcher:
+        for item in list(fetcher.listing(Query.always)):
+            fetcher.settle(item.key, Fate.DONE)
+    assert log.warnings() == ["on_done is not done"]
+
+
+def test_a_folder_that_can_only_be_read_is_told(server: ImapServer, make: Make, log: Log) -> None:
+    read_only = {"SELECT": lambda right: right.replace(b"[READ-WRITE]", b"[READ-ONLY]")}
+    server.faults = Faults(answers=read_only)
+    with make() as fetcher:
+        for item in list(fetcher.listing(Query.always)):
+            fetcher.settle(item.key, Fate.DONE)
+    assert log.warnings() == ["on_done is not done: the folder cannot be changed"]
+    assert asked(server, "UID STORE") == []
+
+
+def test_to_move_into_what_is_not_there_is_told_where_only_a_use_is_named(
+    server: ImapServer, make: Make, log: Log
+) -> None:
+    with make(on_done="move \\Archive") as fetcher:
+        for item in list(fetcher.listing(Query.always)):
+            fetcher.settle(item.key, Fate.DONE)
+    assert log.warnings() == ["on_done is not done: there is no such folder"]
+    assert server.messages("red") == MAIL
+
+
+# What is new
+
+
+def test_a_wait_without_idle_keeps_no_connection(server: ImapServer, make: Make) -> None:
+    with make(idle=False) as fetcher:
+        assert not fetcher.wait(0.01)
+    assert server.connections == 0
+
+
+def test_where_the_server_cannot_tell_no_connection_is_kept(runtime: Runtime) -> None:
+    poor = [each for each in CAPABILITIES if each != "IDLE"]
+    with ImapServer({"red": SECRET}, {"red": MAIL}, capabilities=poor) as server:
+        table = {"host": server.host, "port": server.port, "user": "red", "password": SECRET}
+        with ImapFetcher(ImapSourceOptions.read(table), runtime) as fetcher:
+            assert not fetcher.wait(0.01)
+            assert fetcher._session is None  # nothing else tells
+
+
+def test_folders_that_are_not_open_are_asked_for_while_one_is_waited_for(
+    server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROUND", 0.05)
+    server.deliver("red", MAIL[0], "Lists")
+    fetcher = make(folders=["INBOX", "Lists"])
+    mark = ""
+    with fetcher:
+        list(fetcher.listing(Query.always))
+        mark = fetcher.mark
+    with fetcher:
+        assert not fetcher.wait(0.2)
+        server.deliver("red", MAIL[1], "Lists")
+        assert fetcher.wait(10)
+        assert [item.folder for item in fetcher.listing(Query.always, mark)] == ["Lists"]
+
+
+def test_what_was_told_once_is_no_news_again(server: ImapServer, make: Make) -> None:
+    """A folder that cannot be listed must not keep us busy."""
+    fetcher = make()
+    visit(fetcher)
+    server.deliver("red", message(6))
+    with fetcher:
+        assert fetcher.wait(10)
+        assert not fetcher.wait(0.01)
+
+
+def test_a_flag_that_changes_is_news_where_it_is_asked_for(server: ImapServer, make: Make) -> None:
+    fetcher = make()
+    visit(fetcher, where="flagged")
+    change = b"* 1 FETCH (FLAGS (\\Flagged) UID 1)\r\n"
+    server.faults = Faults(before={"IDLE": change})
+    with fetcher:
+        assert fetcher.wait(10)
+    other = make()
+    visit(other)
+    with other:
+        assert not other.wait(0.1)
+
+
+def test_a_silent_server_ends_the_wait_with_an_error(
+    server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKSTOP", 0.1)
+    fetcher = make(timeout="200ms")
+    visit(fetcher)
+    server.faults = Faults(answers={"IDLE": b"+ idling\r\n"})
+    with pytest.raises(UnavailableError, match="silent"), fetcher:
+        fetcher.wait(20)
+
+
+# What the file says
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"on_done": "burn"}, "on_done: expected"),
+        ({"on_done": "move "}, "expected a folder"),
+        ({"on_done": "move \\Bin"}, "expected a special use"),
+        ({"on_done": "move Lists/red", "folders": ["Lists/*"]}, "it would come again"),
+        ({"on_done": "move \\Trash", "folders": ["*"]}, "it would come again"),
+        ({"folders": []}, "at least one folder"),
+        ({"folders": ["!\\Junk"]}, "at least one folder"),
+        ({"folders": ["\\Bin"]}, "expected a special use"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_at_check(
+    make: Make, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        make(**options)
+
+
+def test_what_is_moved_may_be_left_out_of_what_is_read(make: Make) -> None:
+    make(on_done="move \\Trash", folders=["*", "!\\Trash"])
+    make(on_done="move Done", folders=["INBOX"])
+
+
+def test_a_wrong_password_says_so(server: ImapServer, make: Make) -> None:
+    with pytest.raises(LoginError) as told:
+        visit(make(password="canary-wrong"))
+    assert "canary" not in told.value.text
+
+
+def test_items_and_misses_are_what_the_engine_knows(make: Make) -> None:
+    with make() as fetcher:
+        assert all(isinstance(item, Item) for item in fetcher.listing(Query.always))
+        assert [type(each) for each in fetcher.retrieve(["no key"])] == [Missed]
