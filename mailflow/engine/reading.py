@@ -466,11 +466,15 @@ class Reader:
 
     def _check_secrets(self, values: Mapping[str, object], given: Mapping[str, Given]) -> None:
         for key, value in values.items():
+            inner: Place = ()
+            client_secret = getattr(value, "client_secret", None)
+            if isinstance(client_secret, SecretValue):
+                value, inner = client_secret, ("client_secret",)
             if not isinstance(value, SecretValue):
                 continue
             source, where = given[key].source, given[key].table
             if value.literal:
-                self._literal(source, (*where, key))
+                self._literal(source, (*where, key, *inner))
             elif self._thorough:
                 try:
                     value.check()

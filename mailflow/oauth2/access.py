@@ -15,9 +15,15 @@ from mailflow.typed import Any
 class Access:
     """A provider under the name of its file, with what a step says of it."""
 
-    def __init__(self, name: str, provider: Provider) -> None:
+    def __init__(self, name: str, provider: Provider, *, own_secret: bool = False) -> None:
         self.name = name
         self.provider = provider
+        self._own_secret = own_secret
+
+    @property
+    def client_secret(self) -> SecretValue | None:
+        """That of the step itself: who gave one in a provider's file has it there alone."""
+        return self.provider.client_secret if self._own_secret else None
 
     def store(self, user: str) -> Store:
         """Where the tokens of `user` are kept."""
@@ -54,7 +60,7 @@ def access(value: object, base: str) -> Access:
     found, faults = provider(name, more, base)
     if faults:
         raise ElementsError([(fault.path, ValueError(fault.text)) for fault in faults])
-    return Access(name, found)
+    return Access(name, found, own_secret="client_secret" in more)
 
 
 def schema() -> dict[str, object]:

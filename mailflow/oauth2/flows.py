@@ -61,19 +61,20 @@ def log_in(access: Access, user: str, talk: Talk) -> Tokens:
 
 def _browser(provider: Provider, user: str, talk: Talk) -> dict[str, Any]:
     """The browser comes back to a port of this machine (RFC 8252, 7.3)."""
-    with _listening(provider.redirect) as (redirect, wait):
-        verifier, state, url = _begin(provider, user, redirect)
+    state = _state()
+    with _listening(provider.redirect, state) as (redirect, wait):
+        verifier, url = _begin(provider, user, redirect, state)
         talk.say(f"Say yes in the browser. If none opens here, go to:\n{url}")
         talk.browse(url)
-        came_back = wait(state)
+        came_back = wait()
     code = ask.code_of(provider, came_back, state)
     return ask.exchange(provider, code, verifier, redirect)
 
 
 def _paste(provider: Provider, user: str, talk: Talk) -> dict[str, Any]:
     """The browser runs elsewhere: the address that it ends at is brought here by hand."""
-    redirect = provider.redirect.replace("{port}", str(PASTED_PORT))
-    verifier, state, url = _begin(provider, user, redirect)
+    redirect, state = provider.redirect.replace("{port}", str(PASTED_PORT)), _state()
+    verifier, url = _begin(provider, user, redirect, state)
     talk.say(f"Go to this address, on any machine, and say yes:\n{url}")
     talk.say("The browser then ends at a page that it cannot open; copy that page's address.")
     came_back = talk.ask("The address").strip()
@@ -117,23 +118,26 @@ _FLOWS: dict[str, Callable[[Any, str, Any], dict[str, Any]]] = {
 }
 
 
-def _begin(provider: Provider, user: str, redirect: str) -> tuple[str, str, str]:
-    """(verifier, state, where the browser goes)."""
+def _state() -> str:
+    """What only the answer to this attempt can repeat."""
+    return os.urandom(24).hex()
+
+
+def _begin(provider: Provider, user: str, redirect: str, state: str) -> tuple[str, str]:
+    """(verifier, where the browser goes)."""
     verifier, challenge = ask.proof()
-    state = os.urandom(24).hex()
-    return verifier, state, ask.destination(provider, redirect, state, challenge, user)
+    return verifier, ask.destination(provider, redirect, state, challenge, user)
 
 
 @contextmanager
-def _listening(redirect: str) -> Iterator[tuple[str, Callable[[str], str]]]:
-    """(the redirect with its port, what waits for the address that comes with a state)."""
+def _listening(redirect: str, state: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    """(the redirect with its port, what waits for the address that comes with the state)."""
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     from urllib.parse import parse_qs, urlsplit
 
     parts = urlsplit(redirect.replace("{port}", "0"))
     came: list[str] = []
     arrived = threading.Event()
-    wanted = [""]
 
     class Answered(BaseHTTPRequestHandler):
         timeout = 10.0
@@ -141,7 +145,7 @@ def _listening(redirect: str) -> Iterator[tuple[str, Callable[[str], str]]]:
         def do_GET(self) -> None:
             """Only what carries the state of this attempt is the answer."""
             asked = urlsplit(self.path)
-            if asked.path != (parts.path or "/") or parse_qs(asked.query).get("state") != wanted:
+            if asked.path != (parts.path or "/") or parse_qs(asked.query).get("state") != [state]:
                 self.send_error(404)
                 return
             self.send_response(200)
@@ -163,8 +167,7 @@ def _listening(redirect: str) -> Iterator[tuple[str, Callable[[str], str]]]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
 
-    def wait(state: str) -> str:
-        wanted[0] = state
+    def wait() -> str:
         if not arrived.wait(PATIENCE):
             raise LoginError("the browser did not come back in time")
         return came[0]

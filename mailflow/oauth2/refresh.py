@@ -79,9 +79,14 @@ def renew(access: Access, user: str) -> Tokens:
 def check(access: Access, user: str) -> None:
     """Raise what `fresh` will, where that can be told without asking anybody."""
     ask.check_installed()
-    tokens = access.store(user).load()
-    if not _usable(access.provider, tokens or Tokens(), time.time()):
-        _check_consent(access, user, tokens)
+    tokens = access.store(user).load() or Tokens()
+    if refusal(access.provider, tokens) or not _usable(access.provider, tokens, time.time()):
+        _check_consent(access, user, tokens if tokens.access_token else None)
+
+
+def refusal(provider: Provider, tokens: Tokens) -> str:
+    """Why the provider gives no more for what would be asked with now; "" if it does."""
+    return tokens.refused if tokens.refused_as == _mark(provider, tokens) else ""
 
 
 def kept(tokens: Tokens, given: dict[str, Any], now: float) -> Tokens:
@@ -166,8 +171,8 @@ def _failed(tokens: Tokens, error: MailflowError) -> Tokens:
 def _check_consent(access: Access, user: str, tokens: Tokens | None) -> None:
     """Raise LoginError where the provider has nothing to go by, or has said no already."""
     provider = access.provider
-    if tokens and tokens.refused and tokens.refused_as == _mark(provider, tokens):
-        raise LoginError(tokens.refused)
+    if tokens and (refused := refusal(provider, tokens)):
+        raise LoginError(refused)
     if provider.flow == "client":
         return
     remedy = _remedy(access, user)

@@ -13,6 +13,7 @@ ALL = list(every(root))
 LEAVES = [command for command in ALL if not command.group]
 
 ONLY_LOOKS = {
+    "auth status",
     "check", "completion", "config show", "help", "journal check", "list members", "list show",
     "mail count", "mail folders", "mail get", "mail list",
     "maildrop hash", "maildrop list", "plugins", "queue list", "queue show", "schema", "simulate",
