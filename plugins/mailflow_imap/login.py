@@ -117,6 +117,7 @@ def enter(
     that is tried, and its Answers are good where this returns. A token that the server
     refuses is renewed, and tried once more, where the connection still stands.
     """
+    session.believed = options.search == "server"
     if credentials is not None:
         _check(credentials, options)
         return log_in(session, credentials, ways or options.ways, follow)

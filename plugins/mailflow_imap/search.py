@@ -101,10 +101,11 @@ def trust(capabilities: Collection[str], name: str = "") -> bool:
 
 
 def trusted(session: Session, where: Query) -> bool:
-    """`trust` of the server of a session, which is asked for its name if that matters."""
+    """`trust` of the server of a session, which is asked for its name if that matters; one
+    that the user believes is trusted."""
     if where.fields.isdisjoint(_TEXTS):
         return False
-    return trust(session.capabilities, session.name)
+    return session.believed or trust(session.capabilities, session.name)
 
 
 def explained(where: Query) -> Iterable[Narrowing]:

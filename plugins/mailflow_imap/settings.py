@@ -111,6 +111,13 @@ class ImapAccount(ServerOptions):
 class ImapOptions(ImapAccount):
     """A mailbox on an IMAP server, and who logs in to it."""
 
+    search = Choice(
+        "Who looks for the texts of a query: the server where it is known to find all that is"
+        " there, else we do in what we read (exact); or always the server, which is faster and"
+        " misses what its index of words does not have (server).",
+        "exact", "server", default="exact",
+    )  # fmt: skip
+
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.user is None and self.secret is None and self.certificate is None:
             yield "user", "expected the login name"

@@ -13,18 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailflow.halt import Halt
-from mailflow.kinds import Item
+from mailflow.kinds import Item, Runtime
 from mailflow.log import get_logger
 from mailflow.mail import Envelope, Mail, Octets, read
 from mailflow.net import Wire
+from mailflow.options import SecretValue
 from mailflow.query import MailFacts, Query
 from mailflow.query.tree import ALWAYS, And, Node, Or, joined, negated
 from mailflow.query.tree import Test as Leaf
 from mailflow.testing.cyrus import Cyrus
 from mailflow.testing.dovecot import Dovecot
 from mailflow_imap.answers import Body
+from mailflow_imap.login import connect, enter
 from mailflow_imap.search import compiled, trusted
 from mailflow_imap.session import Session
+from mailflow_imap.settings import ImapOptions
 
 NOW = 1.7e9  # not to come: Dovecot lets nothing arrive later than now
 DAY = 86400
@@ -118,7 +121,10 @@ def body(phrase: Callable[[], str], draw: random.Random) -> bytes:
 class Shelf:
     """A folder at a server, and what is in it."""
 
-    def __init__(self, session: Session, facts: dict[int, MailFacts], texts: bool) -> None:
+    def __init__(
+        self, port: int, session: Session, facts: dict[int, MailFacts], texts: bool
+    ) -> None:
+        self.port = port
         self.session = session
         self.facts = facts
         self.texts = texts
@@ -167,7 +173,7 @@ def filled(port: int, scratch: str) -> Shelf:
         for fact in session.facts("1:*")
     }  # fmt: skip
     texts = trusted(session, Query('subject is "x"'))
-    return Shelf(session, facts, texts)
+    return Shelf(port, session, facts, texts)
 
 
 @pytest.fixture(
@@ -258,6 +264,19 @@ def test_dovecot_is_trusted_with_texts_and_cyrus_is_not(
     shelf: Shelf, request: pytest.FixtureRequest
 ) -> None:
     assert shelf.texts == ("dovecot" in request.node.name.partition("[")[2])
+
+
+def test_a_server_that_the_user_believes_is_asked_for_texts(shelf: Shelf, runtime: Runtime) -> None:
+    secret = SecretValue(lambda: "secret", "the test")
+    options = ImapOptions({
+        "host": "127.0.0.1", "port": shelf.port, "user": "ann", "password": secret,
+        "search": "server",
+    })  # fmt: skip
+    session = connect(options, runtime)
+    enter(options, session)
+    assert trusted(session, Query('subject is "x"'))
+    assert not trusted(session, Query("seen"))
+    session.close()
 
 
 @pytest.mark.parametrize("verb", ["contains", "starts with", "ends with", "is"])

@@ -42,8 +42,8 @@ def test_it_says_the_same_as_the_text(query: Query, text: str | None) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["uid", "created", "size", "from_", "to", "cc", "bcc", "subject", "mime", "content", "attachment",
-     "answered", "deleted", "draft", "flagged", "recent", "seen"],
+    ["uid", "created", "size", "from_", "to", "cc", "bcc", "subject", "mime", "content",
+     "attachment", "answered", "deleted", "draft", "flagged", "recent", "seen"],
 )  # fmt: skip
 def test_dal07_what_a_row_has_can_be_asked(name: str) -> None:
     asked = getattr(field, name)
