@@ -234,3 +234,56 @@ class TestAccounts:
         text = office.table.replace(f"{office.dovecot.imap_port}", "1")
         office.defaults.write_text(text)
         assert office.refused("count", "work").status == 75
+
+
+PIGEON = '''
+from mailflow import Item, Octets, Options, hookimpl
+from mailflow.kinds import Folder, Found
+from mailflow.options import Text
+
+class Options(Options):
+    host = Text("Where the loft is.")
+
+class Loft:
+    """Keeps mail on paper."""
+
+    options = Options
+    schemes = {"pigeon": {}}
+
+    def __init__(self, options, runtime):
+        self.source = options.host
+
+    def __enter__(self): return self
+    def __exit__(self, *error): pass
+    def folders(self): return [Folder("INBOX")]
+    def count(self, folder, chosen): return 1
+    def update(self, folder, chosen, flags): return 1
+    def delete(self, folder, chosen): return 1
+    def insert(self, folder, content, flags=(), date=None): return "k"
+    def select(self, folder, chosen, *, reach="listing", order="-uid", start=0, stop=None):
+        octets = b"From: " + self.source.encode() + b"\\r\\nSubject: coo\\r\\n\\r\\n"
+        yield Found(Item("k", len(octets), 0.0, frozenset(), folder, 7), Octets(octets))
+
+@hookimpl
+def mailflow_register(register):
+    register.mailbox(Loft)
+'''
+
+
+def test_a_plugin_of_others_may_bring_a_mailbox(shop: Shop) -> None:
+    shop.plugin("pigeon", PIGEON)
+    done = shop("mail", "list", "pigeon://loft.example.org")
+    assert done.status == 0, done
+    assert done.out.splitlines()[1].split() == [
+        "7", "1970-01-01", "00:00:00", "40", "loft.example.org", "coo",
+    ]  # fmt: skip
+    file = shop.home / "x.toml"
+    file.write_text('[account.roof]\nuse = "pigeon"\nhost = "roof.example.org"\n')
+    assert "roof.example.org" in shop("mail", "list", "roof", "--file", str(file)).out
+
+
+def test_a_mailbox_that_lacks_a_call_is_told_before_it_is_used(shop: Shop) -> None:
+    shop.plugin("pigeon", PIGEON.replace("def insert(", "def put("))
+    done = shop("mail", "list", "pigeon://loft.example.org")
+    assert done.status == 78
+    assert "mailbox `pigeon` has no insert()" in done.err
