@@ -21,6 +21,7 @@ from mailflow.errors import (
 )
 from mailflow.record import NamedTuple
 from mailflow.typed import Any
+from mailflow_imap.uids import UID_LIMIT
 from mailflow_imap.wire import Reply, Untagged, printable
 
 Part = bytes | tuple[bytes, bytes]
@@ -79,32 +80,29 @@ _ITEM = (
     rb"(?:UID (?P<uid>\d{1,10})|RFC822\.SIZE (?P<size>\d{1,18})|FLAGS \((?P<flags>[^()\"{}\[\]]*)\)"
     rb"|INTERNALDATE \"(?P<date>[^\"\\]{26})\"|MODSEQ \((?P<modseq>\d{1,19})\))"
 )
-_FACTS = re.compile(rb"\(%b(?: %b)*\)" % (_ITEM, re.sub(rb"\?P<\w+>", b"", _ITEM)))
-_EACH = re.compile(rb"[( ]" + _ITEM)
+_FACTS = re.compile(rb"\((?:%b(?: (?!\))|(?=\))))+\)" % _ITEM)
 
 
 def fact(response: Untagged) -> Fact | None:
     """The facts in a FETCH response; None where it has no UID. Raises PeerError."""
     line = response.line
-    if _FACTS.fullmatch(line):
-        uid = size = seconds = marks = modseq = None
-        for found in _EACH.finditer(line):
-            kind = found.lastgroup
-            value = found[found.lastindex or 0]
-            if kind == "uid":
-                uid = int(value)
-            elif kind == "size":
-                size = int(value)
-            elif kind == "flags":
-                marks = flags(value)
-            elif kind == "date":
-                seconds = date(value)
-            else:
-                modseq = int(value)
-        return Fact(uid, size, seconds, marks, modseq) if uid else None
+    if found := _FACTS.fullmatch(line):
+        number, size, marks, when, modseq = found.groups()
+        if number is None or not 0 < int(number) <= UID_LIMIT:
+            return None
+        values = (
+            int(number),
+            None if size is None else int(size),
+            None if when is None else date(when),
+            None if marks is None else flags(marks),
+            None if modseq is None else int(modseq),
+        )
+        return tuple.__new__(
+            Fact, values
+        )  # half the time of its own, of which there may be 100,000
     items = fetched(response)
     uid = items.get(b"UID")
-    if not isinstance(uid, int) or uid < 1:
+    if not isinstance(uid, int) or not 0 < uid <= UID_LIMIT:
         return None
     found_flags = items.get(b"FLAGS")
     modseq = items.get(b"MODSEQ")

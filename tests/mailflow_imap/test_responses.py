@@ -87,6 +87,11 @@ def test_f17_a_message_without_a_uid_is_none() -> None:
     assert fact(Untagged(1, "FETCH", [b"(FLAGS (\\Seen) X 1)"])) is None
 
 
+@pytest.mark.parametrize("uid", [b"0", b"4294967296", b"-1"])
+def test_f17_what_is_no_uid_names_no_message(uid: bytes) -> None:
+    assert fact(Untagged(1, "FETCH", [b"(UID " + uid + b" RFC822.SIZE 1)"])) is None
+
+
 def test_what_was_not_said_is_not_known() -> None:
     assert fact(Untagged(1, "FETCH", [b"(UID 3 FLAGS ())"])) == Fact(3, flags=frozenset())
     assert fact(Untagged(1, "FETCH", [b"(UID 3 RFC822.SIZE NIL X 1)"])) == Fact(3)
