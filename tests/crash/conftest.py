@@ -36,7 +36,7 @@ def watched() -> None:
 
 @pytest.fixture(scope="session")
 def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
-    with Dovecot(tmp_path_factory.mktemp("dovecot")) as dovecot:
+    with Dovecot(tmp_path_factory.mktemp("dovecot"), imap=True) as dovecot:
         yield dovecot
 
 

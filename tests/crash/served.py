@@ -7,6 +7,7 @@ seen, and what a later session, of a program that started anew, is told.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import poplib
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from mailflow.testing.crash import Session, Strike
+from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.kill import Step
 from mailflow.testing.serving import free_ports
 
@@ -49,6 +51,24 @@ drop = "ann"
 [maildrop.ann]
 use = "{kind}"
 path = "{drop}"
+secret = "{secret}"
+
+[[serve]]
+use = "pop3"
+listen = ["127.0.0.1:{port}"]
+"""
+
+
+LIVE = """\
+[pipeline]
+journal = "{journal}"
+
+[maildrop.ann]
+use = "{kind}"
+host = "127.0.0.1"
+port = {there}
+user = "{user}"
+password = "{secret}"
 secret = "{secret}"
 
 [[serve]]
@@ -139,11 +159,7 @@ class Served(Session):
         self.hook = hook
         self.file = home / "served.toml"
         self.spool = spool or home / "spool"
-        text = PIPELINE.format(
-            journal=home / "journal.db", spool=self.spool, port=self.port, kind=self.kind,
-            drop=self.drop(), settings=self.settings, secret=PASSWORD,
-        )  # fmt: skip
-        self.file.write_text(text)
+        self.file.write_text(self.text())
         self.file.chmod(0o600)
         for folder in ("tmp", "new", "cur"):
             (home / "in" / folder).mkdir(parents=True)
@@ -152,6 +168,13 @@ class Served(Session):
         self.visits: list[Visit] = []
         self.last = Visit({})
         self.prepare()
+
+    def text(self) -> str:
+        """The pipeline file."""
+        return PIPELINE.format(
+            journal=self.home / "journal.db", spool=self.spool, port=self.port, kind=self.kind,
+            drop=self.drop(), settings=self.settings, secret=PASSWORD,
+        )  # fmt: skip
 
     def drop(self) -> Path:
         """What the maildrop's `path` names."""
@@ -284,6 +307,31 @@ class ServedMaildir(Served):
 
     def drop(self) -> Path:
         return self.home / "in"
+
+    def prepare(self) -> None:
+        """It is all there."""
+
+
+class ServedLive(Served):
+    """The same of a mailbox of Dovecot, which is served live over IMAP or POP3; Dovecot itself
+    comes to no harm."""
+
+    _users = itertools.count(1)
+
+    def __init__(self, home: Path, dovecot: Dovecot, kind: str) -> None:
+        self.kind = kind
+        self.dovecot = dovecot
+        self.user = f"live{next(self._users)}"
+        dovecot.add_user(self.user, PASSWORD)
+        dovecot.deliver(self.user, *messages())
+        super().__init__(home)
+
+    def text(self) -> str:
+        port = self.dovecot.imap_port if self.kind == "imap" else self.dovecot.pop3_port
+        return LIVE.format(
+            journal=self.home / "journal.db", port=self.port, kind=self.kind, there=port,
+            user=self.user, secret=PASSWORD,
+        )  # fmt: skip
 
     def prepare(self) -> None:
         """It is all there."""

@@ -10,9 +10,19 @@ import pytest
 
 from mailflow.testing import power
 from mailflow.testing.crash import Strike, killed_at_random, killed_before_each_step, undisturbed
+from mailflow.testing.dovecot import Dovecot
 
 from .conftest import CUTS, KILLS, SEED, demand
-from .served import Everything, Expired, Gathered, Served, ServedMaildir, Visit, messages
+from .served import (
+    Everything,
+    Expired,
+    Gathered,
+    Served,
+    ServedLive,
+    ServedMaildir,
+    Visit,
+    messages,
+)
 
 pytestmark = [pytest.mark.crash, pytest.mark.usefixtures("watched"), pytest.mark.timeout(900)]
 
@@ -40,6 +50,18 @@ def test_g10_killed_before_any_step_of_a_session_nothing_goes_without_a_quit(
     kind: type[Served], tmp_path: Path
 ) -> None:
     found = killed_before_each_step(kind, tmp_path, thorough=KILLS >= 100, share=SHARE)
+    assert found == [], f"MAILFLOW_SEED={SEED}"
+
+
+@pytest.mark.interop("dovecot-imapd", "dovecot-pop3d")
+@pytest.mark.parametrize("kind", ["imap", "pop3"])
+def test_g10_killed_before_any_step_of_a_live_session_nothing_goes_without_a_quit(
+    kind: str, tmp_path: Path, dovecot: Dovecot
+) -> None:
+    def live(home: Path) -> Served:
+        return ServedLive(home, dovecot, kind)
+
+    found = killed_before_each_step(live, tmp_path, thorough=KILLS >= 100, share=SHARE)
     assert found == [], f"MAILFLOW_SEED={SEED}"
 
 
