@@ -243,7 +243,10 @@ class OpenImap:
         return self._taken[folder].sizes[index - self._starts[folder]]
 
     def _measure(self, index: int, octets: int) -> None:
-        key, listed = self._listing.keys[index], self._listing.sizes[index]
+        listed = self._listing.sizes[index]
+        if octets == listed:
+            return
+        key = self._listing.keys[index]
         if self._hold.measured(key, octets, listed):
             self._runtime.log.info("another size than was listed", key=key, said=listed, had=octets)
 
