@@ -66,7 +66,8 @@ class Component(Protocol):
     One that a URL can name says so in the class attribute `schemes`, a mapping of each
     scheme to the options it sets, such as {"pop3s": {"tls": "implicit"}}. A URL's user,
     host and port become the options of those names, its path the option named by the
-    class attribute `url_path` where there is one, its query whatever option it names.
+    class attribute `url_path` where there is one, its query whatever option it names. The
+    class attribute `url_folder` names a list of folders instead, which may be left out.
 
     A fetcher or a distributor that speaks to a server may have `offers() -> Iterable[str]`
     for `mailflow check --connect`: called once it was entered, it connects and logs in, and

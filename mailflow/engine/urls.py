@@ -185,6 +185,8 @@ class _Said:
             self.table[way] = self._decoded(parts.path)
         elif way is not None:
             raise self._fault(f"expected a path: {self._scheme}:PATH")
+        elif hasattr(self.component, "url_folder") and parts.path not in ("", "/"):
+            self.table[self.component.url_folder] = [self._decoded(parts.path[1:])]
         elif parts.path not in ("", "/"):
             raise self._fault(f"takes no path; found {parts.path!a}")
 

@@ -63,6 +63,7 @@ class ImapFetcher:
         "imap": {"tls": "starttls"},
         "imaps": {"tls": "implicit"},
     }
+    url_folder: ClassVar[str] = "folders"
     knows = ("uid", "folder", "answered", "deleted", "draft", "flagged", "recent", "seen")
 
     def __init__(self, options: ImapSourceOptions, runtime: Runtime) -> None:

@@ -43,6 +43,7 @@ class ImapDrop:
         "imap": {"tls": "starttls"},
         "imaps": {"tls": "implicit"},
     }
+    url_folder: ClassVar[str] = "folders"
     passthrough = True
     tokens = True
 

@@ -76,6 +76,22 @@ class TestWhatAUrlSays:
     def test_a_path(self, table: Any, url: str, path: str) -> None:
         assert table(url, "distribute") == {"use": "maildir", "path": path}
 
+    @pytest.mark.parametrize(
+        ("url", "folders"),
+        [
+            ("imaps://ann@pop.example.org", None),
+            ("imaps://ann@pop.example.org/", None),
+            ("imaps://ann@pop.example.org/Sent", ["Sent"]),
+            ("imaps://ann@pop.example.org/Lists/Gr%C3%BC%C3%9Fe", ["Lists/Gr\u00fc\u00dfe"]),
+            ("imap://ann@pop.example.org/%5CSent?folders=INBOX", ["\\Sent", "INBOX"]),
+        ],
+    )
+    @pytest.mark.parametrize("side", ["fetch", "maildrop"])
+    def test_a_path_at_a_server_is_a_folder(
+        self, table: Any, url: str, folders: list[str] | None, side: str
+    ) -> None:
+        assert table(url, side).get("folders") == folders
+
     def test_numbers_flags_and_lists_become_what_toml_would_say(self, home: Path) -> None:
         url = "pop3s://a@h?password_env=X&timeout=5s&auth=plain&auth=user&max_size=2MB"
         named = read(url, "fetch", Registry())
@@ -135,7 +151,7 @@ class TestFaults:
         [
             ("~/Maildir", "'~/Maildir' is no URL; write pop3s://USER@HOST, smtp://HOST or"),
             ("pop3x://h", "pop3x: no source has such URLs; did you mean `pop3"),
-            ("imap9://h", "imap9: no source has such URLs; there are "),
+            ("gopher://h", "gopher: no source has such URLs; there are "),
             ("smtp://h", "smtp: is a destination, and here stands the source"),
             ("pop3s://a@h:pop", "pop3s: expected a port of 1 to 65535 behind the host"),
             ("pop3s://a@h:99999", "pop3s: expected a port of 1 to 65535 behind the host"),
