@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import imaplib
 import os
+import random
 import re
 import socket
 import threading
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from email.header import Header
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ from mailflow.mailboxes import Database, Row
 from mailflow.mailboxes.opening import Account
 from mailflow.net import Wire
 from mailflow.testing.dovecot import Dovecot
+from mailflow_imap.session import Session
 
 SECRET = "canary-8d31-secret"
 
@@ -346,6 +349,23 @@ class TestRows:
             box.inbox().select("subjct")
 
 
+WORDS = (
+    "Re:", "re :", "Fwd:", "[list]", "[Fwd:", "]", "(fwd)", "pears", "Äpfel", "äpfel", "zoo", "Zoo",
+    "ß", "ss", "  ", "ñandú", "12", "[a] b", "é", "É", "ÅNG", "ång",
+)  # fmt: skip
+
+
+def any_post(draw: random.Random) -> bytes:
+    """Subjects and addresses that are easily put into another order."""
+    subject = " ".join(draw.choice(WORDS) for _ in range(draw.randint(0, 5)))
+    if not subject.isascii():
+        subject = Header(subject, "utf-8").encode().replace("\n", "\r\n")
+    to = ", ".join(f"<{draw.choice('abcABC')}@x>" for _ in range(draw.randint(1, 3)))
+    sender = f"{draw.choice(('ann', 'Zoe', ''))} <{draw.choice(('ann', 'Bob', 'bob'))}@x>"
+    head = f"From: {sender}\r\nTo: {to}\r\nSubject: {subject}\r\n\r\n"
+    return f"{head}{'x' * draw.randint(0, 9)}\r\n".encode()
+
+
 class TestSelections:
     def test_dal_14_messages_are_counted_and_none_is_read(
         self, user: User, box: Database, said: list[str]
@@ -517,6 +537,25 @@ class TestSelections:
             assert sizes == sorted(sizes, reverse=True)
             top = [row.size for row in box.inbox().select("size", order="-size", limit=(2, 9))]
             assert top == sizes[2:9]
+
+    def test_dal_27_what_the_server_sorts_is_in_the_order_that_is_worked_out_here(
+        self, user: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        draw = random.Random(5256)
+        user.deliver(*(any_post(draw) for _ in range(150)))
+        orders = ("subject", "-subject", "from", "-from,size", "to", "cc", "subject,-size")
+        with user.open() as box:
+
+            def uids() -> dict[str, list[int]]:
+                return {each: [row.uid for row in box.inbox().select("uid", order=each)]
+                        for each in orders}  # fmt: skip
+
+            by_server = uids()
+            offers = Session.offers
+            monkeypatch.setattr(
+                Session, "offers", lambda self, *names: "SORT" not in names and offers(self, *names)
+            )
+            assert uids() == by_server
 
     def test_dal_27_a_size_is_what_the_server_says(self, user: User, box: Database) -> None:
         user.deliver(post(body="one\ntwo\n"))
