@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from mailflow.testing.engine import Desk, mail
     from mailflow.testing.gateway import Gateway
+    from mailflow.testing.imap import ImapFaults, ImapServer
     from mailflow.testing.kill import KILL, Outcome, Step, watch
     from mailflow.testing.pop3 import Faults, Pop3Server
     from mailflow.testing.power import Disk
@@ -64,6 +65,7 @@ _HOMES = {
     "crash": "Session Strike Trip killed_at_random killed_before_each_step undisturbed",
     "engine": "Desk mail",
     "gateway": "Gateway",
+    "imap": "ImapFaults ImapServer",
     "kill": "KILL Outcome Step watch",
     "pop3": "Faults Pop3Server",
     "power": "Disk",
@@ -76,9 +78,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = [
     "AWKWARD", "CUT", "KILL", "RESET", "STALL", "Authority", "Certificate",
     "ComponentContract", "Desk", "Destination", "Disk", "DistributorContract", "Fault",
-    "Faults", "FetcherContract", "Gateway", "Large", "MailServiceContract", "MaildropContract",
-    "Outcome", "Pop3Server", "ProcessorContract", "Proxy", "PushFetcherContract",
-    "ReactorContract", "RefusingDestination", "RefusingDistributorContract",
+    "Faults", "FetcherContract", "Gateway", "ImapFaults", "ImapServer", "Large",
+    "MailServiceContract", "MaildropContract", "Outcome", "Pop3Server", "ProcessorContract",
+    "Proxy", "PushFetcherContract", "ReactorContract", "RefusingDestination",
+    "RefusingDistributorContract",
     "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",
     "RemoteSource", "Sample", "ServiceContract", "Session", "SmtpSink", "Source", "Stage",
     "Step", "Strike", "Taken", "Trip", "WireMaildropContract", "killed_at_random",

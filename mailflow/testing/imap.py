@@ -474,4 +474,7 @@ _SELECTED = frozenset((
 ))  # fmt: skip
 _TELLING = frozenset(("NOOP", "UID SEARCH", "UID STORE"))
 
-__all__ = ["CAPABILITIES", "NO_FAULTS", "Faults", "Folder", "ImapServer", "Message"]
+ImapFaults = Faults
+"""The name under which `Faults` stands beside those of POP3."""
+
+__all__ = ["CAPABILITIES", "NO_FAULTS", "Faults", "Folder", "ImapFaults", "ImapServer", "Message"]

@@ -31,7 +31,7 @@ def test_servers_faults_kills_and_mail_need_no_pytest() -> None:
     program = (
         "import sys; sys.modules['pytest'] = sys.modules['cryptography'] = None\n"
         "from mailflow.testing import AWKWARD, Fault, Pop3Server, Proxy, SmtpSink, Trip, watch\n"
-        "from mailflow.testing import Desk, Disk, killed_before_each_step, mail\n"
+        "from mailflow.testing import Desk, Disk, ImapServer, killed_before_each_step, mail\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 
