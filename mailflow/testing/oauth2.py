@@ -16,6 +16,7 @@ import json
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -281,8 +282,9 @@ def _handler(server: OAuth2Server) -> type[BaseHTTPRequestHandler]:
             for name, value in headers:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            with suppress(ConnectionError):  # who asked may be dead by now
+                self.end_headers()
+                self.wfile.write(data)
 
         def log_message(self, *words: object) -> None:
             pass
