@@ -312,7 +312,8 @@ class ImapFetcher:
         flag = FLAGS.get(self._options.on_done)
         for look in looks:
             prefix = f"{look.folder};{look.left.validity};"
-            for uid, fact in look.facts.items():
+            for uid in sorted(look.facts):
+                fact = look.facts.pop(uid)  # there may be very many
                 if most is not None and fact.size is not None and fact.size > most:
                     left += 1
                     continue

@@ -32,7 +32,7 @@ class Renewed(Exception):  # noqa: N818  # not an error: a folder was made anew
 
 
 class Look(NamedTuple):
-    """What was found in a folder: facts by UID in ascending order, and how it is left.
+    """What was found in a folder: facts by UID, and how it is left.
     `whole` says that these are all the messages in it."""
 
     folder: str
@@ -128,7 +128,6 @@ class Plan:
         if before is not None and not self.whole and (back or before.validity != validity):
             raise Renewed(folder, before.validity, validity)
         found = {fact.uid: fact for answer in asked for fact in answer if wants(fact.uid)}
-        facts = dict(sorted(found.items()))
         held = self.left(folder)
-        least = max(selected.uid_next, max(facts, default=0) + 1, held.next if held else 1)
-        return Look(folder, facts, Left(validity, least, selected.modseq), whole)
+        least = max(selected.uid_next, max(found, default=0) + 1, held.next if held else 1)
+        return Look(folder, found, Left(validity, least, selected.modseq), whole)
