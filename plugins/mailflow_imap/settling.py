@@ -6,7 +6,7 @@ they were found in; where the server cannot remove single messages, nothing is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mailflow.errors import MailflowError
 from mailflow.typed import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ class Settling:
         self._done: set[Place] = set()
         self._sent: list[Answer[Any]] = []
         self._target: str | None = None
+        self._failure: MailflowError | None = None
 
     def add(self, place: Place) -> None:
         """The journal answers for this one; to say so again changes nothing."""
@@ -46,19 +47,21 @@ class Settling:
 
     def send(self, session: Session) -> None:
         """Ask for what is due in the open folder; it leaves with whatever is waited for next.
-        Raises UnavailableError where the server cannot do it now."""
+        Raises where the session is lost."""
         selected = session.selected
         if selected is None:
             return
         uids = self._due.pop((selected.folder, selected.uid_validity), None)
-        if not uids:
+        if not uids or self._failure is not None:
             return
         if selected.read_only:
             self._once("on_done is not done: the folder cannot be changed", folder=selected.folder)
             return
-        for answer in self._asked(session, sorted(uids)):
-            self._sent.append(answer)
-        self._hear(answer for answer in self._sent if answer.done)
+        try:
+            self._sent.extend(self._asked(session, sorted(uids)))
+        except MailflowError as error:
+            self._refused(error, lost=session.lost)
+        self._hear([answer for answer in self._sent if answer.done])
         self._sent = [answer for answer in self._sent if not answer.done]
 
     def forget(self, folder: str, validity: int) -> None:
@@ -66,19 +69,28 @@ class Settling:
         self._due.pop((folder, validity), None)
 
     def confirm(self) -> None:
-        """Wait until all that was asked for is answered. Raises UnavailableError, PeerError."""
+        """Wait until all that was asked for is answered. Raises what time may mend, so that it is
+        done in the next session; what is refused for good is told."""
         sent, self._sent = self._sent, []
-        self._hear(iter(sent))
+        self._hear(sent)
+        if self._failure is not None:
+            raise self._failure
 
-    def _hear(self, answers: Iterator[Answer[Any]]) -> None:
-        """What time may mend ends the session, so that it is tried again; a refusal is told."""
+    def _hear(self, answers: Iterable[Answer[Any]]) -> None:
         for answer in answers:
             try:
                 answer.wait()
             except MailflowError as error:
-                if error.temporary:
-                    raise
-                self._once("on_done is not done", error=error.text)
+                self._refused(error, lost=answer.session.lost)
+
+    def _refused(self, error: MailflowError, *, lost: bool) -> None:
+        """Nothing more is settled in this session where time may mend it; mail still comes."""
+        if lost:
+            raise error
+        if error.temporary:
+            self._failure = error
+        else:
+            self._once("on_done is not done", error=error.text)
 
     def _asked(self, session: Session, uids: list[int]) -> Iterator[Answer[Any]]:
         if self._on_done in FLAGS:
@@ -109,13 +121,7 @@ class Settling:
         left = [fact.uid for fact in facts if not fact.flags or DELETED not in fact.flags]
         if not left:
             return []
-        try:
-            session.copy(left, target).wait()
-        except MailflowError as error:
-            if error.temporary:
-                raise
-            self._once("on_done is not done", error=error.text)
-            return []
+        session.copy(left, target).wait()
         return left
 
     def _moved_to(self, session: Session) -> str | None:
@@ -124,15 +130,10 @@ class Settling:
             name = self._on_done.removeprefix("move ")
             folders = session.folders().wait()
             found = use_of(name, folders)
-            try:
-                if found is None and not name.startswith("\\"):
-                    session.create(name).wait()
-                    found = name
-            except MailflowError as error:
-                if error.temporary:
-                    raise
-                self._once("on_done is not done", error=error.text)
-            if found is None:
-                self._once("on_done is not done: there is no such folder", folder=name)
             self._target = found or ""
+            if found is None and not name.startswith("\\"):
+                session.create(name).wait()
+                self._target = name
+            elif found is None:
+                self._once("on_done is not done: there is no such folder", folder=name)
         return self._target or None

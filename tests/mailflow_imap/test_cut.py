@@ -57,6 +57,15 @@ def arrived(tmp_path: Path, number: int = 0) -> list[bytes]:
     return sorted(file.read_bytes().replace(b"\n", b"\r\n") for file in files)
 
 
+def test_pml_13_mail_is_fetched_over_imap_and_handed_on_once(
+    server: ImapServer, visit: Visit, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert visit(on_done="keep") == 0
+        assert arrived(tmp_path) == sorted(POSTS)
+    assert server.messages("ann") == POSTS
+
+
 @pytest.mark.parametrize("on_done", ["delete", "move Done"])
 @pytest.mark.parametrize("reset", [False, True], ids=["cut", "reset"])
 def test_f1_cut_at_any_octet_each_message_comes_once_and_whole(

@@ -463,14 +463,18 @@ def test_what_time_may_mend_ends_the_session_so_that_it_is_settled_again(
     server: ImapServer, make: Make
 ) -> None:
     server.faults = Faults(answers={"UID MOVE": b"<tag> NO [OVERQUOTA] full\r\n"})
+    got: dict[str, bytes | str] = {}
 
     def session() -> None:
-        with make(on_done="move Done") as fetcher:
-            for item in list(fetcher.listing(Query.always)):
-                fetcher.settle(item.key, Fate.DONE)
+        with make(on_done="move Done", batch=1) as fetcher:
+            keys = [item.key for item in fetcher.listing(Query.always)]
+            for each in fetcher.retrieve(keys):
+                got[each.key] = ""
+                fetcher.settle(each.key, Fate.DONE)
 
     with pytest.raises(UnavailableError, match="full"):
         session()
+    assert len(got) == len(MAIL), "mail comes in though it cannot be moved away"
 
 
 def test_a_refusal_to_settle_is_told_and_the_mail_is_here(
