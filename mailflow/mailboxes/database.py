@@ -13,6 +13,7 @@ from datetime import datetime
 from mailflow.errors import GoneError
 from mailflow.mailboxes.rows import NAMES, Row, reach
 from mailflow.query import Query, parse
+from mailflow.query.tree import FIELDS
 from mailflow.typed import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ def named(folders: Sequence[Folder]) -> dict[str, str]:
 
 
 class Table:
-    """A folder. `table.seen`, `table.size` ... are the fields of the query language;
-    `table(query)` is what is selected from it, `table()` all of it. `mailbox` is the name
-    of the folder."""
+    """A folder. `table.seen`, `table.size` ... are the fields of the query language, and
+    `table.sender` is who wrote a message, as in a row. `table(query)` is what is selected from
+    it, `table()` all of it. `mailbox` is the name of the folder."""
 
     def __init__(
         self, mailbox: Mailbox, folder: str, most: float, only: Query = Query.always
@@ -149,6 +150,10 @@ class Table:
 
     def __call__(self, where: Where = None) -> Selection:
         query = parse(where) if isinstance(where, str) else where or Query.always
+        if query.reach in ("mail", "trouble"):
+            unknown = [name for name in query.fields if FIELDS[name].reach in ("mail", "trouble")]
+            hint = "; `from` is who wrote it" if "sender" in unknown else ""
+            raise ValueError(f"no mailbox says `{'`, `'.join(sorted(unknown))}`{hint}")
         if self._only != Query.always:
             query = query & self._only if query != Query.always else self._only
         return Selection(self._mailbox, self.mailbox, query, self._most)
@@ -197,7 +202,7 @@ class Table:
 
         if name.startswith("_"):
             raise AttributeError(name)
-        found: FieldName = getattr(field, name)
+        found: FieldName = getattr(field, "from_" if name == "sender" else name)
         return found
 
     def __repr__(self) -> str:

@@ -424,6 +424,17 @@ class TestSelections:
         assert len(answer) == 2
         assert b"\\Seen" not in repr(answer).encode()
 
+    def test_who_wrote_a_message_is_its_sender_and_an_envelope_is_asked_of_nobody(
+        self, user: User, box: Database
+    ) -> None:
+        user.deliver(post())
+        inbox = box.inbox
+        assert inbox(inbox.sender.contains("Ann")).count() == 1
+        assert inbox(inbox.sender == "ben@example.com").count() == 0
+        for text in ('sender is "x"', 'seen or note "x" exists'):
+            with pytest.raises(ValueError, match="no mailbox says"):
+                inbox(text)
+
     def test_dal_18_an_update_says_how_many_it_was_about(self, user: User, box: Database) -> None:
         user.deliver(*(post(f"{number}") for number in range(4)))
         inbox = box.inbox
