@@ -59,7 +59,8 @@ _LEFT = Command("LOGOUT")
 
 class Connection:
     """Speaks over `wire`. `selected` is the folder that is open, `scratch` a directory for
-    bodies too long for memory; `turned_down` says that a LOGIN ahead of the greeting was refused,
+    bodies too long for memory, `spelled` the names of folders that the server spells in a way
+    of its own; `turned_down` says that a LOGIN ahead of the greeting was refused,
     `believed` that the user has the server look for texts, whatever it is known to find.
 
     Errors of any wait: UnavailableError (lost, silent, stopped, told to come back later),
@@ -74,6 +75,7 @@ class Connection:
         self.selected: Selected | None = None
         self.logged_in = False
         self.turned_down = False
+        self.spelled: dict[str, bytes] = {}
         self.believed = False
         self.progress: Callable[[int], None] = lambda octets: None
         self._capabilities: frozenset[str] = frozenset()

@@ -10,7 +10,7 @@ from mailflow.errors import (
 from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_imap import uids as sets
 from mailflow_imap.answer import Answer
-from mailflow_imap.names import Folder, decode
+from mailflow_imap.names import Folder, decode, encode
 from mailflow_imap.responses import flags, parse
 from mailflow_imap.wire import Command, Reply, Status, Untagged
 
@@ -117,7 +117,10 @@ class Folders(Answer[list[Folder]]):
             if len(words) < 3 or not isinstance(words[0], tuple):
                 raise PeerError(f"{self.session.peer} lists a folder without its name")
             attributes = (word for word in words[0] if isinstance(word, bytes))
-            name = decode(octets(words[2]))
+            wire = octets(words[2])
+            name = decode(wire)
+            if name != "INBOX" and encode(name).encode() != wire:
+                self.session.spelled[name] = wire
             self._found[name] = Folder(
                 name,
                 (words[1] or b"").decode("utf-8", "replace"),

@@ -42,7 +42,8 @@ def encode(name: str) -> str:
 
 
 def decode(name: bytes) -> str:
-    """As the user sees it. What is no modified UTF-7 is read as UTF-8, so that it has a name."""
+    """As the user sees it. What is no modified UTF-7 is read as UTF-8, so that it has a name,
+    though one that is spelled in another way there."""
     if name.upper() == b"INBOX":
         return "INBOX"
     if b"&" in name:
@@ -54,7 +55,7 @@ def decode(name: bytes) -> str:
             text = ""
         if text and encode(text).encode() == name:
             return text
-    return name.decode("utf-8", "surrogateescape")
+    return name.decode("utf-8", "backslashreplace")
 
 
 def canonical(name: str) -> str:

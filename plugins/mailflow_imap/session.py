@@ -13,10 +13,12 @@ Rule of the file: messages are named by their UIDs; a sequence number never leav
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 
 from mailflow.errors import RefusedError
+from mailflow.mail import Octets
 from mailflow.typed import TYPE_CHECKING, TypeVar
 from mailflow_imap import uids as sets
 from mailflow_imap.answers import (
@@ -72,7 +74,7 @@ class Session(Connection):
     def select(self, folder: str, *, read_only: bool = False) -> Selecting:
         """SELECT, or EXAMINE, which marks nothing as recent; the answer is a Selected."""
         folder = canonical(folder)
-        words: list[Word] = [encode(folder)]
+        words: list[Word] = [self._spelled(folder)]
         if self._capabilities & {"CONDSTORE", "QRESYNC"}:
             words.append(b"(CONDSTORE)")
         keyword = "EXAMINE" if read_only else "SELECT"
@@ -91,7 +93,7 @@ class Session(Connection):
         """STATUS of a folder that is not open: numbers by item."""
         folder = canonical(folder)
         wanted = tuple(item.encode("ascii") for item in items)
-        return Standing(self, Command("STATUS", encode(folder), wanted), folder)
+        return Standing(self, Command("STATUS", self._spelled(folder), wanted), folder)
 
     def create(self, folder: str) -> Done:
         return self.command("CREATE", encode(folder), doing=f"make the folder {folder!r}")
@@ -169,17 +171,17 @@ class Session(Connection):
         if unchanged_since is not None:
             guard = [b"(UNCHANGEDSINCE %d)" % unchanged_since]
         item = b"%bFLAGS.SILENT" % how.encode("ascii")
-        words = tuple(flag.encode("ascii") for flag in flags)
+        words = _flags(flags)
         commands = [Command("UID STORE", each, *guard, item, words) for each in _sets(uids)[1]]
         return Storing(self, commands)
 
     def copy(self, uids: Uids, folder: str) -> Copying:
-        commands = [Command("UID COPY", each, encode(folder)) for each in _sets(uids)[1]]
+        commands = [Command("UID COPY", each, self._spelled(folder)) for each in _sets(uids)[1]]
         return Copying(self, commands, f"copy to the folder {folder!r}")
 
     def move(self, uids: Uids, folder: str) -> Copying:
         """MOVE (RFC 6851), which the server must offer."""
-        commands = [Command("UID MOVE", each, encode(folder)) for each in _sets(uids)[1]]
+        commands = [Command("UID MOVE", each, self._spelled(folder)) for each in _sets(uids)[1]]
         return Copying(self, commands, f"move to the folder {folder!r}")
 
     @property
@@ -207,8 +209,8 @@ class Session(Connection):
         date: float | None = None,
     ) -> Appending:
         """APPEND octet for octet; `date` is seconds since the epoch."""
-        words: list[Word] = [encode(folder)]
-        words.append(tuple(flag.encode("ascii") for flag in flags))
+        words: list[Word] = [self._spelled(folder)]
+        words.append(_flags(flags))
         if date is not None:
             words.append(_internal_date(date))
         return Appending(self, Command("APPEND", *words, Literal(content)), folder)
@@ -237,6 +239,11 @@ class Session(Connection):
             self.wire.write(self._client.respond(b"DONE"))
         idling.wait()
 
+    def _spelled(self, folder: str) -> Word:
+        """A folder's name as the wire has it: as LIST has spelled it, else as the standard does."""
+        odd = self.spelled.get(folder)
+        return encode(folder) if odd is None else Literal(Octets(odd))
+
     def _criteria(self, words: Sequence[Word], returning: bytes) -> list[Word]:
         found: list[Word] = []
         if self.offers("ESEARCH", "IMAP4REV2"):
@@ -250,6 +257,18 @@ def _ascii(word: Word) -> bool:
     if isinstance(word, str):
         return word.isascii()
     return all(map(_ascii, word)) if isinstance(word, tuple | list) else True
+
+
+_FLAG = re.compile(r"\\?[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
+
+
+def _flags(flags: Iterable[str]) -> tuple[bytes, ...]:
+    """Raises ValueError for what cannot be a flag (RFC 3501, 9: flag)."""
+    found = tuple(flags)
+    for flag in found:
+        if not _FLAG.fullmatch(flag):
+            raise ValueError(f"{flag!r} is no flag")
+    return tuple(flag.encode("ascii") for flag in found)
 
 
 def _sets(uids: Uids) -> tuple[frozenset[int], list[bytes]]:

@@ -324,3 +324,27 @@ def test_an_error_of_one_command_leaves_the_session_as_it_was(session: Session) 
         failing.wait()
     assert not session.lost
     assert session.select("INBOX").wait().exists == 5
+
+
+@pytest.mark.parametrize("wire", [b"Entw\xc3\xbcrfe", b"50&50", b"caf\xe9", b'a"b\\c'])
+def test_a_folder_is_opened_as_its_server_spells_it(
+    entered: Callable[..., Session], wire: bytes
+) -> None:
+    told = b"* LIST () NIL {%d}\r\n%b\r\n<tag> OK\r\n" % (len(wire), wire)
+    faults = Faults(answers={"LIST": told, "EXAMINE": b"<tag> OK open\r\n"})
+    with ImapServer({"red": SECRET}, faults=faults) as server:
+        session = entered(server)
+        [folder] = session.folders().wait()
+        session.select(folder.name, read_only=True).wait()
+        said = server.commands[-1].replace('\\"', '"').replace("\\\\", "\\")
+        assert wire.decode("utf-8", "replace") in said
+
+
+@pytest.mark.parametrize("flag", ["", "a b", "\\Seen)", "x\r\n", "\\", "gr\u00fcn", '"x"'])
+def test_what_is_no_flag_is_never_sent(entered: Callable[..., Session], flag: str) -> None:
+    with ImapServer({"red": SECRET}) as server:
+        session = entered(server)
+        with pytest.raises(ValueError, match="is no flag"):
+            session.store([1], [flag])
+        with pytest.raises(ValueError, match="is no flag"):
+            session.append("INBOX", Octets(b"a: b\r\n\r\n"), flags=[flag])
