@@ -124,7 +124,7 @@ def test_what_is_still_wanted_is_listed_again_and_nothing_else(
 def test_after_a_week_everything_is_listed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make()
     visit(first)
-    later = time.time() + WEEK
+    later = time.time() + WEEK + 1
     monkeypatch.setattr(module.time, "time", lambda: later)
     second = make()
     assert visit(second, first.mark) == [1, 2, 3, 4, 5]
