@@ -18,7 +18,7 @@ from mailflow_imap.answers import Body
 from mailflow_imap.finding import Chosen, Finding
 from mailflow_imap.kept import kept
 from mailflow_imap.keys import Place
-from mailflow_imap.login import connect, enter
+from mailflow_imap.login import begin
 from mailflow_imap.names import canonical
 from mailflow_imap.pool import Pool, told_absent
 from mailflow_imap.settings import ImapOptions
@@ -170,12 +170,7 @@ class ImapMailbox:
         return self._lent.lent(folder, change=True)
 
     def _connected(self) -> Session:
-        session = connect(self._options, self._runtime)
-        try:
-            enter(self._options, session)
-        except BaseException:
-            session.close()
-            raise
+        session, _ = begin(self._options, self._runtime, lambda session: None)
         return session
 
     # Selecting
