@@ -137,6 +137,22 @@ class TestReadingAndWriting:
             wire.flush()
         assert wire.read() == b"552 too big\r\n"
 
+    def test_silence_is_no_fault_while_somebody_only_listens(self, pair):
+        wire, far = pair
+        wire.timeout = 0.01
+        wire.write(b"IDLE")
+        assert wire.listen(0.05) is False
+        assert received(far, 4) == b"IDLE"
+        far.sendall(b"news")
+        assert wire.listen(5) is True
+        assert wire.read() == b"news"
+
+    def test_listening_ends_with_the_engine(self, pair, halt):
+        wire, _ = pair
+        halt.set()
+        with pytest.raises(UnavailableError, match="stopped on request"):
+            wire.listen(60)
+
     def test_a_reset_is_a_lost_connection(self, listener, halt):
         wire = Wire.connect("127.0.0.1", listener.getsockname()[1], timeout=5, halt=halt)
         far, _ = listener.accept()

@@ -55,6 +55,20 @@ class TestPlain:
         assert plain.cancelled
 
 
+class TestExternal:
+    def test_the_certificate_says_who_and_the_name_as_whom(self):
+        assert exchange("EXTERNAL").command(255) == "EXTERNAL " + encoded("ann")
+
+    def test_without_a_name_it_is_whom_the_certificate_names(self):
+        external = Exchange(mechanism("external", Credentials("", "")))
+        assert external.command(255) == "EXTERNAL ="
+
+    def test_f24_a_challenge_is_cancelled(self):
+        external = exchange("EXTERNAL")
+        external.command(255)
+        assert external.answer(b"") == "*"
+
+
 class TestLogin:
     def test_the_name_is_answered_first_then_the_password(self):
         login = exchange("LOGIN")
