@@ -12,7 +12,7 @@ import click
 @click.command(name="serve", short_help="Serve a back end to POP3 clients.")
 @click.option(
     "-b", "--backend", required=True, metavar="URL",
-    help="Where the mail is, such as maildir:/home/{login}/Maildir.",
+    help="Where the mail is, such as imaps://imap.example.org or maildir:/home/{login}/Maildir.",
 )  # fmt: skip
 @click.option(
     "-l", "--listen", multiple=True, metavar="HOST:PORT",

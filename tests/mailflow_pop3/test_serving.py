@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from mailflow.errors import ConfigError
 from mailflow.running import table_of
+from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.serving import free_ports
 from mailflow.testing.tls import Authority
 from mailflow_pop3.gateway import GatewayOptions
@@ -80,6 +81,14 @@ def home(tmp_path: Path) -> Path:
     secrets.write_text("ann:sesame\nbob:canary\n")
     secrets.chmod(0o600)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
+    with Dovecot(tmp_path_factory.mktemp("dovecot"), imap=True) as dovecot:
+        dovecot.add_user("ann", "sesame")
+        dovecot.deliver("ann", MAIL)
+        yield dovecot
 
 
 @pytest.fixture
@@ -227,3 +236,30 @@ def test_as_many_descriptors_as_it_may_need_are_asked_for() -> None:
     assert first[0] == "1224"
     assert second == third
     assert second[0] == second[2]
+
+
+@pytest.mark.interop("dovecot-imapd", "dovecot-pop3d")
+@pytest.mark.parametrize("scheme", ["imap", "imaps", "pop3", "pop3s"])
+def test_p3s_15_a_server_is_served_without_a_file_with_its_own_passwords(
+    dovecot: Dovecot, tmp_path: Path, scheme: str
+) -> None:
+    (port,) = free_ports(1)
+    there = getattr(dovecot, f"{scheme}_port")
+    url = f"{scheme}://localhost:{there}?ca_file={dovecot.ca_file}"
+    served = Served(tmp_path, "--backend", url, "--listen", f"127.0.0.1:{port}")
+    try:
+        served.connected(port).close()
+        for password in ("wrong", "sesame"):
+            client = poplib.POP3("127.0.0.1", port, timeout=PATIENCE)
+            client.user("ann")
+            if password == "wrong":
+                with pytest.raises(poplib.error_proto, match=r"\[AUTH\]"):
+                    client.pass_(password)
+            else:
+                client.pass_(password)
+                assert client.retr(1)[1] == MAIL.splitlines()
+            client.close()
+        assert served.ended() == 0
+    finally:
+        served.close()
+    assert "sesame" not in served.said()
