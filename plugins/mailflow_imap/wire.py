@@ -45,6 +45,9 @@ QUOTED_LIMIT = 1000
 MINUS_LIMIT = 4096
 """The longest literal that needs no leave under LITERAL- (RFC 7888, 5)."""
 
+UNASKED_CONTENT = 1 << 20
+"""A longer message waits for leave in any case: that it is too large is told before it is sent."""
+
 WITHOUT_LIMIT = 1 << 62
 
 NUMBER_LIMIT = (1 << 32) - 1
@@ -122,7 +125,7 @@ def _spell(word: Word, free: int, found: list[bytes | Literal | None]) -> None:
     elif isinstance(word, int):
         found.append(b"%d" % word)
     elif isinstance(word, Literal):
-        _announce(word.content.size, free, found)
+        _announce(word.content.size, min(free, UNASKED_CONTENT), found)
         found.append(word)
     else:
         found.append(b"(")

@@ -9,6 +9,7 @@ from mailflow.mail import Octets
 from mailflow_imap.wire import (
     MINUS_LIMIT,
     RESPONSE_LIMIT,
+    UNASKED_CONTENT,
     WITHOUT_LIMIT,
     Client,
     Closed,
@@ -106,7 +107,18 @@ def test_under_literal_minus_a_long_literal_waits_for_leave() -> None:
 
 def test_a_content_is_sent_octet_for_octet() -> None:
     data = b"a\nb\r\n\0\xff" * 100_000
-    assert spelled("INBOX", Literal(Octets(data)), free=WITHOUT_LIMIT).endswith(data + b"\r\n")
+    sent = spelled("INBOX", Literal(Octets(data)), free=WITHOUT_LIMIT)
+    assert sent.endswith(b"+}\r\n" + data + b"\r\n")
+
+
+def test_a_large_content_waits_for_leave_so_that_a_refusal_spares_it() -> None:
+    client = client_after()
+    client.free = WITHOUT_LIMIT
+    client.send(Command("APPEND", Literal(Octets(bytes(UNASKED_CONTENT + 1)))))
+    assert client.outgoing() == b"m1 APPEND {1048577}\r\n"
+    [reply] = events(client, b"m1 NO [TOOBIG] no\r\n")
+    assert isinstance(reply, Reply)
+    assert client.outgoing() == b""
 
 
 class Shrunk(Octets):
