@@ -20,11 +20,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from mailflow.oauth2.store import Store, Tokens
 from mailflow.testing.dovecot import Dovecot
+from mailflow.testing.oauth2 import OAuth2Server, Token
 from mailflow.testing.pop3 import Pop3Server
 from mailflow.testing.serving import free_ports
 from mailflow.testing.smtp import SmtpSink
@@ -69,12 +72,17 @@ class ExampleOrg:
         os.makedirs(directory, exist_ok=True)
         self._directory = os.fspath(directory)
         self._imap: Dovecot | None = None
+        self._oauth2: OAuth2Server | None = None
         authority = Authority(directory)
         self.certificate = certificate = authority.issue(days=25)
         users = dict.fromkeys(USERS, PASSWORD)
         self.ca_file = authority.ca_file
         self.pop3 = Pop3Server(users, tls=certificate, implicit=True)
-        self.smtp = SmtpSink(users=users, tls=certificate.server_context())
+        self.smtp = SmtpSink(
+            users=users,
+            mechanisms=("PLAIN", "LOGIN", "XOAUTH2"),
+            tls=certificate.server_context(),
+        )
         self.relay = SmtpSink()
         self.here: dict[int, int] = {}
 
@@ -91,8 +99,9 @@ class ExampleOrg:
     ) -> None:
         for server in (self.pop3, self.smtp, self.relay):
             server.__exit__(kind, error, trace)
-        if self._imap is not None:
-            self._imap.__exit__(kind, error, trace)
+        for each in (self._imap, self._oauth2):
+            if each is not None:
+                each.__exit__(kind, error, trace)
 
     @property
     def imap(self) -> Dovecot:
@@ -101,11 +110,33 @@ class ExampleOrg:
             self._imap = Dovecot(
                 os.path.join(self._directory, "imap"),
                 imap=True, settings=IMAP_SETTINGS, certificate=self.certificate,
+                introspection=self.oauth2.introspection,
             )  # fmt: skip
             self._imap.__enter__()
             for user in USERS:
                 self._imap.add_user(user, PASSWORD)
         return self._imap
+
+    @property
+    def oauth2(self) -> OAuth2Server:
+        """The one provider of tokens, whatever name a page gives it."""
+        if self._oauth2 is None:
+            self._oauth2 = OAuth2Server()
+            self._oauth2.__enter__()
+        return self._oauth2
+
+    def log_in(self, home: str | os.PathLike[str], provider: str, user: str, client: str) -> None:
+        """What `mailflow auth login` leaves in `home`: a token that IMAP and SMTP take."""
+        token = f"token-of-{user}"
+        name = user.partition("@")[0]
+        self.oauth2.tokens.append(Token(client, name, "mail", token, "r", time.time() + 3600))
+        self.smtp.users[user] = token
+        store = Store(provider, user)
+        folder = os.path.join(os.fspath(home), ".local", "state", "mailflow", "oauth2")
+        os.makedirs(folder, 0o700, exist_ok=True)
+        store.path = os.path.join(folder, os.path.basename(store.path))
+        now = time.time()
+        store.save(Tokens(client, token, now, now + 3600, "r", consented=now, used=now))
 
     def rewrite(self, text: str) -> str:
         """A pipeline with its servers here. Raises ValueError on a host that is none of ours."""

@@ -61,7 +61,8 @@ class _Rule:
 class SmtpSink:
     """Runs from `__enter__` to `__exit__`, a thread for each connection.
 
-    `users` (name: password) makes a login necessary. `tls` offers STARTTLS, or, with
+    `users` (name: password) makes a login necessary; of the mechanism XOAUTH2 the password is
+    the token. `tls` offers STARTTLS, or, with
     `implicit`, is spoken from the first octet. `lenient` names further ends of data,
     such as b"\\n.\\n", as servers that could be smuggled to took them. `keep` False
     forgets the data. `lmtp` is RFC 2033. `cut_received` and `cut_sent` end each connection

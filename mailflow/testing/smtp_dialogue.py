@@ -178,6 +178,10 @@ class Dialogue:
         if mechanism == "PLAIN":
             answer = _decoded(initial) if initial else self._challenge(b"")
             _, user, password = answer.split(b"\0")
+        elif mechanism == "XOAUTH2":
+            answer = _decoded(initial) if initial else self._challenge(b"")
+            user, password, _, _ = answer.split(b"\1")
+            user, password = user.removeprefix(b"user="), password.removeprefix(b"auth=Bearer ")
         else:
             user = _decoded(initial) if initial else self._challenge(b"Username:")
             password = self._challenge(b"Password:")

@@ -77,6 +77,7 @@ class Trial:
         for kind, script in SCRIPTS.items():
             for step in self._steps(kind):
                 self._furnish_program(step.get("command"), script)
+        self._log_in()
         self.file.write_text(self.text)
         found = self._complaints("check", self.file)
         self.file.write_text(self.org.rewrite(self.text))
@@ -85,6 +86,13 @@ class Trial:
         for step in self._steps("distribute"):
             found += self._arrived(step)
         return found + list(self._served())
+
+    def _log_in(self) -> None:
+        """Whoever needs a token has one."""
+        drops = self.data.get("maildrop", {}).values()
+        for table in (*self._steps("fetch"), *self._steps("distribute"), *drops):
+            if isinstance(said := table.get("oauth2"), dict):
+                self.org.log_in(self.home, said["provider"], table["user"], said["client_id"])
 
     def _add_maildrops(self) -> None:
         """What `mailflow maildrop add` keeps."""
