@@ -27,14 +27,13 @@ class Answer(Generic[T]):
     """What will have come when the command is answered; nothing leaves before a wait."""
 
     def __init__(self, session: Connection, commands: Sequence[Command], doing: str) -> None:
-        self.done = False
+        self.done = not commands
         self.session = session
         self.doing = doing
         self._left = len(commands)
         self._error: MailflowError | None = None
-        session.queue(self, commands)
-        if not commands:
-            self.done = True
+        if commands:
+            session.queue(self, commands)
 
     def wait(self) -> T:
         """The result. Raises what the server's answer stands for, and what ended the session."""

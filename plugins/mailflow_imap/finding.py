@@ -34,15 +34,15 @@ _SORTS = {"created": b"ARRIVAL", "size": b"SIZE", "subject": b"SUBJECT",
 
 
 class Finding:
-    """Asks `session`, which has the folder open."""
+    """Asks `session`, which has the folder open, as of `now`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, now: float | None = None) -> None:
         if session.selected is None:
             raise ValueError("no folder is open")
         self._session = session
         self._folder = session.selected.folder
         self._validity = session.selected.uid_validity
-        self._now = time.time()
+        self._now = time.time() if now is None else now
 
     @property
     def validity(self) -> int:
@@ -62,21 +62,34 @@ class Finding:
         """The UIDs of those that are there now, ascending."""
         if not isinstance(chosen, Query):
             return self._there(chosen)
-        asked = self._compiled(chosen)
-        if asked is None:
-            return []
-        try:
-            found = self._session.search(*asked.words).wait()
-        except RefusedError:  # BADCHARSET, or words that this server does not know
-            if not asked.charset:
-                raise
-            asked = self._compiled(chosen, charset=False)
+        found, rest = self._found(chosen)
+        if rest is None or not found:
+            return found
+        doubtful = self._doubtful(chosen, found)
+        sure = [uid for uid in found if uid not in doubtful]
+        return sorted([*sure, *self._fitting(doubtful.intersection(found), rest)])
+
+    def _found(self, where: Query) -> tuple[list[int], Query | None]:
+        """What the server finds, and what must still hold of it."""
+        for charset in (True, False):
+            asked = self._compiled(where, charset=charset)
             if asked is None:
-                return []
-            found = self._session.search(*asked.words).wait()
-        if asked.rest is not None and found:
-            found = sorted(self._fitting(found, asked.rest))
-        return found
+                break
+            try:
+                return self._session.search(*asked.words).wait(), asked.rest
+            except RefusedError:  # BADCHARSET, or words that this server does not know
+                if not asked.charset:
+                    raise
+        return [], None
+
+    def _doubtful(self, where: Query, found: Sequence[int]) -> set[int]:
+        """Those that may not be meant: what a search for the opposite does not find is."""
+        opposite = self._compiled(~where)
+        if opposite is None:
+            return set()
+        if opposite.words == (b"ALL",):
+            return set(found)
+        return set(self._found(~where)[0])
 
     def ordered(self, uids: Sequence[int], order: str) -> list[int]:
         """These in an order such as "-created". Raises ValueError."""

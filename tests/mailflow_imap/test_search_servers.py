@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import quopri
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from email.utils import formatdate
 
 import pytest
@@ -23,7 +23,8 @@ from mailflow.query.tree import ALWAYS, And, Node, Or, joined, negated
 from mailflow.query.tree import Test as Leaf
 from mailflow.testing.cyrus import Cyrus
 from mailflow.testing.dovecot import Dovecot
-from mailflow_imap.answers import Body
+from mailflow_imap.answers import Bodies, Body
+from mailflow_imap.finding import Finding
 from mailflow_imap.login import connect, enter
 from mailflow_imap.search import compiled, trusted
 from mailflow_imap.session import Session
@@ -311,3 +312,28 @@ def test_what_is_found_for_a_query_and_not_for_its_opposite_is_meant(
     found, _ = shelf.asks(query, shelf.texts)
     opposite, _ = shelf.asks(~query, shelf.texts)
     assert found - opposite <= shelf.meant(query)
+
+
+@settings(max_examples=100)
+@given(tree=trees)
+def test_the_mailbox_finds_what_is_meant(shelf: Shelf, tree: Node) -> None:
+    query = Query(tree)
+    assert Finding(shelf.session, NOW).uids(query) == sorted(shelf.meant(query))
+
+
+def test_what_cannot_be_otherwise_is_not_read(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: set[int] = set()
+    bodies = Session.bodies
+
+    def reading(session: Session, uids: Iterable[int], section: bytes = b"") -> Bodies:
+        read.update(uids)
+        return bodies(session, uids, section)
+
+    monkeypatch.setattr(Session, "bodies", reading)
+    query = Query('not subject contains "gumby"')
+    assert Finding(shelf.session, NOW).uids(query) == sorted(shelf.meant(query))
+    missed = set(shelf.facts) - shelf.meant(query)
+    assert missed <= read
+    assert (len(read) < len(shelf.facts)) == shelf.texts

@@ -348,3 +348,9 @@ def test_what_is_no_flag_is_never_sent(entered: Callable[..., Session], flag: st
             session.store([1], [flag])
         with pytest.raises(ValueError, match="is no flag"):
             session.append("INBOX", Octets(b"a: b\r\n\r\n"), flags=[flag])
+
+
+def test_what_asks_nothing_takes_no_answer_of_others(session: Session) -> None:
+    session.select("INBOX").wait()
+    assert session.facts([]).wait() == []
+    assert len(session.facts("1:*").wait()) == 5
