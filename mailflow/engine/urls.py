@@ -240,7 +240,9 @@ class _Said:
 
     def password(self, given: str | None) -> None:
         """The password of the user, where nothing in the URL says where it is."""
-        if not isinstance(self.declared.get("password"), Secret) or "password" in self.table:
+        if not isinstance(self.declared.get("password"), Secret):
+            return
+        if not {"password", "token", "oauth2"}.isdisjoint(self.table):
             return
         if given is not None:
             self.table["password"] = given
@@ -272,13 +274,16 @@ class _Said:
         return UrlError(f"{self.shown}: {text}")
 
 
+_SECRETS = ("password_", "token_", "oauth2=")
+
+
 def wants_password(url: str) -> bool:
     """Whether a URL names a user and nothing says where the password is."""
     try:
         _scheme, parts = _split(url)
     except UrlError:
         return False
-    said = any(pair.startswith("password_") for pair in parts.query.split("&"))
+    said = any(pair.startswith(_SECRETS) for pair in parts.query.split("&"))
     return bool(parts.username and parts.hostname and not said and not in_netrc(parts.hostname))
 
 

@@ -110,6 +110,18 @@ class TestWhatAUrlSays:
         assert named.table["password"] == "x"
 
 
+    def test_where_a_token_is_named_no_password_is_looked_for(self, home: Path) -> None:
+        named = read("pop3s://a@nowhere?token_env=X", "fetch", Registry())
+        assert named.table["token"] == {"env": "X"}
+        assert "password" not in named.table
+        folder = home / ".config" / "mailflow" / "providers"
+        folder.mkdir(parents=True)
+        (folder / "google.toml").write_text('client_id = "x"')
+        named = read("pop3s://a@nowhere?oauth2=google", "fetch", Registry())
+        assert named.options.by_token
+        assert "password" not in named.table
+
+
 class TestWhereItIs:
     """`where` names a journal: equal for one place, however it is said."""
 
@@ -204,6 +216,8 @@ def test_whether_a_password_must_be_asked_for(home: Path) -> None:
     assert wants_password("pop3s://ann@elsewhere")
     assert not wants_password("pop3s://ann@pop.example.org")
     assert not wants_password("pop3s://ann@elsewhere?password_env=X")
+    assert not wants_password("pop3s://ann@elsewhere?token_file=X")
+    assert not wants_password("pop3s://ann@elsewhere?oauth2=google")
     assert not wants_password("smtp://elsewhere")
     assert not wants_password("nonsense")
 
