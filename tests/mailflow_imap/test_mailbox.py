@@ -577,6 +577,25 @@ class TestSelections:
         user.deliver(post())
         assert [box.folder(name)().count() for name in ("INBOX", "inbox", "Inbox")] == [1, 1, 1]
 
+    def test_dal_26_rows_are_deleted_while_they_are_read_and_none_is_missed(
+        self, user: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mailflow_imap.mailbox.CHUNK", 2)
+        user.deliver(*(post(f"{number}") for number in range(7)))
+        with user.open() as box:
+            deleted = [row.subject for row in box.inbox().select("content") if row.delete()]
+        assert deleted == [f"{number}" for number in reversed(range(7))]
+        assert user.messages() == []
+
+    def test_dal_31_what_others_have_marked_stays(self, user: User, box: Database) -> None:
+        user.deliver(post("0"), post("1"), post("2"))
+        program = user.program()
+        program.select()
+        program.store("1", "+FLAGS", "\\Deleted")
+        program.logout()
+        assert box.inbox('subject is "1"').delete() == 1
+        assert user.messages() == [post("0"), post("2")]
+
     def test_dal_31_a_server_that_removes_what_others_marked_is_asked_for_nothing(
         self, tmp_path: Path, said: list[str]
     ) -> None:
