@@ -291,7 +291,7 @@ def test_no_text_that_is_there_is_missed(shelf: Shelf, verb: str) -> None:
             assert {uid for uid in found if rest.matches(shelf.facts[uid])} == meant
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(tree=trees, trusted=st.booleans(), charset=st.booleans())
 def test_a_server_and_what_is_left_to_ask_find_what_is_meant(
     shelf: Shelf, tree: Node, trusted: bool, charset: bool
@@ -303,7 +303,7 @@ def test_a_server_and_what_is_left_to_ask_find_what_is_meant(
     assert {uid for uid in found if rest.matches(shelf.facts[uid])} == meant
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(tree=trees)
 def test_what_is_found_for_a_query_and_not_for_its_opposite_is_meant(
     shelf: Shelf, tree: Node
@@ -314,7 +314,7 @@ def test_what_is_found_for_a_query_and_not_for_its_opposite_is_meant(
     assert found - opposite <= shelf.meant(query)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(tree=trees)
 def test_the_mailbox_finds_what_is_meant(shelf: Shelf, tree: Node) -> None:
     query = Query(tree)
