@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mailflow.oauth2.store import Store, Tokens
 from mailflow.testing.documents import Block, blocks
 
 PAGE = Path(__file__).parents[2] / "docs" / "migrating.rst"
@@ -136,13 +137,14 @@ def test_dovecot_takes_its_file(home: Path) -> None:
         assert fact in said
 
 
-def test_the_pipeline_for_a_provider_with_oauth2_is_in_order(home: Path) -> None:
+def test_the_pipeline_for_a_provider_with_oauth2_is_in_order(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = written(home, "~/.config/mailflow/proxy.toml")
-    program = home / "bin" / "oauth-token"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho token-of-$1\n")
-    program.chmod(0o700)
-    file.write_text(file.read_text().replace('"oauth-token"', f'"{program}"'))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    store = Store("microsoft", "ann@example.org")
+    with store.locked():
+        store.save(Tokens(client_id="...", access_token="a", obtained=1.0, refresh_token="r"))
     ask(home, COMMAND, "maildrop", "add", "ann")
     assert "in order" in ask(home, COMMAND, "check", file)
 
