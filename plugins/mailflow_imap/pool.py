@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Condition
 
-from mailflow.errors import GoneError, MailflowError, RefusedError, UnavailableError
+from mailflow.errors import (
+    GoneError,
+    MailflowError,
+    PeerError,
+    RefusedError,
+    UnavailableError,
+)
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
 from mailflow_imap.names import canonical
@@ -64,12 +70,8 @@ class Pool:
         Raises UnavailableError, GoneError where there is no such folder, and what logging in
         raises.
         """
-        wanted = None if folder is None else canonical(folder)
-        session = self._taken(wanted, change, again)
+        session = self._ready(None if folder is None else canonical(folder), change, again)
         try:
-            if wanted is not None and not _is_open(session, wanted, change):
-                with told_absent(session, wanted):
-                    session.select(wanted, read_only=not change).wait()
             yield session
         except BaseException:
             self._drop(session)
@@ -85,12 +87,28 @@ class Pool:
         for each in resting:
             _part(each.session)
 
-    def _taken(self, folder: str | None, change: bool, again: bool) -> Session:
-        """One that rests and works, else a new one."""
-        while (found := self._next(folder, change)) is not None:
-            if (again and time.monotonic() - found.since < RESTED) or _works(found.session):
-                return found.session
-            self._drop(found.session)
+    def _ready(self, folder: str | None, change: bool, again: bool) -> Session:
+        """One that rested and still works, else a new one."""
+        while True:
+            found = self._next(folder, change)
+            session = self._made() if found is None else found.session
+            known = again and found is not None and time.monotonic() - found.since < RESTED
+            try:
+                if folder is not None and not _is_open(session, folder, change):
+                    with told_absent(session, folder):
+                        session.select(folder, read_only=not change).wait()
+                elif found is not None and not known:
+                    session.noop().wait()  # which tells what is new, too
+                return session
+            except (UnavailableError, PeerError):
+                self._drop(session)
+                if found is None or self._halt.is_set():
+                    raise
+            except BaseException:
+                self._drop(session)
+                raise
+
+    def _made(self) -> Session:
         try:
             return self._connect()
         except BaseException:
@@ -155,15 +173,6 @@ def _suits(session: Session, folder: str | None, change: bool) -> int:
     if folder is not None and _is_open(session, folder, change):
         return 2
     return 1 if session.selected is None else 0
-
-
-def _works(session: Session) -> bool:
-    """Whether the server still answers; it tells at the same time what is new."""
-    try:
-        session.noop().wait()
-    except MailflowError:
-        return False
-    return True
 
 
 def _part(session: Session) -> None:
