@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from mailflow.errors import GoneError, MailflowError, RefusedError, UnavailableError
+from mailflow.errors import (
+    GoneError,
+    InUseError,
+    LoginError,
+    MailflowError,
+    PeerError,
+    RefusedError,
+    UnavailableError,
+)
 from mailflow.kinds import Credentials
 from mailflow.mail import read
 from mailflow.testing.contracts.component import Stage, lasting
@@ -229,3 +237,40 @@ def test_f05_a_size_that_lies_harms_nothing(trial: Trial) -> None:
         assert [item.size for item in drop.items()] == list(map(len, MESSAGES))
         drop.close()
     assert [path for path in Path(trial.stage.runtime.scratch).iterdir() if path.is_file()] == []
+
+
+def test_a_folder_without_uidvalidity_has_no_uidls(trial: Trial) -> None:
+    trial.server.faults = Faults(
+        answers={"SELECT": lambda right: re.sub(rb"\* OK \[UIDVALIDITY [^\n]*\n", b"", right)}
+    )
+    with pytest.raises(PeerError, match="no UIDVALIDITY"):
+        trial.maildrop.login(ANN)
+
+
+def test_a_server_that_gives_new_uids_each_time_is_told(trial: Trial) -> None:
+    trial.server.faults = Faults(before={"SELECT": b"* NO [UIDNOTSTICKY] not kept\r\n"})
+    trial.maildrop.login(ANN).close()
+    assert "new UIDs each time" in trial.stage.said
+
+
+def test_a_log_in_that_fails_gives_the_lock_back(trial: Trial) -> None:
+    no = b"<tag> NO [AUTHENTICATIONFAILED] no\r\n"
+    trial.server.faults = Faults(answers={"LOGIN": no, "AUTHENTICATE": no})
+    with pytest.raises(LoginError):
+        trial.maildrop.login(ANN)
+    trial.server.faults = NO_FAULTS
+    assert session(trial) == "deleted"
+
+
+def test_who_does_not_know_the_password_does_not_learn_that_somebody_is_there(
+    trial: Trial,
+) -> None:
+    table = {k: v for k, v in trial.stage.table.items() if k != "password"}
+    trial.stage.table = table
+    maildrop = trial.stage.make()
+    drop = maildrop.login(Credentials("ann", password="there"))
+    with pytest.raises(LoginError):
+        maildrop.login(Credentials("ann", password="wrong"))
+    with pytest.raises(InUseError):
+        maildrop.login(Credentials("ann", password="there"))
+    drop.close()
