@@ -7,11 +7,13 @@ import quopri
 import random
 from collections.abc import Callable, Iterable, Iterator
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mailflow
 from mailflow.halt import Halt
 from mailflow.kinds import Item, Runtime
 from mailflow.log import get_logger
@@ -337,3 +339,23 @@ def test_what_cannot_be_otherwise_is_not_read(
     missed = set(shelf.facts) - shelf.meant(query)
     assert missed <= read
     assert (len(read) < len(shelf.facts)) == shelf.texts
+
+
+@pytest.mark.parametrize(
+    "where",
+    ['subject contains "gumby"', "not seen and size > 300", 'folder is "Sent" or uid > 40',
+     'before 2024-01-01 and not subject contains "gumby"', 'content contains "straße" or flagged'],
+)  # fmt: skip
+def test_a_pipeline_fetches_what_is_meant(
+    shelf: Shelf, where: str, home: Path, tmp_path: Path
+) -> None:
+    source = {
+        "use": "imap", "host": "127.0.0.1", "port": shelf.port, "tls": "none", "user": "ann",
+        "password": "secret", "where": where, "on_done": "keep",
+    }  # fmt: skip
+    there = {"use": "maildir", "path": str(tmp_path / "there")}
+    journal = {"journal": str(tmp_path / "journal")}
+    for _ in range(2):
+        assert mailflow.run({"pipeline": journal, "fetch": [source], "distribute": [there]}) == 0
+        found = list((tmp_path / "there/new").iterdir())
+        assert len(found) == len(shelf.meant(Query(where)))
