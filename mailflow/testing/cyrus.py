@@ -63,6 +63,7 @@ tls_server_key: {key_file}
 conversations: no
 munge8bit: no
 failedloginpause: 0
+delete_mode: immediate
 autocreate_quota: 0
 autocreate_inbox_folders: Archive|Drafts|Junk|Sent|Trash
 xlist-Archive: Archive
