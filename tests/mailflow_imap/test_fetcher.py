@@ -387,6 +387,14 @@ def test_f14_what_was_made_anew_since_the_listing_is_not_fetched(
 # What is settled
 
 
+@pytest.mark.parametrize("fate", [Fate.LATER, Fate.REFUSED])
+def test_pml_13_what_is_not_safe_here_stays(server: ImapServer, make: Make, fate: Fate) -> None:
+    with make() as fetcher:
+        for item in list(fetcher.listing(Query.always)):
+            fetcher.settle(item.key, fate)
+    assert server.messages("red") == MAIL
+
+
 def test_f14_nothing_is_settled_under_an_old_uidvalidity(server: ImapServer, make: Make) -> None:
     with make() as fetcher:
         old = next(iter(fetcher.listing(Query.always))).key
