@@ -14,9 +14,12 @@ from urllib.request import HTTPRedirectHandler, build_opener
 
 import pytest
 
+from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.oauth2 import SECRET, OAuth2Server
 
+from ..engine.standing import eventually
 from .command import Done, Shop
+from .serving import Begin
 
 ANN = "ann@example.org"
 
@@ -274,3 +277,37 @@ def test_check_tells_who_must_log_in_and_warns_of_a_secret_in_the_file(desk):
     done = desk.shop("check", file)
     assert done.status == 0, done.err
     assert "fetch[1].oauth2.client_secret: the secret is in this file" in done.out + done.err
+
+
+LIVE = """
+[[fetch]]
+use = "pop3"
+host = "localhost"
+port = {port}
+tls = "implicit"
+ca_file = "{ca_file}"
+user = "ann@example.org"
+oauth2 = "mine"
+every = "1h"
+[[distribute]]
+use = "maildir"
+path = "{home}/Maildir"
+"""
+
+
+@pytest.mark.interop("dovecot-pop3d")
+def test_what_runs_takes_up_a_new_login_and_no_token_is_fetched_twice(
+    desk: Desk, server: OAuth2Server, begin: Begin, tmp_path: Path
+) -> None:
+    with Dovecot(tmp_path / "dovecot", introspection=server.introspection) as dovecot:
+        dovecot.add_user(ANN, "another")
+        dovecot.deliver(ANN, b"Subject: one\r\n\r\nhello\r\n")
+        file = desk.shop.write(LIVE, port=dovecot.pop3s_port, ca_file=dovecot.ca_file)
+        serving = begin(file)
+        eventually(lambda: "nobody has logged in" in desk.shop("status").out, "the refusal")
+        assert desk.shop.maildir == []
+        assert desk("login", "work").status == 0
+        desk.shop("poke", "pop3")
+        eventually(lambda: len(desk.shop.maildir) == 1, "the mail")
+        assert "run: mailflow auth login mine/ann@example.org" in serving.end().err
+        assert [grant for grant, _ in server.requests] == ["authorization_code"]
