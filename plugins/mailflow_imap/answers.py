@@ -78,11 +78,10 @@ class Searching(Answer[list[int]]):
 
     def _extended(self, response: Untagged) -> bool:
         """ESEARCH (RFC 4731, 3.1), with the tag of its command."""
-        words = list(parse(response.parts))
-        if not words or not isinstance(words[0], tuple) or words[0][-1] != self._command.tag:
+        found = _told(response, self._command)
+        if found is None:
             return False
-        words = [word for word in words[1:] if word != b"UID"]
-        for name, value in zip(words[::2], words[1::2], strict=False):
+        for name, value in found:
             text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
             if name == b"ALL":
                 try:
@@ -95,6 +94,15 @@ class Searching(Answer[list[int]]):
 
     def result(self) -> list[int]:
         return self._found if self._ordered else sorted(self._found)
+
+
+def _told(response: Untagged, command: Command) -> list[tuple[Any, Any]] | None:
+    """Name and value of what an ESEARCH says (RFC 4731, 3.1); None: it answers another command."""
+    words = parse(response.parts)
+    if not words or not isinstance(words[0], tuple) or words[0][-1:] != (command.tag,):
+        return None
+    rest = [word for word in words[1:] if word != b"UID"]
+    return list(zip(rest[::2], rest[1::2], strict=False))
 
 
 class Counting(Answer[int]):
@@ -111,12 +119,12 @@ class Counting(Answer[int]):
         if response.keyword == "SEARCH":
             self._count = len(response.line.partition(b"(")[0].split())
             return True
-        words = list(parse(response.parts))
-        if not words or not isinstance(words[0], tuple) or words[0][-1] != self._command.tag:
+        found = _told(response, self._command)
+        if found is None:
             return False
-        words = [word for word in words[1:] if word != b"UID"]
-        found = dict(zip(words[::2], words[1::2], strict=False)).get(b"COUNT", 0)
-        self._count = found if isinstance(found, int) else 0
+        for name, value in found:
+            if name == b"COUNT" and isinstance(value, int):
+                self._count = value
         return True
 
     def result(self) -> int:
@@ -234,10 +242,9 @@ class Fetching(Stream[Items]):
             return False
         if self._uids and uid not in self._uids:
             return False
-        long = self.session.arrived()
-        if long is not None:
-            name = next(name for name, value in items.items() if value == b"")
-            items[name] = long.octets_of()
+        empty = next((name for name, value in items.items() if value == b""), None)
+        if empty is not None and (long := self.session.arrived()) is not None:
+            items[empty] = long.octets_of()
         self.give(Items(uid, items))
         return True
 

@@ -432,12 +432,12 @@ class Connection:
             if answer.take(response):
                 break
         else:
-            if (arrival := self.arrived()) is not None:
-                arrival.drop()
-                self._unasked += arrival.octets
             self._unasked += _size(response)
             if self.selected is not None:
                 self.selected.hear(response)
+        if (arrival := self.arrived()) is not None:  # nobody has taken it
+            arrival.drop()
+            self._unasked += arrival.octets
         if isinstance(response, Status):
             self._status(response)
 

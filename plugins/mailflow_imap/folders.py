@@ -123,7 +123,7 @@ class Folders(Answer[list[Folder]]):
                 self.session.spelled[name] = wire
             self._found[name] = Folder(
                 name,
-                (words[1] or b"").decode("utf-8", "replace"),
+                "" if words[1] is None else octets(words[1]).decode("utf-8", "replace"),
                 frozenset(
                     each.decode("ascii", "replace").lstrip("\\").lower() for each in attributes
                 ),
