@@ -18,8 +18,8 @@ HEADS = st.sampled_from(
     b"* 1 FETCH (|* 1 FETCH (UID 1 |* 2 FETCH (UID 2 BODY[] |* SEARCH |* SORT |* 3 EXISTS|* LIST |"
     b"* ESEARCH |* ESEARCH (TAG m1) UID |* ESEARCH (TAG m2) |* STATUS |* STATUS INBOX (|"
     b"* 1 EXPUNGE|* VANISHED |* VANISHED (EARLIER) |* FLAGS (|* ENABLED |* CAPABILITY |* OK |"
-    b"* OK [|* NO [|* BYE |* 0 RECENT|* ID (|m1 OK |m2 NO |m3 BAD |m4 OK [|m5 OK |m6 OK [|m7 OK [|m8 OK [|"
-    b"m9 NO [|m10 OK |m11 OK [|m12 OK |+ |* |m99 OK ||m1".split(b"|")
+    b"* OK [|* NO [|* BYE |* 0 RECENT|* ID (|m1 OK |m2 NO |m3 BAD |m4 OK [|"
+    b"m5 OK |m6 OK [|m7 OK [|m8 OK [|m9 NO [|m10 OK |m11 OK [|m12 OK |+ |* |m99 OK ||m1".split(b"|")
 )
 WORDS = st.sampled_from(
     [
