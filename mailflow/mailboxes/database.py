@@ -109,6 +109,8 @@ class Database:
         raise KeyError(name)
 
     def __getattr__(self, name: str) -> Table:
+        if name == "_mailbox":
+            raise ValueError("a mailbox is entered with `with` before it is used")
         if not name.startswith("_"):
             try:
                 return self[name]

@@ -16,7 +16,8 @@ ONLY_LOOKS = {
     "auth status",
     "check", "completion", "config show", "help", "journal check", "list members", "list show",
     "mail count", "mail folders", "mail get", "mail list",
-    "maildrop hash", "maildrop list", "plugins", "queue list", "queue show", "schema", "simulate",
+    "maildrop hash", "maildrop list", "plugins", "query explain", "queue list",
+    "queue show", "schema", "simulate",
     "spool get", "spool list", "spool show", "spool verify", "status", "trace",
 }  # fmt: skip
 """What changes nothing."""
