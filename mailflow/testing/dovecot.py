@@ -48,6 +48,7 @@ auth_mechanisms = plain login
 auth_failure_delay = 0
 mail_location = maildir:~/Maildir
 mail_max_userip_connections = 1000
+mailbox_idle_check_interval = 1s
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN {base}/users/%u
