@@ -43,7 +43,7 @@ def post(provider: Provider, url: str, form: str, headers: Mapping[str, str]) ->
     # A name that is looked up, and octets that trickle, know no deadline of urllib's.
     thread = threading.Thread(target=ask, name=f"ask {host_of(url)}", daemon=True)
     thread.start()
-    thread.join(None if provider.timeout == FOREVER else 2 * provider.timeout)
+    thread.join(None if provider.timeout == FOREVER else provider.timeout)
     if not answers:
         raise UnavailableError(f"{host_of(url)} does not answer in time")
     if isinstance(answers[0], MailflowError):
@@ -89,6 +89,7 @@ def _lost(url: str, reason: object) -> UnavailableError:
 
 
 def _opener(provider: Provider, url: str) -> Any:
+    from urllib.parse import urlsplit
     from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
 
     class Stay(HTTPRedirectHandler):
@@ -100,7 +101,7 @@ def _opener(provider: Provider, url: str) -> Any:
     handlers: list[Any] = [Stay()]
     if url.startswith("https:"):
         handlers.append(HTTPSHandler(context=tls_context(provider.ca_file)))
-    if is_loopback(host_of(url).rpartition(":")[0].strip("[]")):
+    if is_loopback(urlsplit(url).hostname or ""):
         handlers.append(ProxyHandler({}))
     return build_opener(*handlers)
 

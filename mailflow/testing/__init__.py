@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mailflow.testing.gateway import Gateway
     from mailflow.testing.imap import ImapFaults, ImapServer
     from mailflow.testing.kill import KILL, Outcome, Step, watch
+    from mailflow.testing.oauth2 import OAuth2Server
     from mailflow.testing.pop3 import Faults, Pop3Server
     from mailflow.testing.power import Disk
     from mailflow.testing.proxy import Fault, Proxy
@@ -67,6 +68,7 @@ _HOMES = {
     "gateway": "Gateway",
     "imap": "ImapFaults ImapServer",
     "kill": "KILL Outcome Step watch",
+    "oauth2": "OAuth2Server",
     "pop3": "Faults Pop3Server",
     "power": "Disk",
     "proxy": "Fault Proxy",
@@ -79,7 +81,8 @@ __all__ = [
     "AWKWARD", "CUT", "KILL", "RESET", "STALL", "Authority", "Certificate",
     "ComponentContract", "Desk", "Destination", "Disk", "DistributorContract", "Fault",
     "Faults", "FetcherContract", "Gateway", "ImapFaults", "ImapServer", "Large",
-    "MailServiceContract", "MaildropContract", "Outcome", "Pop3Server", "ProcessorContract",
+    "MailServiceContract", "MaildropContract", "OAuth2Server", "Outcome", "Pop3Server",
+    "ProcessorContract",
     "Proxy", "PushFetcherContract", "ReactorContract", "RefusingDestination",
     "RefusingDistributorContract",
     "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",

@@ -13,6 +13,7 @@ of its own.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections import deque
@@ -22,6 +23,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+from mailflow.testing.tls import Certificate
 
 CLIENT = "mailflow-test"
 SECRET = "client-canary-1"
@@ -133,13 +136,20 @@ class OAuth2Server:
 
     `user` says yes in the browser, nobody if it is ""; `life` is the seconds an access token
     is good for; with `rotate`, a refresh token is good once, and its second use ends all that
-    came of it (RFC 9700, 4.14.2). `faults` are the next answers of the token endpoint;
-    `requests` what it was asked, as (grant type, form).
+    came of it (RFC 9700, 4.14.2); with a `certificate` it speaks TLS. `faults` are the next
+    answers of the token endpoint; `requests` what it was asked, as (grant type, form).
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, *, life: float = 3600, rotate: bool = True, secret: str = SECRET) -> None:
+    def __init__(
+        self,
+        *,
+        life: float = 3600,
+        rotate: bool = True,
+        secret: str = SECRET,
+        certificate: Certificate | None = None,
+    ) -> None:
         self.user = "ann@example.org"
         self.life = life
         self.rotate = rotate
@@ -154,8 +164,12 @@ class OAuth2Server:
         }
         self._secret = secret
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer((self.host, 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http = _Http((self.host, 0), _handler(self))
+        self._tls = certificate is not None
+        if certificate is not None:
+            self._http.socket = certificate.server_context().wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.02,), name="oauth2 server", daemon=True
         )
@@ -163,7 +177,8 @@ class OAuth2Server:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self._http.server_address[1]}"
+        port = self._http.server_address[1]
+        return f"https://localhost:{port}" if self._tls else f"http://{self.host}:{port}"
 
     @property
     def introspection(self) -> str:
@@ -254,6 +269,15 @@ class OAuth2Server:
         if fault.delay:
             time.sleep(fault.delay)
         return fault.status, fault.body, list(fault.headers.items())
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who leaves in the middle of it is no fault of ours."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 class _Asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
@@ -14,6 +15,7 @@ from mailflow.oauth2 import access, flows
 from mailflow.oauth2.flows import log_in
 from mailflow.oauth2.store import Store
 from mailflow.testing.oauth2 import CLIENT, SECRET, Fault, OAuth2Server
+from mailflow.testing.tls import Authority
 
 from .conftest import ANN, last_address
 
@@ -227,3 +229,39 @@ def test_no_line_for_the_user_holds_what_is_secret(mine, server, user):
     secrets += [server.tokens[0].access_token, server.tokens[0].refresh_token]
     text = "\n".join([*user.said, *user.pages])
     assert [each for each in secrets if each in text] == []
+
+
+class TestTls:
+    """A provider is asked by TLS, and its certificate is looked at before anything is said."""
+
+    @pytest.fixture
+    def work(self, places, tmp_path):
+        """Makes an Access to a provider that speaks TLS, and gives the provider too."""
+        (places / "secure.toml").write_text("")
+        authority = Authority(tmp_path)
+        with ExitStack() as running:
+
+            def make(*names, **more):
+                certificate = authority.issue(names)
+                server = running.enter_context(OAuth2Server(certificate=certificate))
+                table = {"provider": "secure", "flow": "client", **server.provider(), **more}
+                return access(table, "."), server
+
+            make.ca_file = authority.ca_file
+            yield make
+
+    def test_one_whose_authority_is_trusted_is_asked(self, work):
+        found, server = work("localhost", ca_file=work.ca_file)
+        assert found.token(ANN).reveal() == server.tokens[0].access_token
+
+    @pytest.mark.parametrize("case", ["a stranger's", "another host's"])
+    def test_one_with_a_wrong_certificate_is_told_nothing(self, work, case):
+        if case == "a stranger's":
+            found, server = work("localhost")
+        else:
+            found, server = work("other.example.org", ca_file=work.ca_file)
+        for _ in range(2):
+            with pytest.raises(LoginError, match=r"the certificate of localhost:.* is refused"):
+                found.token(ANN).reveal()
+        assert server.requests == []
+        assert Store("secure", ANN).load() is None  # it is no refusal of the login
