@@ -83,7 +83,7 @@ class ImapFetcher:
         self._known: dict[str, Left] = {}
         self._watched: list[str] = []
         self._writable = ""
-        self._said: set[str] = set()
+        self._said: set[tuple[str, object]] = set()
 
     def __enter__(self) -> Self:
         """Nobody is asked yet: what is asked first goes out with the log-in."""
@@ -100,8 +100,9 @@ class ImapFetcher:
     ) -> None:
         """Without an error: what was settled is done. Raises where that is not confirmed."""
         try:
-            if kind is None and self._session is not None:
+            if kind is None:
                 self._settle_all()
+            if kind is None and self._session is not None:
                 with suppress(MailflowError):
                     self._session.log_out()
         finally:
@@ -396,9 +397,10 @@ class ImapFetcher:
         return known.validity != here.validity or here.next > known.next
 
     def _once(self, event: str, **facts: object) -> None:
-        """A warning that one session says once."""
-        if event not in self._said:
-            self._said.add(event)
+        """A warning that one session says once of a folder."""
+        said = (event, facts.get("folder"))
+        if said not in self._said:
+            self._said.add(said)
             self._log.warning(event, **facts)
 
 

@@ -121,7 +121,7 @@ class Plan:
     ) -> Look:
         """`wants`: N:* is the last message, where N is behind it."""
         folder, validity = selected.folder, selected.uid_validity
-        if not selected.uids_stick:
+        if not selected.uids_stick or not validity:
             raise RefusedError(f"the UIDs in {folder} do not last: nobody can tell what is new")
         before = self.mark.folders.get(folder)
         back = before is not None and 0 < selected.uid_next < before.next

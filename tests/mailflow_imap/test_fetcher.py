@@ -213,10 +213,10 @@ def test_of_several_folders_only_those_with_news_are_opened(server: ImapServer, 
 def test_a_folder_that_cannot_be_opened_is_told_and_the_others_are_read(
     server: ImapServer, make: Make, log: Log
 ) -> None:
-    fetcher = make(folders=["Secret", "INBOX"])
+    fetcher = make(folders=["Secret", "INBOX", "Other"])
     assert visit(fetcher) == [1, 2, 3, 4, 5]
     assert not fetcher.complete
-    assert log.warnings() == ["a folder is left out"]
+    assert log.warnings() == ["a folder is left out"] * 2
 
 
 def test_where_no_folder_can_be_opened_the_session_fails(make: Make) -> None:
@@ -251,8 +251,16 @@ def test_f14_uids_that_went_back_are_listed_whole(server: ImapServer, make: Make
     assert second.complete
 
 
-def test_uids_that_do_not_last_are_refused(server: ImapServer, make: Make) -> None:
-    server.faults = Faults(before={"EXAMINE": b"* NO [UIDNOTSTICKY] they change\r\n"})
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(before={"EXAMINE": b"* NO [UIDNOTSTICKY] they change\r\n"}),
+        Faults(answers={"EXAMINE": lambda right: right.replace(b"UIDVALIDITY", b"X-NUMBER")}),
+    ],
+    ids=["not sticky", "no validity"],
+)
+def test_uids_that_do_not_last_are_refused(server: ImapServer, make: Make, faults: Faults) -> None:
+    server.faults = faults
     with pytest.raises(RefusedError, match="do not last"):
         visit(make())
 
@@ -402,6 +410,7 @@ def test_f14_nothing_is_settled_under_an_old_uidvalidity(server: ImapServer, mak
     with make() as fetcher:
         fetcher.settle(old, Fate.DONE)
         fetcher.settle("no key", Fate.DONE)
+    assert asked(server, "SELECT")
     assert server.messages("red") == MAIL
 
 
