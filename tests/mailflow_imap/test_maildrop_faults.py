@@ -274,3 +274,19 @@ def test_who_does_not_know_the_password_does_not_learn_that_somebody_is_there(
     with pytest.raises(InUseError):
         maildrop.login(Credentials("ann", password="there"))
     drop.close()
+
+
+def test_f05_a_large_message_that_was_said_to_be_small_leaves_nothing_behind(trial: Trial) -> None:
+    """It came with others, and nobody has asked for it."""
+    trial.server.faults = Faults(
+        answers={
+            "UID FETCH 1:*": lambda right: re.sub(rb"RFC822.SIZE \d+", b"RFC822.SIZE 9", right)
+        }
+    )
+    drop = trial.maildrop.login(ANN)
+    keys = [item.key for item in drop.items()]
+    assert [read(drop.read(keys[number])) for number in (0, 1, 3)] == [
+        MESSAGES[number] for number in (0, 1, 3)
+    ]
+    drop.close()
+    assert [path for path in Path(trial.stage.runtime.scratch).iterdir() if path.is_file()] == []
