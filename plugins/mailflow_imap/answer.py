@@ -110,20 +110,3 @@ class Starting(Answer[None]):
 
     def result(self) -> None:
         return None
-
-
-class Enabling(Answer[frozenset[str]]):
-    """ENABLE (RFC 5161): what is on now, in upper case."""
-
-    def __init__(self, session: Connection, command: Command) -> None:
-        self._enabled: frozenset[str] = frozenset()
-        super().__init__(session, [command], "enable extensions")
-
-    def take(self, response: Untagged | Status) -> bool:
-        if isinstance(response, Status) or response.keyword != "ENABLED":
-            return False
-        self._enabled |= {word.decode("ascii", "replace").upper() for word in response.line.split()}
-        return True
-
-    def result(self) -> frozenset[str]:
-        return self._enabled

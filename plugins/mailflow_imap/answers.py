@@ -28,7 +28,7 @@ from mailflow.mail import Content, OctetFile, Octets
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any, TypeVar
 from mailflow_imap import uids as sets
-from mailflow_imap.answer import Answer, Done, Enabling, Idling, Starting
+from mailflow_imap.answer import Answer, Done, Idling, Starting
 from mailflow_imap.arrival import Arrival
 from mailflow_imap.folders import Folders, Selected, Selecting, Standing
 from mailflow_imap.responses import Fact, fact, fetched, parse
@@ -182,12 +182,11 @@ class Stream(Answer[list[T]]):
 
 
 class Facts(Stream[Fact]):
-    """UID FETCH of sizes, dates, flags. `vanished`: ranges of UIDs that are gone since."""
+    """UID FETCH of sizes, dates, flags."""
 
     def __init__(
         self, session: Connection, commands: Sequence[Command], uids: Collection[int], *, size: bool
     ) -> None:
-        self.vanished: list[tuple[int, int]] = []
         self._uids = uids
         self._size = size
         super().__init__(session, commands, "list the messages")
@@ -195,12 +194,6 @@ class Facts(Stream[Fact]):
     def take(self, response: Untagged | Status) -> bool:
         if isinstance(response, Status):
             return False
-        if response.keyword == "VANISHED" and response.line.upper().startswith(b"(EARLIER) "):
-            try:
-                self.vanished += sets.parse(response.line[10:].decode("ascii", "replace"))
-            except ValueError:
-                raise PeerError(f"{self.session.peer} sent VANISHED with no UIDs") from None
-            return True
         if response.keyword != "FETCH" or len(response.parts) > 1:
             return False
         found = fact(response)
@@ -361,26 +354,6 @@ class Bodies(Stream[Body | Missing]):
         self._wanted = {}
 
 
-class Storing(Answer[list[int]]):
-    """STORE; the UIDs that somebody else changed meanwhile (RFC 7162, 3.1.3: MODIFIED)."""
-
-    def __init__(self, session: Connection, commands: Sequence[Command]) -> None:
-        self._modified: list[int] = []
-        super().__init__(session, commands, "change flags")
-
-    def replied(self, reply: Reply) -> None:
-        if reply.code == "MODIFIED":
-            text = reply.argument.decode("ascii", "replace")
-            try:
-                self._modified += sets.expand(text, self.session.exists + ARRIVING)
-            except ValueError as error:
-                raise PeerError(f"{self.session.peer} answers STORE with {error}") from None
-        super().replied(reply)
-
-    def result(self) -> list[int]:
-        return self._modified
-
-
 class Placed(NamedTuple):
     """Where messages lie now: the folder's UIDVALIDITY, and the new UID of each old one."""
 
@@ -450,6 +423,6 @@ class Appending(Answer[Appended | None]):
 
 __all__ = [
     "Answer", "Appended", "Appending", "Bodies", "Body", "Copying", "Counting", "Done",
-    "Enabling", "Facts", "Fetching", "Folders", "Idling", "Items", "Missing", "Placed",
-    "Searching", "Selected", "Selecting", "Standing", "Starting", "Storing", "Stream",
+    "Facts", "Fetching", "Folders", "Idling", "Items", "Missing", "Placed",
+    "Searching", "Selected", "Selecting", "Standing", "Starting", "Stream",
 ]  # fmt: skip

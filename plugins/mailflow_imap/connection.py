@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from mailflow.errors import LoginError, MailflowError, PeerError, RefusedError, UnavailableError
@@ -89,7 +89,6 @@ class Connection:
         self._unasked = 0
         self.learnings = 0
         self._early: Done | None = None
-        self._expected: frozenset[str] = frozenset()
         self._arrival: Arrival | None = None
         self._told: set[str] = set()
         self._name: str | None = None
@@ -166,11 +165,6 @@ class Connection:
         return self._greeting is not None
 
     @property
-    def greeting(self) -> str:
-        """What the server said of itself."""
-        return self._greeting.text if self._greeting else ""
-
-    @property
     def name(self) -> str:
         """What the server calls itself (ID, RFC 2971), "" where it does not say."""
         if self._name is None:
@@ -196,13 +190,6 @@ class Connection:
         """Whether the server offers any of these."""
         return not self.capabilities.isdisjoint(names)
 
-    def expect(self, capabilities: Iterable[str]) -> None:
-        """Take these for what the server offers after the log-in, until it says so itself.
-
-        What `follow` of a log-in asks for may rely on them: it is what was learnt last time.
-        """
-        self._expected = frozenset(capabilities)
-
     def ask_capabilities(self) -> Done:
         return self.command("CAPABILITY")
 
@@ -225,8 +212,6 @@ class Connection:
         try:
             if command.alone:
                 login.wait()
-            if self._expected and not (command.alone and self._capabilities):
-                self._capabilities = self._expected
             followed = self._behind(follow)
             login.wait()
         except MailflowError:

@@ -8,10 +8,9 @@ from mailflow.errors import (
     PeerError,
 )
 from mailflow.typed import TYPE_CHECKING, Any
-from mailflow_imap import uids as sets
 from mailflow_imap.answer import Answer
 from mailflow_imap.names import Folder, decode, encode
-from mailflow_imap.responses import flags, parse
+from mailflow_imap.responses import parse
 from mailflow_imap.wire import Command, Reply, Status, Untagged
 
 if TYPE_CHECKING:
@@ -19,20 +18,16 @@ if TYPE_CHECKING:
 
 
 class Selected:
-    """The folder that is open. The server changes `exists` and `recent` while it is."""
+    """The folder that is open. The server changes `exists` while it is."""
 
     def __init__(self, folder: str, read_only: bool) -> None:
         self.folder = folder
         self.read_only = read_only
         self.exists = 0
-        self.recent = 0
         self.uid_validity = 0
         self.uid_next = 0
         self.modseq = 0
         """HIGHESTMODSEQ; 0 where the server keeps none for this folder (RFC 7162, 3.1.2)."""
-        self.flags: frozenset[str] = frozenset()
-        self.permanent: frozenset[str] = frozenset()
-        r"""The flags that last; "\*" in it: others can be made (RFC 3501, 7.1)."""
         self.uids_stick = True
         self.news = 0
         """How often the server has told of a change: more, fewer or changed messages."""
@@ -44,29 +39,14 @@ class Selected:
         if response.keyword == "EXISTS":
             self.news += response.number != self.exists
             self.exists = response.number
-        elif response.keyword == "RECENT":
-            self.recent = response.number
         elif response.keyword == "EXPUNGE":
             self.news += 1
             self.exists = max(0, self.exists - 1)
-        elif response.keyword == "VANISHED":
-            self.news += 1
-            self._vanished(response.line)
-        elif response.keyword == "FLAGS":
-            self.flags = flags(response.line.strip(b"()"))
         elif response.keyword == "FETCH":
             self.news += 1
         else:
-            return False
+            return response.keyword in ("FLAGS", "RECENT")
         return True
-
-    def _vanished(self, line: bytes) -> None:
-        if not line.upper().startswith(b"(EARLIER)"):
-            try:
-                gone = sets.count(sets.parse(line.decode("ascii", "replace")))
-            except ValueError:
-                return
-            self.exists = max(0, self.exists - gone)
 
 
 class Selecting(Answer[Selected]):
@@ -84,8 +64,6 @@ class Selecting(Answer[Selected]):
         if response.code in numbers:
             if response.argument.isdigit() and len(response.argument) < 20:
                 setattr(selected, numbers[response.code], int(response.argument))
-        elif response.code == "PERMANENTFLAGS":
-            selected.permanent = flags(response.argument.strip(b"()"))
         elif response.code == "UIDNOTSTICKY":
             selected.uids_stick = False
         else:

@@ -27,7 +27,6 @@ from mailflow_imap.answers import (
     Copying,
     Counting,
     Done,
-    Enabling,
     Facts,
     Fetching,
     Folders,
@@ -36,7 +35,6 @@ from mailflow_imap.answers import (
     Selected,
     Selecting,
     Standing,
-    Storing,
 )
 from mailflow_imap.connection import Connection
 from mailflow_imap.names import canonical, encode
@@ -66,10 +64,6 @@ class Session(Connection):
     """
 
     # Folders
-
-    def enable(self, *names: str) -> Enabling:
-        """ENABLE (RFC 5161), which the server must offer."""
-        return Enabling(self, Command("ENABLE", *(name.encode("ascii") for name in names)))
 
     def select(self, folder: str, *, read_only: bool = False) -> Selecting:
         """SELECT, or EXAMINE, which marks nothing as recent; the answer is a Selected."""
@@ -121,14 +115,13 @@ class Session(Connection):
         date: bool = True,
         flags: bool = True,
         changed_since: int | None = None,
-        vanished: bool = False,
     ) -> Facts:
-        """A Fact of each message. `changed_since` needs CONDSTORE, `vanished` QRESYNC."""
+        """A Fact of each message. `changed_since` needs CONDSTORE (RFC 7162)."""
         items = [b"UID"]
         items += [b"RFC822.SIZE"] * size + [b"INTERNALDATE"] * date + [b"FLAGS"] * flags
         extra: list[Word] = []
         if changed_since is not None:
-            extra = [b"(CHANGEDSINCE %d%b)" % (changed_since, b" VANISHED" if vanished else b"")]
+            extra = [b"(CHANGEDSINCE %d)" % changed_since]
         uids, spelled = _sets(uids)
         commands = [Command("UID FETCH", each, tuple(items), *extra) for each in spelled]
         return Facts(self, commands, uids, size=size)
@@ -160,20 +153,12 @@ class Session(Connection):
         flags: Iterable[str],
         *,
         how: str = "+",
-        unchanged_since: int | None = None,
-    ) -> Storing:
-        r"""STORE silently: "+" adds the flags, "-" removes them, "" sets exactly these.
-
-        The answer are the UIDs that were not changed since they had been by somebody else;
-        `unchanged_since` needs CONDSTORE.
-        """
-        guard: list[Word] = []
-        if unchanged_since is not None:
-            guard = [b"(UNCHANGEDSINCE %d)" % unchanged_since]
+    ) -> Done:
+        r"""STORE silently: "+" adds the flags, "-" removes them, "" sets exactly these."""
         item = b"%bFLAGS.SILENT" % how.encode("ascii")
         words = _flags(flags)
-        commands = [Command("UID STORE", each, *guard, item, words) for each in _sets(uids)[1]]
-        return Storing(self, commands)
+        commands = [Command("UID STORE", each, item, words) for each in _sets(uids)[1]]
+        return Done(self, commands, "change flags")
 
     def copy(self, uids: Uids, folder: str) -> Copying:
         commands = [Command("UID COPY", each, self._spelled(folder)) for each in _sets(uids)[1]]

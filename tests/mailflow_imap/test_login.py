@@ -142,17 +142,6 @@ def test_what_a_server_offers_is_asked_again_after_the_log_in(
         assert session.offers("SORT")
 
 
-def test_what_was_offered_last_time_is_relied_on_until_the_server_says_so(
-    connected: Connect, options_of: OptionsOf
-) -> None:
-    with ImapServer(USERS) as server:
-        session = connected(server)
-        session.expect((*CAPABILITIES, "CONDSTORE"))
-        enter(options_of(server), session, lambda: session.select("INBOX").wait())
-        assert 'SELECT "INBOX" (CONDSTORE)' in server.commands
-        assert not session.offers("CONDSTORE")
-
-
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
