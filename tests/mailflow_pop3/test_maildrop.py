@@ -121,14 +121,14 @@ def test_a_server_without_top_gives_the_message(server: Pop3Server, stage: Stage
 def test_a_large_message_is_passed_on_while_it_comes(
     server: Pop3Server, proxy: Proxy, stage: Stage
 ) -> None:
-    octets = b"".join(Large(6 << 20).pieces())
+    octets = b"".join(Large(32 << 20).pieces())
     server.deliver("ann", octets)
     proxy.bound = 1 << 16
     drop = stage.make().login(ANN)
     content = drop.read(drop.items()[3].key)
     with content.open() as file:
         begin = file.read(1000)
-        assert proxy.to_client < 5 << 20
+        assert proxy.to_client < 24 << 20
         assert begin + file.read() == octets
     assert content.size == len(octets)
     drop.close()
@@ -150,7 +150,7 @@ def test_a_message_that_nobody_reads_to_its_end_harms_no_other(
 def test_a_message_that_is_cut_off_is_not_whole(
     server: Pop3Server, proxy: Proxy, stage: Stage
 ) -> None:
-    server.deliver("ann", b"".join(Large(4 << 20).pieces()))
+    server.deliver("ann", b"".join(Large(32 << 20).pieces()))
     proxy.bound = 1 << 16
     drop = stage.make().login(ANN)
     with drop.read(drop.items()[3].key).open() as file:

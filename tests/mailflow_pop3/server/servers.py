@@ -10,6 +10,7 @@ import itertools
 import os
 import socket
 import ssl
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -49,7 +50,8 @@ class Listener:
         """A session in the TRANSACTION state, after UTF8 where that is asked for and offered.
         A lock that is being given back is awaited: the server sees the end of a connection a
         little later than its client."""
-        for _ in range(500):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
             dialogue = self.connect()
             if utf8 and "UTF8" in dialogue.capabilities():
                 assert dialogue.say("UTF8").ok
@@ -58,6 +60,7 @@ class Listener:
                 return dialogue
             assert answer.code == "IN-USE", answer.line
             dialogue.drop()
+            time.sleep(0.001)  # nothing tells when
         raise AssertionError(f"{drop.login} stays locked")
 
     def context(self) -> ssl.SSLContext:
