@@ -643,7 +643,7 @@ class ServerOptions(Options):
             from mailflow.errors import MailflowError
 
             try:
-                self.oauth2.token(self.user or "").check()
+                self.oauth2.check(self.user)
             except MailflowError as error:
                 yield "oauth2", error.text
         if self.ca_file is not None:

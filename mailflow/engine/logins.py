@@ -118,6 +118,7 @@ def _sources(file: str | None) -> list[Source]:
 def _of(name: str, said: Sequence[Said]) -> Iterator[Login]:
     """The login that tables say together, the nearest first."""
     user = next((str(table["user"]) for _, _, table in said if table.get("user")), "")
+    user = "" if "{" in user else user  # it is another one for each client
     for source, path, table in said:
         if "oauth2" in table:
             yield Login(name, user, table["oauth2"], source, (*path, "oauth2"))
@@ -134,4 +135,5 @@ def _tables(source: Source) -> Iterator[Said]:
     drops = source.data.get("maildrop")
     for name, table in (drops if isinstance(drops, dict) else {}).items():
         if isinstance(table, dict):
-            yield source, ("maildrop", name), table
+            own = {} if any(each in name for each in "*?[") else {"user": name}
+            yield source, ("maildrop", name), {**own, **table}

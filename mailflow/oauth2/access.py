@@ -41,6 +41,16 @@ class Access:
             renew=lambda refused: renewed(self, user, refused),
         )
 
+    def check(self, user: str | None) -> None:
+        """Raise what a token would where that can be told beforehand; who logs in may be left
+        open: None, or a name with {placeholders}."""
+        if user is not None and "{" not in user:
+            self.token(user).check()
+        else:
+            from mailflow.oauth2.ask import check_installed
+
+            check_installed()
+
     def __repr__(self) -> str:
         return f"<access by {self.name}>"
 

@@ -133,6 +133,27 @@ def test_a_pipeline_names_its_logins(desk):
     assert desk.status("--file", file)["mine/ben@example.org"]["logged_in"]
 
 
+DROPS = """
+[maildrop."dan@example.org"]
+use = "imap"
+host = "localhost"
+oauth2 = "mine"
+[maildrop."*"]
+use = "imap"
+host = "localhost"
+user = "{login}"
+oauth2 = "mine"
+"""
+
+
+def test_a_maildrop_names_its_login_and_one_for_many_leaves_it_open(desk: Desk) -> None:
+    file = desk.shop.write(DROPS)
+    assert desk("login", "dan@example.org", "--file", file).status == 0
+    assert desk("login", "mine/eve@example.org", "--file", file).status == 0
+    known = ["mine/ann@example.org", "mine/dan@example.org", "mine/eve@example.org"]
+    assert list(desk.status("--file", file)) == known
+
+
 def test_a_pipeline_that_is_wrong_elsewhere_keeps_nobody_from_logging_in(desk):
     file = desk.shop.write(FILE + "[[process]]\nuse = 'nothing'\n")
     assert desk("login", "ben@example.org", "--file", file).status == 0

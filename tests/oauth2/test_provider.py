@@ -141,6 +141,14 @@ class TestOptions:
             self.read(options, oauth2={"provider": "google", **CLIENT})
 
 
+@pytest.mark.parametrize("user", [{}, {"user": "{login}"}, {"user": "{user}@example.org"}])
+def test_who_is_known_only_later_is_not_looked_for_at_check(user):
+    table = {"host": "x", "oauth2": {"provider": "google", **CLIENT}}
+    assert list(ServerOptions.read({**table, **user}).look()) == []
+    [(option, text)] = ServerOptions.read({**table, "user": "ann"}).look()
+    assert (option, text.partition(";")[0]) == ("oauth2", "nobody has logged in at google as ann")
+
+
 def test_a_reload_leaves_alone_what_says_the_same():
     def read(**more: object) -> ServerOptions:
         table = {"provider": "google", **CLIENT, **more}
