@@ -11,9 +11,10 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from shlex import quote
 
+from mailflow import durable
 from mailflow.accounts.locks import ABSENT, LATER, Lock, Stamp, stamp
 from mailflow.accounts.networks import Networks
 from mailflow.accounts.verifiers import Verifier, read, sort
@@ -243,7 +244,7 @@ def _changing(path: str, *, make: bool = False) -> Iterator[list[bytes]]:
                 del lines[-1]
             yield lines
             whole = b"".join(line + b"\n" for line in lines)
-            write(path, whole, stat.S_IMODE(status.st_mode), status)
+            durable.replace(path, whole, stat.S_IMODE(status.st_mode), status)
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}") from None
     except OSError as error:
@@ -264,30 +265,3 @@ def _locked(path: str, *, make: bool) -> Iterator[os.stat_result]:
                 return
         finally:
             os.close(descriptor)
-
-
-def write(path: str, data: bytes, mode: int, like: os.stat_result | None = None) -> None:
-    """Put a new file in the place of what is there, durably, with a mode, and with the owner
-    of another. Raises OSError."""
-    new = f"{path}.new"
-    with suppress(FileNotFoundError):
-        os.unlink(new)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as writer:
-            writer.write(data)
-            writer.flush()
-            os.fchmod(descriptor, mode)
-            if like is not None and (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, like.st_uid, like.st_gid)
-            os.fsync(descriptor)
-        os.rename(new, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        raise
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
