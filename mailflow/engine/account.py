@@ -22,7 +22,6 @@ from mailflow.engine.source import (
     FileFault,
     Source,
     directories,
-    find,
     readable_by_others,
 )
 from mailflow.errors import ConfigError, PluginError
@@ -49,7 +48,7 @@ def read_account(
     name: str, registry: Registry, file: str | None = None
 ) -> tuple[str, type[Any], Any]:
     """(use, component, options) of the account of that name. Raises ConfigError."""
-    sources = _sources(file)
+    sources = layers.with_accounts(file)
     for source in sources[1:] if file is not None else sources:
         wrong = list(layers.faults(source))
         if wrong:
@@ -80,14 +79,6 @@ def as_mailbox(said: Sequence[Said], registry: Registry) -> Read:
         return Read(faults=[(there.source, Fault((*there.table, "use"), str(error)))])
     options, faults = _options(component, given, registry, (source, where))
     return Read(there.value, component, options, faults)
-
-
-def _sources(file: str | None) -> list[Source]:
-    """The file that was named, then those with defaults, the nearest first."""
-    if file is None:
-        return layers.find(os.path.join(directories()[1], "mail"))
-    source = Source.read(find(file))
-    return [source, *layers.find(source.path)]
 
 
 def _missing(name: str, sources: list[Source]) -> str:

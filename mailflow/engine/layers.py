@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mailflow.engine.pipeline import ENGINE
 from mailflow.engine.source import ConfigFaults, FileFault, Source, directories
+from mailflow.engine.source import find as find_pipeline
 from mailflow.options import Fault, nearest
 from mailflow.record import NamedTuple
 from mailflow.typed import Any
@@ -75,6 +76,16 @@ def find(pipeline: str) -> list[Source]:
         if real not in found and real != os.path.realpath(pipeline):
             found[real] = Source.read(path)
     return list(found.values())
+
+
+def with_accounts(file: str | None) -> list[Source]:
+    """The files in which an account may stand, the nearest first: a pipeline that was named, by
+    path or name, and the files with defaults, which are the user's where none was. Raises
+    ConfigFaults."""
+    if file is None:
+        return find(os.path.join(directories()[1], "none"))
+    source = Source.read(find_pipeline(file))
+    return [source, *find(source.path)]
 
 
 def _owner(path: str) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from mailflow.engine import layers
 from mailflow.engine.layers import Place, Said
-from mailflow.engine.source import ConfigFaults, Source, directories, find
+from mailflow.engine.source import ConfigFaults, Source
 from mailflow.errors import ConfigError
 from mailflow.oauth2 import Access, access
 from mailflow.options import ElementsError, Fault
@@ -52,7 +52,7 @@ class Login(NamedTuple):
 def logins(file: str | None) -> list[Login]:
     """All of a pipeline's file and of those with defaults, or of these alone. Raises
     ConfigFaults."""
-    sources = _sources(file)
+    sources = layers.with_accounts(file)
     named = dict.fromkeys(
         name
         for source in sources
@@ -106,13 +106,6 @@ def _missing(word: str, known: Sequence[Login], file: str | None) -> str:
     there = f"; there are {', '.join(names)}" if names else ""
     where = "" if file else ", name the pipeline by --file,"
     return f"no [account.{word}] says oauth2{there}. Write its name{where} or PROVIDER/USER"
-
-
-def _sources(file: str | None) -> list[Source]:
-    if file is None:
-        return layers.find(os.path.join(directories()[1], "auth"))
-    source = Source.read(find(file))
-    return [source, *layers.find(source.path)]
 
 
 def _of(name: str, said: Sequence[Said]) -> Iterator[Login]:

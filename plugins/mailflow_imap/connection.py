@@ -35,6 +35,7 @@ from mailflow_imap.wire import (
     Status,
     Untagged,
     Word,
+    printable,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ SLOWEST_BODY = 64.0
 
 UNASKED = 1 << 24
 """Octets that a server may say between two answers without being asked."""
+
+ALERTS = 10
+"""So many things that a server wants a human to see are told in one session."""
+
+CAPABILITIES_LIMIT = 1 << 14
+"""Octets of what a server offers."""
 
 _LEFT = Command("LOGOUT")
 
@@ -249,6 +256,12 @@ class Connection:
             self._send()
             self.wire.flush(min(self.wire.timeout, 5.0))
 
+    def part(self) -> None:
+        """Leave a server with which nothing is left to do, in order if it can be."""
+        with suppress(MailflowError):
+            self.log_out()
+        self.close()
+
     def command(self, keyword: str, *words: Word, doing: str = "") -> Done:
         """Any command of which only the answer counts."""
         return Done(self, [Command(keyword, *words)], doing or f"do {keyword}")
@@ -429,16 +442,20 @@ class Connection:
     def _status(self, response: Status) -> None:
         if response.code == "CAPABILITY":
             self._learn(response.argument)
-        elif response.code == "ALERT" and response.text not in self._told:
-            self._told.add(response.text)
-            self.log.warning("the server alerts", host=self.peer, said=response.text)
+        elif response.code == "ALERT":
+            self._alert(response.text)
         if response.kind == "BYE":
             self._bye = response
+
+    def _alert(self, text: str) -> None:
+        if text not in self._told and len(self._told) < ALERTS:
+            self._told.add(text)
+            self.log.warning("the server alerts", host=self.peer, said=text)
 
     def _learn(self, line: bytes) -> None:
         if self._early is None or self._early.done:
             self.learnings += 1
-        self._capabilities = frozenset(line.decode("ascii", "replace").upper().split())
+        self._capabilities = frozenset(printable(line, CAPABILITIES_LIMIT).upper().split())
         if "LITERAL+" in self._capabilities:
             self._client.free = WITHOUT_LIMIT
         elif self._capabilities & {"LITERAL-", "IMAP4REV2"}:

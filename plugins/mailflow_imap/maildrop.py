@@ -20,7 +20,7 @@ from mailflow_imap.choice import chosen, is_plain
 from mailflow_imap.live import ImapDropOptions
 from mailflow_imap.login import connect, log_in
 from mailflow_imap.names import canonical
-from mailflow_imap.opened import OpenImap, Taken, part, take
+from mailflow_imap.opened import OpenImap, Taken, take
 
 if TYPE_CHECKING:
     from mailflow_imap.answers import Folders
@@ -50,7 +50,9 @@ class ImapDrop:
     def __init__(self, options: ImapDropOptions, runtime: Runtime) -> None:
         self._options = options
         self._runtime = runtime
-        self._spares: Spares[Session] = Spares(options.reuse, part, runtime.halt)
+        self._spares: Spares[Session] = Spares(
+            options.reuse, lambda session: session.part(), runtime.halt
+        )
 
     def login(self, who: Credentials) -> OpenImap:
         """Raises LoginError, InUseError, UnavailableError, PeerError."""
@@ -73,7 +75,7 @@ class ImapDrop:
                     keep=lambda session: self._spares.keep(user, key, session),
                 )  # fmt: skip
             except BaseException:
-                part(entered.session)
+                entered.session.part()
                 raise
         except BaseException:
             hold.release(runtime.log)

@@ -110,13 +110,6 @@ def take(session: Session, folders: Sequence[str]) -> list[Asked]:
     ]
 
 
-def part(session: Session) -> None:
-    """Leave in order, without waiting for much."""
-    with suppress(MailflowError):
-        session.log_out()
-    session.close()
-
-
 class OpenImap:
     """The messages of folders there, from the log-in to the end of the session here."""
 
@@ -258,7 +251,7 @@ class OpenImap:
         for flight in (self._whole, self._tops):
             flight.drop()
         if session is not None:
-            part(session)
+            session.part()
 
     def _do(self, folder: int, act: Callable[[Session], T]) -> T:
         """`act` in that folder, once more on another connection where one is lost meanwhile."""

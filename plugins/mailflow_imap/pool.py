@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Condition
 
 from mailflow.errors import (
     GoneError,
-    MailflowError,
     PeerError,
     RefusedError,
     UnavailableError,
@@ -85,7 +84,7 @@ class Pool:
             resting, self._resting = self._resting, []
             self._open -= len(resting)
         for each in resting:
-            _part(each.session)
+            each.session.part()
 
     def _ready(self, folder: str | None, change: bool, again: bool) -> Session:
         """One that rested and still works, else a new one."""
@@ -140,7 +139,7 @@ class Pool:
                 self._lock.notify()
                 return
             self._open -= 1
-        _part(session)
+        session.part()
 
     def _drop(self, session: Session | None) -> None:
         if session is not None:
@@ -173,9 +172,3 @@ def _suits(session: Session, folder: str | None, change: bool) -> int:
     if folder is not None and _is_open(session, folder, change):
         return 2
     return 1 if session.selected is None else 0
-
-
-def _part(session: Session) -> None:
-    with suppress(MailflowError):  # nothing is left to be done
-        session.log_out()
-    session.close()
