@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import poplib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,9 +52,19 @@ def served(account: Account, *folders: str) -> Iterator[int]:
 
 @contextmanager
 def client(account: Account, port: int, password: str = PASSWORD) -> Iterator[poplib.POP3]:
-    box = poplib.POP3("127.0.0.1", port, timeout=20)
-    box.user(account.user)
-    box.pass_(password)
+    """The end of a session before may still be on its way to the server."""
+    deadline = time.monotonic() + 20
+    while True:
+        box = poplib.POP3("127.0.0.1", port, timeout=20)
+        box.user(account.user)
+        try:
+            box.pass_(password)
+            break
+        except poplib.error_proto as error:
+            box.close()
+            if b"[IN-USE]" not in error.args[0] or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
     try:
         yield box
     finally:
