@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -131,19 +132,19 @@ def test_who_is_logged_in_from_the_start_sees_the_mailbox(runtime: Runtime) -> N
 
 
 def test_a_server_that_leaves_who_speaks_first_is_asked_in_turn(runtime: Runtime) -> None:
-    heard: list[bytes] = []
+    heard: SimpleQueue[bytes] = SimpleQueue()
 
     def leave(sock: socket.socket) -> None:
         hear(sock, b"CAPABILITY")
 
     def greet(sock: socket.socket) -> None:
         sock.sendall(b"* BYE come back later\r\n")
-        heard.append(sock.recv(4096))
+        heard.put(sock.recv(4096))
 
     port = scripted(leave, leave, greet)
     with pytest.raises(UnavailableError, match="turns us away: come back later"):
         listed(options(port=port), runtime)
-    assert b"LOGIN" not in heard[0]
+    assert b"LOGIN" not in heard.get(timeout=5)
 
 
 def test_a_server_that_turns_us_away_is_not_asked_again(runtime: Runtime) -> None:
