@@ -36,6 +36,10 @@ DIRECTORY = "live"
 MOST = 1 << 24
 """Octets of such a file that are read; what a server of that many wrong sizes says is lost."""
 
+KEPT = 200
+"""Sessions of a maildrop that wait for their next client: each is a process, or nearly one, at
+the other server, which has an end to them (Dovecot's is 1,000)."""
+
 _NAMES = re.compile(r"\{(login|user|domain)\}")
 _ENTRY = re.compile(rb"([!-~]{1,70}) ([0-9]{1,15})\n")
 
@@ -185,7 +189,7 @@ class _Spare(NamedTuple, Generic[T]):
 
 class Spares(Generic[T]):
     """Sessions that ended in order and stay open for `seconds`, each for the next one of the
-    same login name with the same password. Used by many threads."""
+    same login name with the same password, KEPT of them at most. Used by many threads."""
 
     def __init__(self, seconds: float, close: Callable[[T], None], halt: Halt) -> None:
         self._seconds = seconds
@@ -203,17 +207,19 @@ class Spares(Generic[T]):
         return None if found is None else found.session
 
     def keep(self, login: str, secret: str, session: T) -> None:
-        """Keep it; one that is there already is closed."""
+        """Keep it; one that is there already is closed, and the oldest where there are many."""
         if self._seconds <= 0 or self._halt.is_set():
             self._close(session)
             return
         spare = _Spare(session, time.monotonic() + self._seconds)
         with self._lock:
-            before = self._kept.pop(mark := self._mark(login, secret), None)
+            over = self._kept.pop(mark := self._mark(login, secret), None)
             self._kept[mark] = spare
+            if len(self._kept) > KEPT:
+                over = self._kept.pop(next(iter(self._kept)))
             start, self._watching = not self._watching, True
-        if before is not None:
-            self._close(before.session)
+        if over is not None:
+            self._close(over.session)
         if start:
             threading.Thread(target=self._watch, name="spare sessions", daemon=True).start()
 

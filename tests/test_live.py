@@ -164,6 +164,20 @@ def test_of_two_sessions_of_one_login_the_later_one_is_kept(halt: Halt) -> None:
     assert spares.take("ann", "") == "second"
 
 
+def test_the_oldest_are_closed_where_many_logins_are_kept(
+    halt: Halt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a server with a few thousand users would have a connection of each of them."""
+    monkeypatch.setattr("mailflow.live.KEPT", 2)
+    closed: list[str] = []
+    spares = Spares(60.0, closed.append, halt)
+    for name in ("ann", "ben", "ann", "eve"):
+        spares.keep(name, "", f"{name} {len(closed)}")
+    assert closed == ["ann 0", "ben 0"]
+    assert spares.take("ann", "") == "ann 0"
+    assert spares.take("eve", "") == "eve 1"
+
+
 def until(found: list[str], wanted: list[str]) -> bool:
     deadline = time.monotonic() + 10
     while found != wanted and time.monotonic() < deadline:
