@@ -1,8 +1,9 @@
 """Threads for calls that may wait, and one descriptor that says when some are done.
 
 Rule of the file: a call does not wait for another one: where no thread is free, one more is
-started, up to MOST, of which a lane has LANE, so that one slow back end keeps nobody out of
-another; a thread that was free for a while ends. What waits can be taken back.
+started, up to MOST, of which a lane has LANE; FEW it has whatever the others have, so that
+slow back ends, however many there are, keep nobody out of another. A thread that was free for
+a while ends. What waits can be taken back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ MOST = 500
 
 LANE = 200
 """Calls of one lane at a time."""
+
+FEW = 10
+"""Calls that every lane may have at a time, though MOST are under way."""
 
 FREE = 10.0
 """Seconds after which a thread with nothing to do ends."""
@@ -64,13 +68,13 @@ class Hands:
 
     def _has_room(self, lane: object) -> bool:
         most = MOST if lane is None else LANE
-        return self._running < MOST and self._lanes.get(lane, 0) < most
+        return self._lanes.get(lane, 0) < (most if self._running < MOST else FEW)
 
     def _run(self, call: Callable[[], Any], whose: Any, lane: object) -> None:
         self._running += 1
         self._lanes[lane] = self._lanes.get(lane, 0) + 1
         with self._lock:
-            start = self._free <= 0 and len(self._threads) < MOST
+            start = self._free <= 0 and len(self._threads) < MOST + FEW * len(self._lanes)
             if not start:
                 self._free -= 1
         if start:
@@ -78,19 +82,19 @@ class Hands:
         self._due.put((call, whose, lane))
 
     def _ended(self, lane: object) -> None:
-        """A call of it is done: who waits is next, of this lane first."""
+        """A call of it is done: who waits is next, of the lane that has the fewest."""
         self._running -= 1
         self._lanes[lane] -= 1
         if not self._lanes[lane]:
             del self._lanes[lane]
-        for each in (lane, *self._waiting):
-            if each in self._waiting and self._has_room(each):
-                waiting = self._waiting[each]
-                call, whose = waiting.pop(next(iter(waiting)))
-                if not waiting:
-                    del self._waiting[each]
-                self._run(call, whose, each)
-                return
+        ready = [each for each in self._waiting if self._has_room(each)]
+        if ready:
+            lane = min(ready, key=lambda each: self._lanes.get(each, 0))
+            waiting = self._waiting[lane]
+            call, whose = waiting.pop(next(iter(waiting)))
+            if not waiting:
+                del self._waiting[lane]
+            self._run(call, whose, lane)
 
     def try_again(self) -> None:
         """Start the thread that could not be started when it was wanted."""

@@ -143,6 +143,27 @@ def test_g01_a_back_end_with_many_slow_log_ins_keeps_nobody_out_of_another(stack
         assert everything(sock).endswith(b"+OK bye\r\n")
 
 
+def test_g01_many_back_ends_with_slow_log_ins_keep_nobody_out_of_another(stack, monkeypatch):
+    """Each has less than a lane may have, all together have more than there are threads."""
+    monkeypatch.setattr("mailflow_pop3.hands.MOST", 4)
+    monkeypatch.setattr("mailflow_pop3.hands.LANE", 3)
+    monkeypatch.setattr("mailflow_pop3.hands.FEW", 1)
+    slow, quick = {f"slow{number}": Waiting("login") for number in range(5)}, Waiting()
+    gateway = stack.enter_context(Gateway({**slow, "quick": quick}))
+    waiting = [
+        stack.enter_context(connected(gateway, log_in(name))) for name in slow for _ in range(4)
+    ]
+    for each in slow.values():
+        assert each.begun.acquire(timeout=PATIENCE)
+    wait_for(lambda: gateway.service_host.reports.get("connections") == len(waiting))
+    assert b"+OK bye" in everything(connected(gateway, log_in("quick") + b"DELE 1\r\nQUIT\r\n"))
+    for each in slow.values():
+        each.gate.set()
+    for sock in waiting:
+        sock.sendall(b"QUIT\r\n")
+        assert everything(sock).endswith(b"+OK bye\r\n")
+
+
 def test_a_log_in_that_ends_after_the_service_leaves_no_drop_open(stack, monkeypatch):
     """The service may be begun again in the same process: it would find the drop locked."""
     drop = Waiting("login")
@@ -216,6 +237,19 @@ def test_without_a_thread_a_call_waits_until_there_can_be_one(monkeypatch):
     assert hands.close(PATIENCE) == [("whose", "again", None)]
 
 
+def test_a_password_is_checked_though_back_ends_have_all_threads(monkeypatch):
+    monkeypatch.setattr("mailflow_pop3.hands.MOST", 2)
+    hands, gate = Hands(), threading.Event()
+    for number in range(3):
+        hands.give(lambda: gate.wait(PATIENCE), number, "lane")
+    hands.give(lambda: "right", "check")
+    found: list[object] = []
+    wait_for(lambda: bool(found.extend(hands.finished()) or found))
+    assert found == [("check", "right", None)]
+    gate.set()
+    hands.close(PATIENCE)
+
+
 def test_what_waits_can_be_taken_back_and_what_was_begun_cannot(monkeypatch):
     monkeypatch.setattr("mailflow_pop3.hands.LANE", 1)
     hands, gate = Hands(), threading.Event()
@@ -227,6 +261,27 @@ def test_what_waits_can_be_taken_back_and_what_was_begun_cannot(monkeypatch):
     assert not hands.take_back(second, "lane")
     gate.set()
     assert [whose for whose, _, _ in hands.close(PATIENCE)] in ([1, 3], [1])
+
+
+def test_of_what_waits_the_lane_is_next_that_has_the_fewest_threads(monkeypatch):
+    monkeypatch.setattr("mailflow_pop3.hands.MOST", 2)
+    monkeypatch.setattr("mailflow_pop3.hands.FEW", 0)
+    hands, gates, begun = Hands(), [threading.Event() for _ in range(5)], []
+
+    def wait(number: int, lane: str) -> None:
+        begun.append(lane)
+        assert gates[number].wait(PATIENCE)
+
+    for number, lane in enumerate(("busy", "busy", "busy", "busy", "other")):
+        hands.give(lambda number=number, lane=lane: wait(number, lane), number, lane)
+    wait_for(lambda: len(begun) == 2)
+    gates[0].set()
+    wait_for(lambda: bool(hands.finished()))
+    wait_for(lambda: len(begun) == 3)
+    assert begun == ["busy", "busy", "other"]
+    for gate in gates:
+        gate.set()
+    hands.close(PATIENCE)
 
 
 def test_a_client_that_woke_another_process_which_then_ended_is_served(stack, monkeypatch):

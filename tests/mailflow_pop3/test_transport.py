@@ -473,6 +473,7 @@ class TestHands:
 
     def test_there_is_an_end_to_their_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mailflow_pop3.hands.MOST", 2)
+        monkeypatch.setattr("mailflow_pop3.hands.FEW", 0)
         hands = Hands()
         before = set(threading.enumerate())
         gate = threading.Event()
