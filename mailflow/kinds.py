@@ -122,7 +122,11 @@ class Fetcher(Component, Protocol):
     is not listed is not gone. What an earlier visit refused is left out only where `where`
     is the same and `final`. It may be told to settle keys that it did not list. Its method
     `unfinished(keys)` is called before a session ends in order: these were listed and
-    are still wanted, so that the next listing has them again, whatever `mark` says. Class or
+    are still wanted, so that the next listing has them again, whatever `mark` says. Its method
+    `lists(key)` says of a complete listing whether it would have had this message; it is False
+    for folders that cannot be read now. After a listing, `renewed` says that messages have
+    other keys than they had; `doubtful(key)`, where it is not None, which keys may name other
+    messages than they did. Class or
     instance attribute `removes = False`: what is settled stays in the listing, and is known
     by its content where the source gives it another key.
 

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Condition
 
-from mailflow.digests import sha256
 from mailflow.engine import reaction
 from mailflow.engine.context import Ledger, new_id
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, bodies, plans
 from mailflow.engine.journal.arrivals import plain
 from mailflow.engine.lease import Lease
+from mailflow.engine.renamed import Renamed, digest_of, whole_digest
 from mailflow.engine.source import place_of
 from mailflow.engine.work import Arrived
 from mailflow.errors import (
@@ -30,7 +30,7 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.kinds import Fetched, Item, Missed, Trouble
-from mailflow.mail import Mail, chunks, head
+from mailflow.mail import Mail
 from mailflow.query import Query
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
@@ -164,6 +164,8 @@ class Intake:
         with fetcher:
             begin()
             where = self.step.where
+            if state.worked_at is None and self.step.start == "new":
+                where = Query.always  # what it refuses now is not to come later either
             items = [self._checked(item) for item in fetcher.listing(where, state.mark)]
             visit = Visit(self, fetcher, lane, state, items)
             visit.settle_due()
@@ -285,6 +287,7 @@ class Visit:
         listed = {item.key: None for item in items}
         self.complete = getattr(fetcher, "complete", True)
         self.stays = not getattr(fetcher, "removes", True)
+        self.by_all = self.stays or (self.step.keep > 0 and hasattr(fetcher, "lists"))
         self.known: dict[str, Known] = journal.read(
             lambda tx: (
                 arrivals.known(tx, lane, listed)
@@ -295,22 +298,56 @@ class Visit:
         self.intents: dict[str, tuple[str, int]] = journal.read(
             lambda tx: arrivals.intents(tx, lane)
         )
-        gone = {key: known for key, known in self.known.items() if key not in listed}
+        gone = {
+            key: known for key, known in self.known.items()
+            if key not in listed and self._would_list(key)
+        }  # fmt: skip
         self.missing = [key for key, known in gone.items() if known.missing is None]
         self.back = [
             key for key in self.known if key in listed and self.known[key].missing is not None
         ]
-        self.renamed: dict[bytes, str] = {
-            known.digest: key
-            for key, known in gone.items()
-            if known.digest and (known.state == "done" or (self.stays and known.state == "settled"))
-        }
+        self.renamed = Renamed()
+        for key, known in gone.items():
+            if known.state == "done" or (self.stays and known.state == "settled"):
+                self.renamed.add(known.digest, key)
+        started = [known.at for known in gone.values() if known.why == "start"]
+        self.renewed = getattr(fetcher, "renewed", False)
+        self.start = max(started, default=0.0) if self.renewed else 0.0
         self.sizes = {item.key: item for item in items}
         self._asked: set[str] = set()
         self._left: set[str] = set()
         self._refused: set[str] = set()
         self._passed: list[str] = []
         self._rebound: list[tuple[str, str]] = []
+        self._doubted: dict[str, Known] = {}
+        self._doubt()
+
+    def _would_list(self, key: str) -> bool:
+        """Whether a message that is not listed is not there."""
+        lists = getattr(self.fetcher, "lists", None)
+        return self.complete and (lists is None or lists(key))
+
+    def _doubt(self) -> None:
+        """Forget of keys that may be used again what is known of another message."""
+        doubtful = getattr(self.fetcher, "doubtful", None)
+        if doubtful is None:
+            return
+        self._doubted = {
+            key: known for key, known in self.known.items() if key in self.sizes and doubtful(key)
+        }
+        same = [
+            key for key, known in self._doubted.items()
+            if known.why == "start" and (self.sizes[key].date or known.at) < known.at
+        ]  # fmt: skip
+        for got in self.fetcher.heads([key for key in self._doubted if key not in same]):
+            digest = digest_of(got)
+            if digest is not None and digest == self._doubted[got.key].digest:
+                same.append(got.key)
+        for key in same:
+            del self._doubted[key]
+        for key in self._doubted:
+            del self.known[key]
+            self.intents.pop(key, None)
 
     def settle_due(self) -> None:
         """Settle again what was ours before, where `keep` is over."""
@@ -319,15 +356,17 @@ class Visit:
             known = self.known.get(item.key)
             if known and known.state != "passed" and known.at <= before:
                 self._settle(item.key)
-        if not self.complete:
+        if not self.complete or hasattr(self.fetcher, "lists"):
             lane = self.lane
             for key in self.flow.journal.read(lambda tx: arrivals.unsettled(tx, lane, before)):
-                if key not in self.known:
+                if key not in self.sizes and not self._would_list(key):
                     self._settle(key)
 
     def wanted(self) -> list[str]:
         """The keys to retrieve, in the order of the listing."""
         fresh = [item for item in self.items if self._is_fresh(item)]
+        if self.start:
+            fresh = self._since_start(fresh)
         fresh = list(self._decided(fresh))
         if self.first and not self.known and not self.intents:
             fresh = self._first_visit(fresh)
@@ -357,11 +396,12 @@ class Visit:
 
     def _take(self, got: Fetched) -> bool:
         """Hand a mail on; False where its octets are not wanted."""
-        digest = digest_of(got) or (whole_digest(got) if self.stays else None)
-        old = self.renamed.pop(digest, None) if digest else None
-        if old is not None:
-            self._rebound.append((old, got.key))
-            self._known_by_content(got.key, old)
+        digest = digest_of(got) or (whole_digest(got) if self.by_all else None)
+        doubted = self._doubted.get(got.key)
+        if doubted is not None and digest is not None and doubted.digest == digest:
+            self.known[got.key] = doubted
+            return False
+        if self._is_renamed(got.key, digest):
             return False
         intent = self.intents.get(got.key)
         mail = Mail(intent[0] if intent else new_id(), got.envelope, got.content)
@@ -382,14 +422,15 @@ class Visit:
         """What this visit has learnt besides mail."""
         now = time.time()
         listed = {item.key for item in self.items}
-        absent = [mail for key, (mail, _) in self.intents.items() if key not in listed]
-        gone = absent if self.complete else []
+        absent = [(mail, key) for key, (mail, _) in self.intents.items() if key not in listed]
+        gone = [mail for mail, key in absent if self._would_list(key)]
         refused = {*self._refused, *self._passed}
         unwanted = [mail for key, (mail, _) in self.intents.items() if key in refused]
         why = self._where_hash()
         rebound = {old for old, _ in self._rebound}
         missing = [key for key in self.missing if key not in rebound]
-        if not (self._passed or self._rebound or gone or unwanted or self.known):
+        doubtful = getattr(self.fetcher, "doubtful", None)
+        if not (self._passed or self._rebound or gone or unwanted or self.known or doubtful):
             return
 
         def work(tx: Transaction) -> None:
@@ -398,6 +439,8 @@ class Visit:
             arrivals.abandon_intents(tx, gone, _GONE, now)
             arrivals.abandon_intents(tx, unwanted, _REFUSED, now)
             arrivals.note_missing(tx, self.lane, missing, self.back, now)
+            if doubtful is not None:
+                arrivals.forget(tx, self.lane, lambda key: key not in listed and doubtful(key))
 
         self.flow.journal.commit(work)
 
@@ -432,6 +475,8 @@ class Visit:
         if open_ and where.reach == "header":
             decided.update(self._by_header(open_))
         self._refused = {key for key, verdict in decided.items() if not verdict}
+        if self.renamed and self.renewed:  # what is known stays known, though it is not wanted now
+            self._tell_renamed([item.key for item in items if item.key in self._refused])
         yield from self._not_renamed([item for item in items if item.key not in self._refused])
 
     def _by_header(self, items: list[Item]) -> Iterator[tuple[str, bool]]:
@@ -456,31 +501,46 @@ class Visit:
         """Where many keys are new and known ones are gone, the headers tell them apart."""
         if not self.renamed or len(items) < HEADS_FROM:
             return items
-        by_key = {item.key: item for item in items}
-        for got in self.fetcher.heads([item.key for item in items]):
-            digest = digest_of(got)
-            old = self.renamed.pop(digest, None) if digest else None
-            if old is not None:
-                self._rebound.append((old, got.key))
-                self._known_by_content(got.key, old)
-                del by_key[got.key]
-        return [item for item in items if item.key in by_key]
+        told = self._tell_renamed([item.key for item in items])
+        return [item for item in items if item.key not in told]
 
-    def _known_by_content(self, key: str, old: str) -> None:
+    def _tell_renamed(self, keys: list[str]) -> set[str]:
+        """Those whose headers say that they were known under another key."""
+        return {
+            got.key for got in self.fetcher.heads(keys) if self._is_renamed(got.key, digest_of(got))
+        }
+
+    def _is_renamed(self, key: str, digest: bytes | None) -> bool:
+        """Whether that message was known under another key; it is known under this one then."""
+        old = self.renamed.take(digest)
+        if old is None:
+            return False
+        self._rebound.append((old, key))
         self.flow.log.info("renamed at the source", step=self.step.name, key=key, before=old)
         if self.known[old].at + self.step.keep <= time.time():
             self._settle(key)
+        return True
 
     def _settle(self, key: str) -> None:
         self.fetcher.settle(key, Fate.DONE)
         self.intake.settled.append(key)
 
+    def _since_start(self, fresh: list[Item]) -> list[Item]:
+        """What came before the first visit is not wanted under its new key either."""
+        older = [item.key for item in fresh if item.date is not None and item.date < self.start]
+        self._pass_by(older, self.start)
+        left_out = set(older)
+        return [item for item in fresh if item.key not in left_out]
+
+    def _pass_by(self, keys: list[str], at: float) -> None:
+        """They were there at the start, and are not wanted."""
+        lane = self.lane
+        self.flow.journal.commit(lambda tx: arrivals.pass_by(tx, lane, keys, "start", at))
+
     def _first_visit(self, fresh: list[Item]) -> list[Item]:
         sends = any(step.component.sends for step in self.flow.pipeline.distribute)
         if self.step.start == "new":
-            now = time.time()
-            keys = [item.key for item in self.items]
-            self.flow.journal.commit(lambda tx: arrivals.pass_by(tx, self.lane, keys, "start", now))
+            self._pass_by([item.key for item in self.items], time.time())
             self._passed.clear()
             return []
         if sends and self.step.start != "all" and len(fresh) > START_LIMIT:
@@ -513,23 +573,6 @@ class Visit:
         if key in self.sizes:
             self._left.add(key)
         self.flow.log.warning("cannot be had", step=self.step.name, key=key, error=error.text)
-
-
-def digest_of(got: Fetched) -> bytes | None:
-    """16 octets that tell a message by its header section; None without a Message-ID,
-    since such headers may well be equal."""
-    section = head(got.content)
-    if b"message-id:" not in section.lower():
-        return None
-    return sha256(section).digest()[:16]
-
-
-def whole_digest(got: Fetched) -> bytes:
-    """16 octets that tell a message by all of it."""
-    digest = sha256()
-    for chunk in chunks(got.content):
-        digest.update(chunk)
-    return digest.digest()[:16]
 
 
 def interested(steps: Iterable[FetchStep]) -> list[FetchStep]:

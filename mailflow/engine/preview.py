@@ -82,6 +82,9 @@ class _Look(Visit):
     def _first_visit(self, fresh: list[Item]) -> list[Item]:
         return [] if self.step.start == "new" else super()._first_visit(fresh)
 
+    def _pass_by(self, keys: list[str], at: float) -> None:
+        """They are looked at alike the next time."""
+
 
 class _Silent:
     """A fetcher that is asked, and told nothing."""
@@ -97,3 +100,7 @@ class _Silent:
 
     def settle(self, key: str, fate: Fate) -> None:
         """Nothing: it is counted by who asks for it."""
+
+    def __getattr__(self, name: str) -> object:
+        """What it says of its listing."""
+        return getattr(self._fetcher, name)

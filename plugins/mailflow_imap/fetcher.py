@@ -70,6 +70,8 @@ class ImapFetcher:
         self.source = f"{options.user}@{options.host}"
         self.mark = ""
         self.complete = True
+        self.renewed = False
+        self.doubtful: Callable[[str], bool] | None = None
         self.removes = options.on_done == "delete" or bool(options.target)
         self._options = options
         self._runtime = runtime
@@ -78,6 +80,9 @@ class ImapFetcher:
         self._settling = Settling(options.on_done, self._once)
         self._sizes: dict[str, int | None] = {}
         self._flagged: set[str] = set()
+        self._read: set[str] = set()
+        self._whole: set[str] = set()
+        self._excess: set[str] = set()
         self._marked = Mark()
         self._final = True
         self._known: dict[str, Left] = {}
@@ -119,13 +124,12 @@ class ImapFetcher:
         try:
             looks = self._look(plan, names)
         except Renewed as renewed:
-            self._log.warning(
-                "the folder was made anew: its messages are told by their content",
-                folder=renewed.folder, uidvalidity=renewed.now, before=renewed.before,
-            )  # fmt: skip
+            self._say(renewed)
             plan = Plan(where, before, held=False, whole=True)
             looks = self._look(plan, names)
-        self.complete = len(looks) == len(names) and all(look.whole for look in looks)
+        self.complete = bool(looks) and all(look.whole for look in looks)
+        marked = [(before.folders.get(look.folder), look.left) for look in looks]
+        self.renewed = any(known and known.validity != left.validity for known, left in marked)
         lefts = {name: left for name in names if (left := plan.left(name))}
         lefts.update((look.folder, look.left) for look in looks)
         since = before.complete_at if plan.held else now
@@ -133,6 +137,11 @@ class ImapFetcher:
         self.mark = self._marked.write()
         self._known, self._final = dict(lefts), where.final
         self._sizes, self._flagged = {}, set()
+        back = {look.folder for look in looks if look.back}
+        self.doubtful = (lambda key: _folder(key) in back) if back else None
+        self._read = {look.folder for look in looks}
+        self._whole = {look.folder for look in looks if look.whole}
+        self._excess = set()
         yield from self._items(looks)
 
     def offers(self) -> Iterator[str]:
@@ -142,13 +151,21 @@ class ImapFetcher:
         self._open(lambda: None)
         yield from facts(self._connected, self._options.folders, self._options.on_done)
 
+    def lists(self, key: str) -> bool:
+        """Whether the last listing would have had it: its folder was read, and it is not over
+        max_size."""
+        place = place_of(key)
+        return place is not None and place.folder in self._whole and key not in self._excess
+
     def unfinished(self, keys: Iterable[str]) -> None:
-        """These were listed and are still wanted: the next listing has them again."""
+        """These were listed and are still wanted: the next listing has them again. What is open
+        in a folder that could not be opened stays so."""
         open_: dict[str, list[int]] = {}
         for place in filter(None, map(place_of, keys)):
             open_.setdefault(place.folder, []).append(place.uid)
         lefts = {
-            name: left.keeping(open_.get(name, ())) for name, left in self._marked.folders.items()
+            name: left.keeping(open_.get(name, ())) if name in self._read else left
+            for name, left in self._marked.folders.items()
         }
         self.mark = self._marked._replace(folders=lefts).write()
 
@@ -183,6 +200,7 @@ class ImapFetcher:
                 if got is None:
                     if (folder, validity) in self._settling.folders:
                         self._settle(folder, validity)
+                        self._check_open(folder, validity)
                     continue
                 yield self._arrived(keyed[got.uid], got)
 
@@ -257,6 +275,13 @@ class ImapFetcher:
             self._writable = folder if write else ""
         return selected.uid_validity == validity
 
+    def _check_open(self, folder: str, validity: int) -> None:
+        """Raise UnavailableError where the folder that is open is another one by now: UIDs name
+        other messages in it."""
+        selected = self._connected.selected
+        if selected is None or (selected.folder, selected.uid_validity) != (folder, validity):
+            raise UnavailableError(f"the folder {folder} was made anew meanwhile")
+
     def _names(self) -> list[str]:
         """The folders that are read, as they are now."""
         patterns = self._options.folders
@@ -275,6 +300,7 @@ class ImapFetcher:
 
     def _look(self, plan: Plan, names: Sequence[str]) -> list[Look]:
         """What each folder has that is to be listed; one that cannot be opened is told."""
+        every = len(names)
         if plan.searches:
             self._open(lambda: None)
         elif len(names) > 1 and not plan.whole:
@@ -294,7 +320,7 @@ class ImapFetcher:
                 except (RefusedError, GoneError) as error:
                     failure = error
                     self._once("a folder is left out", folder=name, error=error.text)
-        if failure is not None and not looks:
+        if failure is not None and not looks and len(names) == every:
             raise failure
         return looks
 
@@ -315,10 +341,11 @@ class ImapFetcher:
             prefix = f"{look.folder};{look.left.validity};"
             for uid in sorted(look.facts):
                 fact = look.facts.pop(uid)  # there may be very many
+                key = f"{prefix}{uid}"
                 if most is not None and fact.size is not None and fact.size > most:
                     left += 1
+                    self._excess.add(key)
                     continue
-                key = f"{prefix}{uid}"
                 self._sizes[key] = fact.size
                 if flag and fact.flags and flag in fact.flags:
                     self._flagged.add(key)
@@ -396,6 +423,15 @@ class ImapFetcher:
         self._known[folder] = here
         return known.validity != here.validity or here.next > known.next
 
+    def _say(self, renewed: Renewed) -> None:
+        """One line for a folder that is listed whole before its time."""
+        same = renewed.before == renewed.now
+        self._log.warning(
+            "the folder is as it was before, or its index was made anew: all of it is looked at"
+            if same else "the folder was made anew: its messages are told by their content",
+            folder=renewed.folder, uidvalidity=renewed.now, before=renewed.before,
+        )  # fmt: skip
+
     def _once(self, event: str, **facts: object) -> None:
         """A warning that one session says once of a folder."""
         said = (event, facts.get("folder"))
@@ -409,6 +445,11 @@ def _by_folder(keys: Sequence[str]) -> Iterator[tuple[str, int, list[int]]]:
     places = filter(None, map(place_of, keys))
     for (folder, validity), run in groupby(places, lambda place: (place.folder, place.validity)):
         yield folder, validity, [place.uid for place in run]
+
+
+def _folder(key: str) -> str | None:
+    place = place_of(key)
+    return None if place is None else place.folder
 
 
 def _octets(content: Content) -> bytes:

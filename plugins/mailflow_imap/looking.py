@@ -33,12 +33,14 @@ class Renewed(Exception):  # noqa: N818  # not an error: a folder was made anew
 
 class Look(NamedTuple):
     """What was found in a folder: facts by UID, and how it is left.
-    `whole` says that these are all the messages in it."""
+    `whole` says that these are all the messages in it, `back` that its UIDs have gone back:
+    those that were given before may be given to others."""
 
     folder: str
     facts: dict[int, Fact]
     left: Left
     whole: bool
+    back: bool = False
 
 
 class Plan:
@@ -68,7 +70,7 @@ class Plan:
         if left is None or left.open or not self._final:
             return True
         same = standing.get("UIDVALIDITY") == left.validity
-        return not same or standing.get("UIDNEXT", left.next + 1) > left.next
+        return not same or standing.get("UIDNEXT") != left.next
 
     def begin(self, session: Session, folder: str) -> Callable[[], Look]:
         """Ask; what it gives is called for the answer."""
@@ -124,10 +126,17 @@ class Plan:
         if not selected.uids_stick or not validity:
             raise RefusedError(f"the UIDs in {folder} do not last: nobody can tell what is new")
         before = self.mark.folders.get(folder)
-        back = before is not None and 0 < selected.uid_next < before.next
-        if before is not None and not self.whole and (back or before.validity != validity):
+        same = before is not None and before.validity == validity
+        back = before is not None and same and 0 < selected.uid_next < before.next
+        if before is not None and not self.whole and (back or not same or self._lost(selected)):
             raise Renewed(folder, before.validity, validity)
         found = {fact.uid: fact for answer in asked for fact in answer if wants(fact.uid)}
         held = self.left(folder)
         least = max(selected.uid_next, max(found, default=0) + 1, held.next if held else 1)
-        return Look(folder, found, Left(validity, least, selected.modseq), whole)
+        return Look(folder, found, Left(validity, least, selected.modseq), whole, back)
+
+    def _lost(self, selected: Selected) -> bool:
+        """Whether the folder does not know any more what has changed since it was left: some
+        servers count from 1 again when they make its index anew."""
+        left = self.left(selected.folder)
+        return not self._final and left is not None and selected.modseq < left.modseq

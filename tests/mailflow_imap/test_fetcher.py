@@ -215,7 +215,7 @@ def test_a_folder_that_cannot_be_opened_is_told_and_the_others_are_read(
 ) -> None:
     fetcher = make(folders=["Secret", "INBOX", "Other"])
     assert visit(fetcher) == [1, 2, 3, 4, 5]
-    assert not fetcher.complete
+    assert [fetcher.lists(f"{name};1000000;9") for name in ("INBOX", "Other")] == [True, False]
     assert log.warnings() == ["a folder is left out"] * 2
 
 
@@ -393,6 +393,20 @@ def test_f14_what_was_made_anew_since_the_listing_is_not_fetched(
 
 
 # What is settled
+
+
+def test_f14_nothing_is_fetched_on_where_what_is_settled_lies_in_another_folder_by_now(
+    server: ImapServer, make: Make
+) -> None:
+    def made_anew(right: bytes) -> bytes:
+        return right.replace(b"[UIDVALIDITY 1000000]", b"[UIDVALIDITY 1000001]")
+
+    server.faults = Faults(answers={"SELECT": made_anew})
+    with pytest.raises(UnavailableError, match="made anew"), make(on_done="delete") as fetcher:
+        got = fetcher.retrieve([item.key for item in fetcher.listing(Query.always)])
+        fetcher.settle(next(got).key, Fate.DONE)
+        list(got)
+    assert server.messages("red") == MAIL
 
 
 @pytest.mark.parametrize("fate", [Fate.LATER, Fate.REFUSED])

@@ -5,7 +5,7 @@ Rule of the file: each function is one part of one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailflow.engine.journal import bodies
 from mailflow.engine.journal.database import Transaction
@@ -165,6 +165,15 @@ def note_missing(
         [(at, *lane, key) for at, keys in ((now, missing), (None, back)) for key in keys],
     )
     tx.execute(f"DELETE FROM seen WHERE {here} AND missing < ?", (*lane, now - MISSING_SECONDS))
+
+
+def forget(tx: Transaction, lane: Lane, over: Callable[[str], bool]) -> None:
+    """Keys that name nothing any more, and may name other messages in time."""
+    rows = tx.execute("SELECT key FROM seen WHERE pipeline = ? AND step = ? AND source = ?", lane)
+    tx.executemany(
+        "DELETE FROM seen WHERE pipeline = ? AND step = ? AND source = ? AND key = ?",
+        [(*lane, key) for (key,) in rows.fetchall() if over(key)],
+    )
 
 
 def accept(
