@@ -105,6 +105,6 @@ def told(shop: Shop) -> dict[str, Any]:
 
 
 def sources(shop: Shop) -> dict[str, Any]:
-    """The sources of the one pipeline, by step; {} as long as there is none."""
-    pipelines = told(shop)["pipelines"]
+    """The sources of the one pipeline, by step; awaited where it is only about to begin."""
+    pipelines = eventually(lambda: told(shop)["pipelines"], "the pipeline")
     return {each["step"]: each for one in pipelines for each in one["sources"]}
