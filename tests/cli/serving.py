@@ -105,6 +105,11 @@ def told(shop: Shop) -> dict[str, Any]:
 
 
 def sources(shop: Shop) -> dict[str, Any]:
-    """The sources of the one pipeline, by step; awaited where it is only about to begin."""
-    pipelines = eventually(lambda: told(shop)["pipelines"], "the pipeline")
-    return {each["step"]: each for one in pipelines for each in one["sources"]}
+    """The sources of the pipelines, by step; awaited where they are only about to begin."""
+
+    def ask() -> dict[str, Any]:
+        pipelines = told(shop)["pipelines"]
+        return {each["step"]: each for one in pipelines for each in one["sources"]}
+
+    found: dict[str, Any] = eventually(ask, "a source")
+    return found
