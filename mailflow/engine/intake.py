@@ -287,7 +287,7 @@ class Visit:
         listed = {item.key: None for item in items}
         self.complete = getattr(fetcher, "complete", True)
         self.stays = not getattr(fetcher, "removes", True)
-        self.by_all = self.stays or (self.step.keep > 0 and hasattr(fetcher, "lists"))
+        self.by_all = self.stays or hasattr(fetcher, "lists")
         self.known: dict[str, Known] = journal.read(
             lambda tx: (
                 arrivals.known(tx, lane, listed)
@@ -328,13 +328,18 @@ class Visit:
         return self.complete and (lists is None or lists(key))
 
     def _doubt(self) -> None:
-        """Forget of keys that may be used again what is known of another message."""
+        """Forget of keys that are used again what is known of another message: of those that
+        the source says, and of those whose message it has removed for sure."""
         doubtful = getattr(self.fetcher, "doubtful", None)
-        if doubtful is None:
-            return
+        removed = not self.stays and hasattr(self.fetcher, "lists")
         self._doubted = {
-            key: known for key, known in self.known.items() if key in self.sizes and doubtful(key)
-        }
+            key: known for key, known in self.known.items()
+            if key in self.sizes
+            and ((doubtful is not None and doubtful(key))
+                 or (removed and known.state == "settled" and known.digest is not None))
+        }  # fmt: skip
+        if not self._doubted:
+            return
         same = [
             key for key, known in self._doubted.items()
             if known.why == "start" and (self.sizes[key].date or known.at) < known.at
@@ -400,6 +405,8 @@ class Visit:
         doubted = self._doubted.get(got.key)
         if doubted is not None and digest is not None and doubted.digest == digest:
             self.known[got.key] = doubted
+            if doubted.state != "passed" and doubted.at + self.step.keep <= time.time():
+                self._settle(got.key)
             return False
         if self._is_renamed(got.key, digest):
             return False

@@ -14,6 +14,7 @@ import pytest
 import mailflow
 from mailflow.testing.imap import ImapServer
 from mailflow.testing.imap_link import NO_FAULTS, Faults
+from mailflow_imap import mark
 
 from .conftest import SECRET
 
@@ -192,3 +193,36 @@ def test_one_folder_that_is_shut_makes_no_source_rest(source: Source) -> None:
     source.deliver("w2", folder="Work")
     source.server.faults = Faults(answers={'EXAMINE "Work"': b"<tag> NO not now\r\n"})
     assert source.run(**options) == 0
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_f14_a_uid_of_what_was_removed_is_of_another_message_when_it_is_listed_again(
+    source: Source, monkeypatch: pytest.MonkeyPatch, *, named: bool
+) -> None:
+    """After a restored backup that has got more new messages than it had lost."""
+    source.server.deliver("red", message("1", named=named))
+    source.run(**GONE)
+    inbox = source.server.folder("red")
+    inbox.uid_next = 1
+    for subject in ("2", "3"):
+        source.server.deliver("red", message(subject, named=named))
+    source.run(**GONE)
+    assert source.left() == ["2"], "nobody can tell"
+    monkeypatch.setattr(mark, "WEEK", 0.0)
+    source.run(**GONE)
+    assert source.come == ["1", "2", "3"]
+    assert source.left() == []
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_was_removed_and_is_there_again_is_removed_again_and_comes_once(
+    source: Source, monkeypatch: pytest.MonkeyPatch, *, named: bool
+) -> None:
+    source.server.deliver("red", message("1", named=named))
+    before = list(source.server.folder("red").messages)
+    source.run(**GONE)
+    source.server.folder("red").messages = before
+    monkeypatch.setattr(mark, "WEEK", 0.0)
+    source.run(**GONE)
+    assert source.come == ["1"]
+    assert source.left() == []
