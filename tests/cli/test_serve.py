@@ -124,7 +124,7 @@ class TestServices:
         drop(shop)
         box = BOX.replace('path = "{home}/in"', 'path = "{home}/in"\nauto = "no"')
         begin(shop.write(box + SERVE, port=port))
-        eventually(lambda: sources(shop))
+        sources(shop)
         assert "drops" in parrot.ask(port, "status")
         assert parrot.ask(port, "poke nobody").startswith("ConfigError there is no source")
         assert parrot.ask(port, "poke maildir") == "None"
@@ -201,7 +201,7 @@ class TestWorkers:
         begin(shop.write(text, port=port, secret=shop.secret()))
         assert parrot.ask(port, f"who ann {CANARY}") == "ann"
         assert "drops" in parrot.ask(port, "status")
-        eventually(lambda: sources(shop))
+        sources(shop)
         assert parrot.ask(port, "poke nobody").startswith("ConfigError there is no source")
         assert parrot.ask(port, "poke maildir") == "None"
         eventually(lambda: shop.maildir)

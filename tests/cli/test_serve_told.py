@@ -110,7 +110,7 @@ class TestCommands:
     ) -> None:
         drop(shop)
         begin(shop.write(BOX))
-        eventually(lambda: sources(shop))
+        sources(shop)
         done = shop("poke", "x")
         assert done.status == 78
         assert done.err == "mailflow: there is no source 'x' here; there is maildir\n"
@@ -228,6 +228,7 @@ def test_listeners_hear_of_the_start_a_reload_and_the_end(
     serving = begin(file, env={"EVENTS": str(events)})
     assert parrot.ask(port, "raise") == "as you like"
     assert parrot.ask(port, "say") == "hello"
+    eventually(lambda: "service.failed" in events.read_text())
     assert shop("reload").status == 0
     serving.end()
     told = dict(json.loads(line) for line in events.read_text().splitlines())
