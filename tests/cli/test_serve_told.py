@@ -228,7 +228,7 @@ def test_listeners_hear_of_the_start_a_reload_and_the_end(
     serving = begin(file, env={"EVENTS": str(events)})
     assert parrot.ask(port, "raise") == "as you like"
     assert parrot.ask(port, "say") == "hello"
-    eventually(lambda: "service.failed" in events.read_text())
+    eventually(lambda: events.exists() and "service.failed" in events.read_text())
     assert shop("reload").status == 0
     serving.end()
     told = dict(json.loads(line) for line in events.read_text().splitlines())
