@@ -61,6 +61,7 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 
 _CLEAR_PORT = "this port does not speak TLS from the first octet"
+_TLS_PORT = 'if this port is for TLS from the first octet, set tls = "implicit"'
 
 
 class Wire:
@@ -332,8 +333,13 @@ class Wire:
         if not ready or self.halt.fileno() in ready:
             self._grace_left()
         if not ready:
-            raise UnavailableError(f"{self.peer} keeps silent: no {what} in time")
+            raise UnavailableError(f"{self.peer} keeps silent: no {what} in time{self._guess()}")
         self._check_pace(time.monotonic() - began)
+
+    def _guess(self) -> str:
+        """Why a server that has never said a word may wait for one of ours."""
+        expects_tls = self._sock.family in (socket.AF_INET, socket.AF_INET6) and not self._tls
+        return f"; {_TLS_PORT}" if expects_tls and not self._heard else ""
 
     def _grace_left(self) -> float:
         """Seconds that a wait may still go on. Raises UnavailableError once there are none."""

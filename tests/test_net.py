@@ -191,6 +191,18 @@ class TestDeadlines:
         with pytest.raises(UnavailableError, match="the peer keeps silent: no answer in time"):
             wire.read(timeout=0.02)
 
+    def test_a_port_that_says_nothing_in_clear_may_be_one_for_tls(self, halt):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            wire = Wire.connect("127.0.0.1", silent.getsockname()[1], timeout=5, halt=halt)
+            with silent.accept()[0] as far:
+                with pytest.raises(UnavailableError, match=r'in time; .* set tls = "implicit"$'):
+                    wire.read(timeout=0.02)
+                far.sendall(b"* OK\r\n")
+                wire.read()
+                with pytest.raises(UnavailableError, match=r"no answer in time$"):
+                    wire.read(timeout=0.02)
+            wire.close()
+
     def test_f04_a_peer_that_does_not_read_ends_a_flush(self, pair):
         wire, _ = pair
         wire.write(LOTS)

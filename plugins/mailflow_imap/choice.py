@@ -55,6 +55,15 @@ def chosen(patterns: Sequence[str], folders: Sequence[Folder]) -> list[str]:
     return list(found)
 
 
+def fruitless(patterns: Sequence[str], folders: Sequence[Folder]) -> list[str]:
+    """Those that are no plain names and bring no folder. One behind "!" need not."""
+    return [
+        pattern
+        for pattern in patterns
+        if not (pattern.startswith("!") or is_plain([pattern]) or matching([pattern], folders))
+    ]
+
+
 def use_of(name: str, folders: Sequence[Folder]) -> str | None:
     r"""The folder for a special use such as "\Archive"; None where there is none."""
     return next((folder.name for folder in matching([name], folders)), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mailflow.errors import GoneError, RefusedError
 from mailflow.typed import TYPE_CHECKING
-from mailflow_imap.choice import chosen, use_of
+from mailflow_imap.choice import chosen, fruitless, use_of
 from mailflow_imap.source import FLAGS
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """So many folders have a line of their own."""
+
+NAMED = 100
+"""So many have their names shown."""
 
 
 def facts(session: Session, patterns: Sequence[str], on_done: str) -> Iterator[str]:
@@ -26,6 +29,9 @@ def facts(session: Session, patterns: Sequence[str], on_done: str) -> Iterator[s
     folders = session.folders().wait()
     uses = [f"\\{each.special.capitalize()} is {each.name}" for each in folders if each.special]
     yield f"folders: {len(folders)}" + "".join(f", {use}" for use in uses)
+    yield f"folders are called: {_names(folders)}"
+    for pattern in fruitless(patterns, folders):
+        yield f"folders: there is none like {pattern}"
     yield from _read(session, chosen(patterns, folders))
     yield "new mail: " + (
         "IDLE, which `serve` hears of at once"
@@ -33,6 +39,13 @@ def facts(session: Session, patterns: Sequence[str], on_done: str) -> Iterator[s
         else "no IDLE; `serve` asks as often as `every` says"
     )
     yield from _done(session, on_done, folders)
+
+
+def _names(folders: Sequence[Folder]) -> str:
+    """As they are written in `folders`, so that nobody must guess what parts them."""
+    names = [each.name for each in folders if each.name.isprintable()]
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read(session: Session, names: Sequence[str]) -> Iterator[str]:

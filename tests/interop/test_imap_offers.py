@@ -77,6 +77,19 @@ def test_a_folder_that_is_not_there_yet_is_told(account: Account) -> None:
     assert f"on_done: move to {target}, which will be made (MOVE)" in lines
 
 
+def test_the_names_are_shown_as_they_are_written_in_the_file(account: Account) -> None:
+    box = account.server.folder("Sent")
+    (names,) = (line for line in said(account, "INBOX") if line.startswith("folders are called: "))
+    assert {"INBOX", box} <= set(names.partition(": ")[2].split(", "))
+
+
+def test_a_pattern_or_a_use_for_which_there_is_no_folder_is_told(account: Account) -> None:
+    lines = said(account, "INBOX", "\\All", "Listen/*", "!\\Important")
+    assert "folders: there is none like \\All" in lines
+    assert "folders: there is none like Listen/*" in lines
+    assert not any("Important" in line for line in lines)
+
+
 def test_nothing_is_changed(account: Account) -> None:
     account.deliver(message("one"))
     said(account, "INBOX", "Sent*", on_done="move Made")
