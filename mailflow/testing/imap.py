@@ -10,16 +10,15 @@ UIDPLUS, MOVE, IDLE, LITERAL+, SASL-IR); a fault is told to it, never an acciden
 from __future__ import annotations
 
 import base64
-import contextlib
 import re
 import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from mailflow.testing.imap_folder import Folder, Message, items_of, matches, members, words_of
-from mailflow.testing.imap_link import NO_FAULTS, CutError, Faults, Link
+from mailflow.testing.imap_link import NO_FAULTS, Faults
+from mailflow.testing.link import CutError, Link, Loopback
 
 if TYPE_CHECKING:
     from mailflow.testing.tls import Certificate
@@ -31,17 +30,15 @@ SLICE = 0.05
 """Seconds between two looks at the folder while a client idles."""
 
 
-class ImapServer:
+class ImapServer(Loopback):
     """Serves from `__enter__` to `__exit__`, each connection in a thread.
 
     `tls` offers STARTTLS, with `implicit` TLS from the first octet. `tokens` are the access
     tokens of users. `faults` may be set at any time and hold for the connections that
-    follow. `commands` are the lines of all clients in order, without tags, secrets masked;
-    `flights` how often a client was waited for; `connections` how many there were; `sent` the
-    octets that they were sent.
+    follow. `commands` are the lines of all clients in order, without tags, secrets masked.
     """
 
-    host = "127.0.0.1"
+    name = "imap"
 
     def __init__(
         self,
@@ -55,6 +52,7 @@ class ImapServer:
         greets_with_capabilities: bool = True,
         faults: Faults = NO_FAULTS,
     ) -> None:
+        super().__init__()
         self.users = dict(users)
         self.tokens = dict(tokens)
         self.capabilities = (*capabilities, *(TOKEN_CAPABILITIES if tokens else ()))
@@ -62,9 +60,6 @@ class ImapServer:
         self.told = greets_with_capabilities
         self.faults = faults
         self.commands: list[str] = []
-        self.connections = 0
-        self.flights = 0
-        self.sent = 0
         self.tls = tls.server_context() if tls else None
         self.lock = threading.RLock()
         self._folders: dict[str, dict[str, Folder]] = {
@@ -73,31 +68,6 @@ class ImapServer:
         for name, found in messages.items():
             for data in found:
                 self.deliver(name, data)
-        self._sock = socket.create_server((self.host, 0))
-        self.port: int = self._sock.getsockname()[1]
-        self._sessions: set[_Session] = set()
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        thread = threading.Thread(target=self._accept, name="imap accept", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
-        for session in list(self._sessions):
-            with contextlib.suppress(OSError):
-                session.sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
 
     def deliver(self, user: str, data: bytes, folder: str = "INBOX", *flags: str) -> int:
         """Put a message into a folder, which is made if need be; its UID."""
@@ -121,34 +91,18 @@ class ImapServer:
         with self.lock:
             self.folder(user, folder).renumber()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._sock.accept()
-            except OSError:
-                return
-            self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(sock,), name="imap", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        session = _Session(self, sock)
-        self._sessions.add(session)
-        try:
-            with contextlib.suppress(OSError, CutError):  # the client left, or the faults say so
-                session.run()
-        finally:
-            self._sessions.discard(session)
-            session.end()
+    def link(self, sock: socket.socket) -> Link:
+        return _Session(self, sock)
 
 
 class _Session(Link):
     """One connection: reads commands, and answers each in turn."""
 
+    server: ImapServer
+    faults: Faults
+
     def __init__(self, server: ImapServer, sock: socket.socket) -> None:
-        super().__init__(sock, server.faults)
-        self.server = server
+        super().__init__(server, sock, server.faults)
         self.user = ""
         self.folder: Folder | None = None
         self.read_only = False
@@ -164,12 +118,6 @@ class _Session(Link):
         while not self.over:
             self._take()
         self.flush()
-
-    def waited(self) -> None:
-        self.server.flights += 1
-
-    def count(self, octets: int) -> None:
-        self.server.sent += octets
 
     def _take(self) -> None:
         """Read one command with its literals, note it without its secret, answer it."""

@@ -10,19 +10,16 @@ a fault is told to it, never an accident.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
 import socket
-import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from mailflow.lines import stuff, to_crlf
+from mailflow.testing.link import CutError, Link, Loopback
 
 if TYPE_CHECKING:
     from mailflow.testing.tls import Certificate
@@ -30,9 +27,6 @@ if TYPE_CHECKING:
 CAPABILITIES = (
     "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "USER", "SASL PLAIN LOGIN"
 )  # fmt: skip
-
-BATCH = 1 << 18
-"""Octets answered before they are sent; pipelined answers leave together."""
 
 Answer = bytes | Callable[[str], bytes | None]
 
@@ -79,16 +73,15 @@ class Mailbox:
         self.messages.append((f"{self.name}-{self._given:06d}" if uidl is None else uidl, data))
 
 
-class Pop3Server:
+class Pop3Server(Loopback):
     """Serves from `__enter__` to `__exit__`, each connection in a thread.
 
     `tls` offers STLS, with `implicit` TLS from the first octet. `faults` may be set
     at any time and hold for the connections that follow. `commands` are the lines of
-    all clients in order, secrets masked; `connections` how many there were; `sent` the
-    octets that they were sent.
+    all clients in order, secrets masked.
     """
 
-    host = "127.0.0.1"
+    name = "pop3"
 
     def __init__(
         self,
@@ -101,44 +94,18 @@ class Pop3Server:
         apop: bool = False,
         faults: Faults = NO_FAULTS,
     ) -> None:
+        super().__init__()
         self.users = dict(users)
         self.capabilities = capabilities
         self.implicit = implicit
         self.apop = apop
         self.faults = faults
         self.commands: list[str] = []
-        self.connections = 0
-        self.sent = 0
         self.tls = tls.server_context() if tls else None
         self._mailboxes = {name: Mailbox(name) for name in users}
         for name, found in messages.items():
             for data in found:
                 self.deliver(name, data)
-        self._sock = socket.create_server((self.host, 0))
-        self.port: int = self._sock.getsockname()[1]
-        self._sessions: set[_Session] = set()
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        thread = threading.Thread(target=self._accept, name="pop3 accept", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
-        for session in list(self._sessions):
-            with contextlib.suppress(OSError):
-                session.sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
 
     def deliver(self, user: str, data: bytes, uidl: str | None = None) -> None:
         """Put a message into a mailbox; the next session will see it."""
@@ -151,40 +118,18 @@ class Pop3Server:
     def mailbox(self, user: str) -> Mailbox:
         return self._mailboxes[user]
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._sock.accept()
-            except OSError:
-                return
-            self.connections += 1
-            thread = threading.Thread(target=self._serve, args=(sock,), name="pop3", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        session = _Session(self, sock)
-        self._sessions.add(session)
-        try:
-            with contextlib.suppress(OSError, _CutError):  # the client left, or the faults say so
-                session.run()
-        finally:
-            self._sessions.discard(session)
-            session.end()
+    def link(self, sock: socket.socket) -> Link:
+        return _Session(self, sock)
 
 
-class _CutError(Exception):
-    """The connection ends here, as the faults say."""
-
-
-class _Session:
+class _Session(Link):
     """One connection: reads lines, answers each, and writes what a batch of them made."""
 
+    server: Pop3Server
+    faults: Faults
+
     def __init__(self, server: Pop3Server, sock: socket.socket) -> None:
-        self.server = server
-        self.faults = server.faults
-        self.sock = sock
-        self.secure = False
+        super().__init__(server, sock, server.faults)
         self.timestamp = f"<{os.getpid()}.{time.monotonic_ns()}@localhost>"
         self.user = ""
         self.mailbox: Mailbox | None = None
@@ -193,70 +138,42 @@ class _Session:
         self.deleted: set[int] = set()
         self.expecting: Callable[[str], bytes] | None = None
         self.over = False
-        self._lines: deque[bytes] = deque()
-        self._rest = b""
-        self._out: list[bytes] = []
-        self._queued = 0
-        self._sent = 0
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self) -> None:
         if self.server.tls and self.server.implicit:
-            self._shake_hands()
+            self._start_tls()
         stamp = f" {self.timestamp}" if self.server.apop else ""
-        self._say(self._scripted("") or _yes(f"ready{stamp}"))
+        self.say(self._scripted("") or _yes(f"ready{stamp}"))
         while not self.over:
-            line = self._line()
-            if line is None:
-                return
-            self._take(line.decode("utf-8", "replace"))
-        self._flush()
+            self._take(self.line().decode("utf-8", "replace"))
+        self.flush()
 
     def end(self) -> None:
         """Unlock and leave, hearing the client out so that what was sent arrives."""
         if self.mailbox is not None:
             self.mailbox.lock.release()
             self.mailbox = None
-        with contextlib.suppress(OSError):
-            if self.faults.reset:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            else:
-                self.sock.settimeout(5)
-                self.sock.shutdown(socket.SHUT_WR)
-                while self.sock.recv(1 << 16):
-                    pass
-        self.sock.close()
-
-    def _line(self) -> bytes | None:
-        """The next line; what was answered leaves before it waits for more."""
-        while not self._lines:
-            self._flush()
-            data = self.sock.recv(1 << 16)
-            if not data:
-                return None
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            self._lines.extend(lines)
-        return self._lines.popleft().removesuffix(b"\r")
+        super().end()
 
     def _take(self, line: str) -> None:
         """Answer one line, and note it without its secret."""
         if self.expecting is not None:
             respond, self.expecting = self.expecting, None
             self.server.commands.append("***")
-            self._say(respond(line))
+            self.say(respond(line))
             return
         keyword, _, argument = line.partition(" ")
         keyword = keyword.upper()
         secret = argument and keyword in ("PASS", "AUTH", "APOP")
         self.server.commands.append(f"{keyword} ***" if secret else line)
         if keyword in self.faults.cut_before or line in self.faults.cut_before:
-            self._flush()
-            raise _CutError
+            self.flush()
+            raise CutError
         answer = self._scripted(line) or self._scripted(keyword) or self._answer(keyword, argument)
-        self._say(answer)
+        self.say(answer)
         self.over = keyword == "QUIT"
         if keyword == "STLS" and answer.startswith(b"+OK") and self.server.tls:
-            self._shake_hands()
+            self._start_tls()
 
     def _answer(self, keyword: str, argument: str) -> bytes:
         method = getattr(self, f"_do_{keyword.lower()}", None)
@@ -267,41 +184,9 @@ class _Session:
         answer = self.faults.answers.get(command)
         return answer(command) if callable(answer) else answer
 
-    def _say(self, answer: bytes) -> None:
-        self._out.append(answer)
-        self._queued += len(answer)
-        if self._queued > BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        data = b"".join(self._out)
-        self._out.clear()
-        self._queued = 0
-        faults = self.faults
-        ends = [at - self._sent for at in (faults.cut_at, faults.stall_at) if at is not None]
-        room = min([*ends, len(data)])
-        self.server.sent += room
-        if faults.trickle:
-            for at in range(room):
-                time.sleep(faults.trickle)
-                self.sock.sendall(data[at : at + 1])
-        else:
-            self.sock.sendall(data[:room])
-        self._sent += room
-        if faults.cut_at == self._sent:
-            raise _CutError
-        if room < len(data):
-            while self.sock.recv(1 << 16):
-                pass  # stalled: until the client has enough
-            raise _CutError
-
-    def _shake_hands(self) -> None:
-        self._flush()
+    def _start_tls(self) -> None:
         assert self.server.tls is not None
-        self._lines.clear()
-        self._rest = b""
-        self.sock = self.server.tls.wrap_socket(self.sock, server_side=True)
-        self.secure = True
+        self.shake_hands(self.server.tls)
         self.user = ""
 
     # AUTHORIZATION

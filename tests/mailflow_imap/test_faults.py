@@ -276,7 +276,7 @@ def test_f3_a_body_that_trickles_is_given_up(
     monkeypatch.setattr("mailflow.net.PATIENCE", 1)
     with ImapServer(USERS, {"red": MESSAGES}) as server:
         session = entered(server, timeout=0.1)
-        for link in server._sessions:
+        for link in server.links:
             link.faults = Faults(trickle=0.05)
         with pytest.raises(UnavailableError, match="too slow"):
             session.bodies([1]).wait()

@@ -185,7 +185,7 @@ def test_a_quit_whose_answer_is_lost_is_said_again(
     """F13: what is gone by then is not missed, and nothing else goes."""
     drop = stage.make().login(ANN)
     keys = [item.key for item in drop.items()]
-    (session,) = server._sessions
+    (session,) = server.links
     session.faults = Faults(cut_before=["QUIT"])
     drop.close([keys[1]])
     assert server.messages("ann") == [message("one"), message("three")]
