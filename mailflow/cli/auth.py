@@ -30,7 +30,8 @@ def command() -> None:
     """Log in at those who give access tokens (OAuth2), such as Google or Microsoft.
 
     ACCOUNT is the name of an [account.NAME] that says oauth2, or PROVIDER/USER, or a user whom
-    the file names. What runs takes up a new login by itself.
+    the file names, or a pipeline that is found by its name. What runs takes up a new login by
+    itself.
     """
 
 
@@ -50,6 +51,8 @@ def login(account: str, file: str | None, flow: str | None, no_browser: bool, dr
     from mailflow.oauth2.flows import log_in
 
     access, user = meant(account, file, flow or "")
+    if (secret := access.provider.client_secret) is not None:
+        secret.check()  # before anybody is sent to a browser for nothing
     store = access.store(user)
     if dry:
         way = access.provider.flow

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from glob import escape, glob
 
 from mailflow.engine import layers
 from mailflow.engine.layers import Place, Said
-from mailflow.engine.source import ConfigFaults, Source
+from mailflow.engine.source import ConfigFaults, Source, directories
 from mailflow.errors import ConfigError
 from mailflow.oauth2 import Access, access
 from mailflow.options import ElementsError, Fault
@@ -72,9 +74,9 @@ def meant(word: str, file: str | None, flow: str = "") -> tuple[Access, str]:
     once. Raises ConfigError."""
     known = logins(file)
     provider, slash, user = word.partition("/")
-    fitting = [each for each in known if each.account == word] or [
-        each for each in known if each.user and word in (each.user, f"{each.provider}/{each.user}")
-    ]  # fmt: skip
+    fitting = [each for each in known if each.account == word] or _whose(word, known)
+    if not fitting and file is None:
+        fitting = _in_pipelines(word)
     if not fitting and slash:
         fitting = [each for each in known if each.provider == provider and not each.user]
     whose = {(each.provider, each.user or user) for each in fitting}
@@ -89,6 +91,28 @@ def meant(word: str, file: str | None, flow: str = "") -> tuple[Access, str]:
     if not (provider and user):
         raise ConfigError(_missing(word, known, file))
     return _by_itself(provider, flow), user
+
+
+def _whose(word: str, known: Sequence[Login]) -> list[Login]:
+    """Those of a user, or of PROVIDER/USER."""
+    return [
+        each for each in known if each.user and word in (each.user, f"{each.provider}/{each.user}")
+    ]
+
+
+def _in_pipelines(word: str) -> list[Login]:
+    """Those of the pipelines that are found by name, as what runs says whom to log in without
+    knowing any file. Raises ConfigError where they ask as different clients."""
+    found: list[Login] = []
+    for directory in directories()[1:]:
+        for file in sorted(glob(os.path.join(escape(directory), "*.toml"))):
+            with suppress(ConfigError):  # another one's faults are no reason to fail
+                found += _whose(word, logins(file))
+    asking = {repr(each.value): each.source.path for each in reversed(found)}
+    if len(asking) > 1:
+        files = ", ".join(sorted({*asking.values()}))
+        raise ConfigError(f"{word} logs in in several ways; name one of them by --file: {files}")
+    return found
 
 
 def _by_itself(provider: str, flow: str) -> Access:

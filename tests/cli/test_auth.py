@@ -146,6 +146,36 @@ oauth2 = "mine"
 """
 
 
+@pytest.mark.parametrize("name", ["mine/ben@example.org", "ben@example.org"])
+def test_a_pipeline_that_is_found_by_its_name_need_not_be_named(desk, name):
+    text = FILE.replace('{ provider = "mine" }', '{ provider = "mine", client_id = "another" }')
+    (desk.settings / "home.toml").write_text(text)
+    (desk.settings / "broken.toml").write_text("[[fetch\n")
+    done = desk("login", name, "--flow", "device")
+    assert "gives no code" in done.err or "invalid_client" in done.err
+    (desk.settings / "home.toml").write_text(FILE)
+    assert desk("login", name).status == 0
+    assert desk.shop("check", "home").status == 0
+
+
+def test_pipelines_that_ask_as_different_clients_are_told_apart_by_the_user(desk):
+    (desk.settings / "one.toml").write_text(FILE)
+    two = FILE.replace('{ provider = "mine" }', '{ provider = "mine", client_id = "another" }')
+    (desk.settings / "two.toml").write_text(two)
+    done = desk("login", "mine/ben@example.org")
+    assert done.status == 78
+    assert "name one of them by --file: " in done.err
+    assert desk("login", "mine/ben@example.org", "--file", "one").status == 0
+
+
+def test_a_client_secret_that_cannot_be_read_is_told_before_anybody_is_asked(desk):
+    desk.secret().unlink()
+    done = desk("login", "work")
+    assert done.status == 78
+    assert "cannot read secret file" in done.err
+    assert "browser" not in done.err
+
+
 def test_a_maildrop_names_its_login_and_one_for_many_leaves_it_open(desk: Desk) -> None:
     file = desk.shop.write(DROPS)
     assert desk("login", "dan@example.org", "--file", file).status == 0
