@@ -45,8 +45,11 @@ ITEM_LIMIT = 1 << 24
 DRAIN = 1 << 24
 """Octets of a message that are read and dropped, rather than to end the session."""
 
-ARRIVING = 100_000
-"""So many more messages than a folder had may be found in it meanwhile."""
+SPLIT = 4
+"""So many responses may tell of one message that was asked for once."""
+
+COPIED_LIMIT = 1 << 20
+"""Messages whose new UIDs are remembered."""
 
 
 class Searching(Answer[list[int]]):
@@ -70,10 +73,16 @@ class Searching(Answer[list[int]]):
         if bracket and extra.upper().startswith(b"MODSEQ "):
             extra = extra[7:].rstrip(b") ")
             self.modseq = int(extra) if extra.isdigit() and len(extra) < 20 else None
+        most = sets.at_most(self.session.exists)
+        if len(self._found) + numbers.count(b" ") > most:
+            raise PeerError(f"{self.session.peer} finds more messages than there can be")
         try:
-            self._found += map(int, numbers.split())
+            found = list(map(int, numbers.split()))
         except ValueError:
             raise PeerError(f"{self.session.peer} answers a search with no numbers") from None
+        if found and not 0 < min(found) <= max(found) <= sets.UID_LIMIT:
+            raise PeerError(f"{self.session.peer} answers a search with what are no UIDs")
+        self._found += found
         return True
 
     def _extended(self, response: Untagged) -> bool:
@@ -84,12 +93,13 @@ class Searching(Answer[list[int]]):
         for name, value in found:
             text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
             if name == b"ALL":
+                most = sets.at_most(self.session.exists) - len(self._found)
                 try:
-                    self._found += sets.expand(text, self.session.exists + ARRIVING)
+                    self._found += sets.expand(text, most)
                 except ValueError as error:
                     raise PeerError(f"{self.session.peer} answers a search with {error}") from None
-            elif name == b"MODSEQ" and text.isdigit():
-                self.modseq = int(text)
+            elif name == b"MODSEQ" and isinstance(value, int):
+                self.modseq = value
         return True
 
     def result(self) -> list[int]:
@@ -141,6 +151,7 @@ class Stream(Answer[list[T]]):
     def __init__(self, session: Connection, commands: Sequence[Command], doing: str) -> None:
         self._ready: deque[T] = deque()
         self._dropped = False
+        self._given = 0
         super().__init__(session, commands, doing)
 
     def give(self, found: T) -> None:
@@ -149,6 +160,13 @@ class Stream(Answer[list[T]]):
             self.waste(found)
         else:
             self._ready.append(found)
+
+    def limit(self, asked: int) -> None:
+        """Raise PeerError where more was given than there can be of `asked` messages, or of all
+        in the folder for 0."""
+        self._given += 1
+        if self._given > SPLIT * (asked or sets.at_most(self.session.exists)):
+            raise PeerError(f"{self.session.peer} tells of more messages than there can be")
 
     def abandon(self) -> None:
         """Keep nothing of what is here and still to come: nobody will iterate."""
@@ -202,6 +220,7 @@ class Facts(Stream[Fact]):
         if self._uids and found.uid not in self._uids:
             return False
         self.give(found)
+        self.limit(len(self._uids))
         return True
 
 
@@ -239,6 +258,7 @@ class Fetching(Stream[Items]):
         if empty is not None and (long := self.session.arrived()) is not None:
             items[empty] = long.octets_of()
         self.give(Items(uid, items))
+        self.limit(len(self._uids))
         return True
 
 
@@ -382,15 +402,14 @@ class Copying(Answer[Placed | None]):
 
     def _copied(self, argument: bytes) -> None:
         words = argument.decode("ascii", "replace").split()
-        if len(words) != 3 or not words[0].isdigit():
-            return
         try:
-            most = 1 << 20
+            most = COPIED_LIMIT - len(self._uids)
+            validity = sets.number(words[0])
             old, new = sets.expand(words[1], most), sets.expand(words[2], most)
-        except ValueError:
+        except (ValueError, IndexError):
             return
         if len(old) == len(new):
-            self._validity = int(words[0])
+            self._validity = validity
             self._uids.update(zip(old, new, strict=True))
 
     def result(self) -> Placed | None:
@@ -412,9 +431,10 @@ class Appending(Answer[Appended | None]):
         super().__init__(session, [command], f"add a message to the folder {folder!r}")
 
     def replied(self, reply: Reply) -> None:
-        words = reply.argument.split()
-        if reply.code == "APPENDUID" and len(words) == 2 and all(map(bytes.isdigit, words)):
-            self._appended = Appended(int(words[0]), int(words[1]))
+        if reply.code == "APPENDUID":
+            with suppress(ValueError):  # what cannot be read says nothing
+                validity, uid = reply.argument.decode("ascii", "replace").split()
+                self._appended = Appended(sets.number(validity), sets.number(uid))
         super().replied(reply)
 
     def result(self) -> Appended | None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mailflow_imap.connection import Connection
 
 
+NAMES_LIMIT = 1 << 24
+"""Octets of all names of folders together, each taken for some more than it has."""
+
+
 class Selected:
     """The folder that is open. The server changes `exists` while it is."""
 
@@ -85,6 +89,7 @@ class Folders(Answer[list[Folder]]):
 
     def __init__(self, session: Connection, command: Command) -> None:
         self._found: dict[str, Folder] = {}
+        self._octets = 0
         super().__init__(session, [command], "list the folders")
 
     def take(self, response: Untagged | Status) -> bool:
@@ -96,6 +101,9 @@ class Folders(Answer[list[Folder]]):
                 raise PeerError(f"{self.session.peer} lists a folder without its name")
             attributes = (word for word in words[0] if isinstance(word, bytes))
             wire = octets(words[2])
+            self._octets += 100 + len(wire)
+            if self._octets > NAMES_LIMIT:
+                raise PeerError(f"{self.session.peer} has too many folders")
             name = decode(wire)
             if name != "INBOX" and encode(name).encode() != wire:
                 self.session.spelled[name] = wire

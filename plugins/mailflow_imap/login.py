@@ -188,7 +188,7 @@ def _log_in(
             refused = refused or error
     if refused:
         raise refused
-    mechanisms = sorted(name for name in session.capabilities if name.startswith("AUTH="))
+    mechanisms = sorted(name for name in session.capabilities if name.startswith("AUTH="))[:20]
     also = "" if "LOGINDISABLED" in session.capabilities else " and LOGIN"
     raise LoginError(
         f"{session.peer} offers no way to log in that is wanted here: it offers"

@@ -31,6 +31,12 @@ _LATER = frozenset((
 ))  # fmt: skip
 """Codes that time may mend (RFC 5530, 3)."""
 
+WORDS_LIMIT = 1 << 19
+"""Words and lists in one response that is parsed: each takes some hundred times its octets."""
+
+SIZE_LIMIT = (1 << 63) - 1
+"""Of a size (RFC 9051, 9: number64) and of a MODSEQ (RFC 7162, 7)."""
+
 _BACKOFF = re.compile(r"backoff time: *(\d{1,9}) *(milliseconds|ms|seconds|s)?\b", re.I)
 
 
@@ -107,14 +113,21 @@ def fact(response: Untagged) -> Fact | None:
     found_flags = items.get(b"FLAGS")
     modseq = items.get(b"MODSEQ")
     size = items.get(b"RFC822.SIZE")
+    if size is not None and not (isinstance(size, int) and size <= SIZE_LIMIT):
+        size = 0  # such as -5: the message is there all the same
     when = items.get(b"INTERNALDATE")
     return Fact(
         uid,
-        size if isinstance(size, int) else None,
+        size,
         date(when) if isinstance(when, bytes) else None,
         _flag_set(found_flags) if isinstance(found_flags, tuple) else None,
-        modseq[0] if isinstance(modseq, tuple) and modseq and isinstance(modseq[0], int) else None,
+        _modseq(modseq),
     )
+
+
+def _modseq(value: object) -> int | None:
+    found = value[0] if isinstance(value, tuple) and value else None
+    return found if isinstance(found, int) and found <= SIZE_LIMIT else None
 
 
 def fetched(response: Untagged) -> dict[bytes, Any]:
@@ -145,6 +158,9 @@ def parse(parts: Sequence[Part]) -> tuple[Any, ...]:
     from imapclient.exceptions import ProtocolError
     from imapclient.response_parser import parse_response
 
+    texts = (part if isinstance(part, bytes) else part[0] for part in parts)
+    if len(parts) + sum(text.count(b" ") + text.count(b"(") for text in texts) > WORDS_LIMIT:
+        raise PeerError(f"a response of more than {WORDS_LIMIT} words: {_shown(parts)}")
     try:
         return tuple(parse_response(list(parts)))
     except (ProtocolError, ValueError, AssertionError, RecursionError):
@@ -168,6 +184,9 @@ def _flag_set(words: tuple[Any, ...]) -> frozenset[str]:
     )
 
 
+_FIRST, _END = -62_135_510_400.0, 253_402_214_400.0
+"""2 January of the year 1, 31 December 9999: what a date can tell in every zone."""
+
 _MONTHS: Mapping[bytes, int] = {
     month: number for number, month in enumerate(
         (b"jan", b"feb", b"mar", b"apr", b"may", b"jun",
@@ -187,7 +206,8 @@ def date(text: bytes) -> float | None:
         return None
     hours, minutes, seconds = int(found[2]), int(found[3]), int(found[4])
     zone = int(found[6]) * 3600 + int(found[7]) * 60
-    return day + hours * 3600.0 + minutes * 60 + seconds - (zone if found[5] == b"+" else -zone)
+    at = day + hours * 3600.0 + minutes * 60 + seconds - (zone if found[5] == b"+" else -zone)
+    return at if _FIRST <= at < _END else None
 
 
 @lru_cache(maxsize=1024)

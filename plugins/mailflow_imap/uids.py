@@ -13,6 +13,12 @@ SET_LIMIT = 7000
 
 UID_LIMIT = (1 << 32) - 1
 
+MESSAGES_LIMIT = 1 << 22
+"""Messages of one folder, whatever a server says of how many it has."""
+
+ARRIVING = 100_000
+"""So many more messages than a folder had may be found in it meanwhile."""
+
 _SET = re.compile(r"\d{1,10}(?::\d{1,10})?(?:,\d{1,10}(?::\d{1,10})?)*")
 
 
@@ -47,6 +53,14 @@ def sets(uids: Iterable[int], limit: int = SET_LIMIT) -> Iterator[str]:
         yield ",".join(words)
 
 
+def number(text: str) -> int:
+    """One UID, or UIDVALIDITY. Raises ValueError."""
+    [(first, last)] = parse(text)
+    if first != last:
+        raise ValueError("no number")
+    return first
+
+
 def parse(text: str) -> list[tuple[int, int]]:
     """First and last of each range, in the order given. Raises ValueError."""
     if not text:
@@ -61,6 +75,11 @@ def parse(text: str) -> list[tuple[int, int]]:
             raise ValueError("no set of numbers")
         found.append((low, high))
     return found
+
+
+def at_most(exists: int) -> int:
+    """How many messages a server can tell of in a folder with so many."""
+    return min(exists, MESSAGES_LIMIT) + ARRIVING
 
 
 def count(found: Sequence[tuple[int, int]]) -> int:

@@ -36,6 +36,9 @@ PIECE = 1 << 18
 RESPONSE_LIMIT = 1 << 25
 """Octets of one response without its pieces: a SEARCH that finds four million messages."""
 
+LITERAL_COST = 200
+"""What a literal takes of that besides its octets: about the memory that an empty one does."""
+
 LITERAL_LIMIT = (1 << 32) - 1
 """The most octets that a literal may have (RFC 3501, 9: number)."""
 
@@ -406,7 +409,7 @@ class Client:
         self._streams = size > self._piece
         if self._streams and self._keyword != "FETCH":
             raise self._broken(f"a literal of {size} octets in {self._keyword}", text)
-        self._size += 0 if self._streams else size
+        self._size += LITERAL_COST + (0 if self._streams else size)
         if self._size > RESPONSE_LIMIT:
             raise self._broken(f"a response with more than {RESPONSE_LIMIT} octets")
         self._head, self._literal, self._left = text, size, size

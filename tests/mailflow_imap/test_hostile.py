@@ -1,0 +1,198 @@
+"""A server that means harm: no answer takes memory, time or log lines without bound."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mailflow.errors import LoginError, PeerError
+from mailflow.mail import Octets
+from mailflow.sasl import Credentials
+from mailflow_imap import responses, uids, wire
+from mailflow_imap.folders import Selected
+from mailflow_imap.session import Session
+
+DIGITS = b"9" * 5000
+
+
+class Mouth:
+    """A wire that says what it was given, and hears everything."""
+
+    peer = "test"
+    unsent = 0
+
+    def __init__(self, octets: bytes) -> None:
+        self.rest = [octets[at : at + 4096] for at in range(0, len(octets), 4096)]
+
+    def read(self) -> bytes:
+        return self.rest.pop(0) if self.rest else b""
+
+    def write(self, octets: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """The warnings of the session."""
+    return []
+
+
+@pytest.fixture
+def hearing(tmp_path: Path, told: list[str]) -> Callable[..., Session]:
+    """A session that hears this behind a greeting, with a folder of five messages open."""
+
+    def make(said: bytes, *, exists: int = 5) -> Session:
+        log: Any = SimpleNamespace(warning=lambda event, **facts: told.append(event))
+        mouth: Any = Mouth(b"* OK [CAPABILITY IMAP4rev1 ESEARCH UIDPLUS] hello\r\n" + said)
+        session = Session(mouth, log, str(tmp_path))
+        session.selected = Selected("INBOX", read_only=False)
+        session.selected.exists = exists
+        session._capabilities = frozenset(("IMAP4REV1", "ESEARCH", "UIDPLUS"))
+        return session
+
+    return make
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder has no more than a hundred messages."""
+    monkeypatch.setattr(uids, "MESSAGES_LIMIT", 50)
+    monkeypatch.setattr(uids, "ARRIVING", 50)
+
+
+def lines(line: bytes, times: int) -> bytes:
+    return b"".join(line % number for number in range(1, times + 1)) + b"m1 OK done\r\n"
+
+
+def test_empty_literals_take_of_the_room_of_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "RESPONSE_LIMIT", 100_000)
+    client = wire.Client("test")
+    client.receive(b"* OK hello\r\n* 1 FETCH (" + b" {0}\r\n" * 1000 + b")\r\n")
+    client.next_event()
+    with pytest.raises(PeerError, match="more than 100000 octets"):
+        client.next_event()
+
+
+@pytest.mark.parametrize("word", [b"()", b"1 ", b" NIL"])
+def test_a_response_of_very_many_words_is_not_parsed(word: bytes) -> None:
+    tracemalloc.start()
+    try:
+        text = b"(" + word * (responses.WORDS_LIMIT + 1) + b")"
+        tracemalloc.reset_peak()
+        with pytest.raises(PeerError, match="words"):
+            responses.parse([text])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("few")
+def test_a_folder_as_full_as_numbers_go_is_not_believed(hearing: Callable[..., Session]) -> None:
+    session = hearing(
+        b'* ESEARCH (TAG "m1") UID ALL 1:4294967295\r\nm1 OK done\r\n', exists=4294967295
+    )
+    with pytest.raises(PeerError, match="more than 100 numbers"):
+        session.search(b"ALL").wait()
+
+
+FLOODS = {
+    "facts": (b"* 1 FETCH (UID %d RFC822.SIZE 5 FLAGS ())\r\n", lambda s: s.facts("1:*")),
+    "one fact": (b"* %d FETCH (UID 1 RFC822.SIZE 5 FLAGS ())\r\n", lambda s: s.facts([1])),
+    "pieces": (b"* %d FETCH (UID 1 BODY[]<0> {3}\r\nabc)\r\n", lambda s: s.fetch([1], b"BODY[]")),
+    "numbers": (b"* SEARCH %d 2 3\r\n", lambda s: s.search(b"ALL")),
+    "sets": (b'* ESEARCH (TAG "m1") UID ALL %d:105\r\n', lambda s: s.search(b"ALL")),
+}
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("flood", FLOODS)
+def test_answers_without_end_end_the_session(hearing: Callable[..., Session], flood: str) -> None:
+    line, ask = FLOODS[flood]
+    session = hearing(lines(line, 10_000))
+    with pytest.raises(PeerError, match=r"there can be|more than"):
+        ask(session).wait()
+
+
+def test_folders_without_end_end_the_session(
+    hearing: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailflow_imap.folders.NAMES_LIMIT", 100_000)
+    session = hearing(lines(b'* LIST () "/" folder%d\r\n', 10_000))
+    with pytest.raises(PeerError, match="too many folders"):
+        session.folders().wait()
+
+
+def test_alerts_without_end_fill_no_log(hearing: Callable[..., Session], told: list[str]) -> None:
+    hearing(lines(b"* OK [ALERT] number %d\r\n", 1000)).noop().wait()
+    assert len(told) == 10
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"COPYUID %b 1 2", b"COPYUID 1 %b 2", b"COPYUID 1:2 1 2", b"COPYUID 1", b"COPYUID x 1 2"],
+)
+def test_a_copyuid_that_says_nothing_is_none(hearing: Callable[..., Session], said: bytes) -> None:
+    session = hearing(b"m1 OK [" + said.replace(b"%b", DIGITS) + b"] done\r\n")
+    assert session.copy([1], "there").wait() is None
+
+
+@pytest.mark.parametrize("said", [b"%b 2", b"1 %b", b"1:2 3", b"1", b"0 1", b"1 2 3"])
+def test_an_appenduid_that_says_nothing_is_none(
+    hearing: Callable[..., Session], said: bytes
+) -> None:
+    octets = b"+ go on\r\nm1 OK [APPENDUID " + said.replace(b"%b", DIGITS) + b"] done\r\n"
+    session = hearing(b"")
+    session._client.free = 100
+    session.wire.rest.append(b"* OK hello\r\n" + octets.removeprefix(b"+ go on\r\n"))  # type: ignore[attr-defined]
+    assert session.append("there", Octets(b"x\r\n")).wait() is None
+
+
+def test_a_modseq_in_quotes_of_any_length_says_nothing(hearing: Callable[..., Session]) -> None:
+    line = b'* ESEARCH (TAG "m1") UID MODSEQ "%b" ALL 1:3\r\nm1 OK done\r\n' % DIGITS
+    search = hearing(line).search(b"ALL")
+    assert (search.wait(), search.modseq) == ([1, 2, 3], None)
+
+
+@pytest.mark.parametrize("number", [b"-5", b"0", b"4294967296", DIGITS])
+def test_a_search_finds_uids(hearing: Callable[..., Session], number: bytes) -> None:
+    with pytest.raises(PeerError, match=r"no (UIDs|numbers)"):
+        hearing(b"* SEARCH 1 %b\r\nm1 OK done\r\n" % number).search(b"ALL").wait()
+
+
+@pytest.mark.parametrize("size", [b"-5", b"99999999999999999999", b'"5"'])
+def test_a_message_of_no_possible_size_is_there(
+    hearing: Callable[..., Session], size: bytes
+) -> None:
+    line = b"* 1 FETCH (UID 7 RFC822.SIZE %b FLAGS ())\r\nm1 OK done\r\n" % size
+    [found] = hearing(line).facts("1:*").wait()
+    assert (found.uid, found.size) == (7, 0)
+
+
+@pytest.mark.parametrize(
+    "date", [b"31-Dec-9999 23:59:59 -9999", b"01-Jan-0001 00:00:00 +9999", b"00-Jan-2020 0:0:0 +0"]
+)
+def test_a_moment_outside_of_all_calendars_is_none(date: bytes) -> None:
+    assert responses.date(date) is None
+
+
+def test_what_a_server_offers_shows_no_control_characters(
+    hearing: Callable[..., Session],
+) -> None:
+    session = hearing(
+        b"* CAPABILITY IMAP4rev1 LOGINDISABLED AUTH=\x1b[31mX"
+        + b"".join(b" AUTH=Y%d" % n for n in range(900))
+        + b"\r\nm1 OK x\r\n"
+    )
+    session.ask_capabilities().wait()
+    with pytest.raises(LoginError, match="no way to log in") as raised:
+        session.log_in(Credentials("ann", "secret"), ("login",), lambda: None)
+    assert raised.value.text.isprintable()
+    assert len(raised.value.text) < 1000
