@@ -8,7 +8,8 @@ and description, cleaned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 
 from mailflow.errors import ConfigError, LoginError, MailflowError, PeerError, UnavailableError
 from mailflow.log import clean, register_secret
@@ -22,6 +23,8 @@ EXTRA = "pip install 'mailflow[oauth2]'"
 
 PASSING = ("temporarily_unavailable", "server_error", "slow_down")
 """Errors that may be gone the next time (RFC 6749, 4.1.2.1)."""
+
+_TOKEN = re.compile("[ -~]{1,100000}")
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -112,7 +115,10 @@ def code_of(provider: Provider, came_back: str, state: str) -> str:
 
     if not came_back.startswith(("http://", "https://")):
         raise LoginError("this is not the address that the browser ended at")
-    issuer = parse_qs(urlsplit(came_back).query).get("iss", [""])[0]
+    try:
+        issuer = parse_qs(urlsplit(came_back).query).get("iss", [""])[0]
+    except ValueError:
+        raise LoginError("this is not the address that the browser ended at") from None
     if provider.issuer and issuer and issuer != provider.issuer:
         raise LoginError(f"this answer is not {provider.issuer}'s: it is {clean(issuer)!r}'s")
     try:
@@ -190,41 +196,74 @@ def _tokens(provider: Provider, client: Any, body: str) -> dict[str, Any]:
     if answer.status != 200 or code:
         raise _refused(url, answer, code, description)
     try:
-        found: dict[str, Any] = client.parse_request_body_response(answer.text)
-    except (OAuth2Error, AttributeError, TypeError, ValueError):  # a page of a portal, for one
+        found: dict[str, Any] = client.parse_request_body_response(_sound(answer))
+    except (
+        OAuth2Error,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # a page of a portal, for one
         raise PeerError(f"{host_of(url)} gives no token, and does not say why") from None
     if not isinstance(found.get("access_token"), str):
         raise PeerError(f"{host_of(url)} gives no token, and does not say why")
+    for name in ("access_token", "refresh_token"):
+        if not _TOKEN.fullmatch(str(found.get(name) or " ")):  # RFC 6749, A.12 and A.17
+            raise PeerError(f"{host_of(url)} gives a token that is none")
     kind = str(found.get("token_type", "bearer"))
     if kind.lower() != "bearer":
         raise LoginError(f"{host_of(url)} gives a token of the type {clean(kind)!r}, not Bearer")
     return found
 
 
-def _table(url: str, answer: Answer) -> dict[str, Any]:
+def _sound(answer: Answer) -> str:
+    """What it says of tokens, without what oauthlib cannot read and nobody needs: what has
+    replaced a refresh token must not be lost for the sake of a number."""
     import json
 
-    if answer.status != 200:
-        raise _refused(url, answer, *_said(answer))
+    table = _parsed(answer)
+    if table is None:
+        return answer.text
+    table["expires_in"] = seconds(table.get("expires_in"))
+    table.pop("expires_at", None)
+    if not isinstance(table.get("scope"), str | list):
+        table.pop("scope", None)
+    return json.dumps(table)
+
+
+def _parsed(answer: Answer) -> dict[str, Any] | None:
+    """The JSON object in it; None where there is none."""
+    import json
+
     try:
         table = json.loads(answer.text)
-    except ValueError:
-        table = None
-    if not isinstance(table, dict):
+    except (ValueError, RecursionError):
+        return None
+    return table if isinstance(table, dict) else None
+
+
+def seconds(value: object) -> float:
+    """A span as providers write it: a number, or one in quotes; 0.0 for none."""
+    try:
+        found = float(value) if isinstance(value, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        return 0.0
+    return found if 0 < found < 1e10 else 0.0
+
+
+def _table(url: str, answer: Answer) -> dict[str, Any]:
+    if answer.status != 200:
+        raise _refused(url, answer, *_said(answer))
+    table = _parsed(answer)
+    if table is None:
         raise PeerError(f"{host_of(url)} does not answer as RFC 8628 says")
     return table
 
 
 def _said(answer: Answer) -> tuple[str, str]:
     """(error, error_description) of a refusal, "" for what is not there."""
-    import json
-
-    try:
-        table = json.loads(answer.text)
-    except ValueError:
-        table = {}
-    get: Callable[[str], object] = table.get if isinstance(table, dict) else lambda key: None
-    error, description = get("error"), get("error_description")
+    table = _parsed(answer) or {}
+    error, description = table.get("error"), table.get("error_description")
     return (
         error if isinstance(error, str) else "",
         description if isinstance(description, str) else "",
@@ -244,10 +283,10 @@ def _refused(url: str, answer: Answer, code: str, description: str) -> MailflowE
 
 def _words(code: str, description: str | None) -> str:
     line = (description or "").strip().partition("\n")[0]
-    return clean(f"{code} ({line[:200]})" if line else code[:100])
+    return clean(f"{code[:100]} ({line[:200]})" if line else code[:100])
 
 
 __all__ = [
     "by_device", "by_itself", "check_installed", "code_of", "destination", "device_code",
-    "exchange", "give_back", "proof", "refresh",
+    "exchange", "give_back", "proof", "refresh", "seconds",
 ]  # fmt: skip

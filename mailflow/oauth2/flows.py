@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from mailflow.errors import LoginError, UnavailableError, from_os
 from mailflow.log import clean, register_secret
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 600.0
 """Seconds that a user has to say yes."""
+
+LONGEST_INTERVAL = 60.0
+"""Seconds between two questions whether the user has said yes, whatever the provider wants."""
 
 PASTED_PORT = 53682
 """Where nobody listens: the browser ends there, and its address is pasted."""
@@ -91,17 +94,21 @@ def _device(provider: Provider, user: str, talk: Talk) -> dict[str, Any]:  # noq
         raise LoginError(f"{host_of(provider.endpoint('device'))} gives no code to enter")
     register_secret(code)
     talk.say(f"On any device, go to {clean(str(where))} and enter the code {shown}")
-    every = _number(given.get("interval"), 5.0)
-    until = time.monotonic() + min(_number(given.get("expires_in"), PATIENCE), 3600.0)
-    while time.monotonic() < until:
-        time.sleep(every)
+    every = min(ask.seconds(given.get("interval")) or 5.0, LONGEST_INTERVAL)
+    until = time.monotonic() + min(ask.seconds(given.get("expires_in")) or PATIENCE, 3600.0)
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(every, left))
         try:
             return ask.by_device(provider, code)
         except LoginError as error:
             if error.fields.get("code") != "authorization_pending":
                 raise
         except UnavailableError as error:  # RFC 8628, 3.5
-            every = every + 5 if error.fields.get("code") == "slow_down" else min(2 * every, 60.0)
+            every = (
+                every + 5
+                if error.fields.get("code") == "slow_down"
+                else min(2 * every, LONGEST_INTERVAL)
+            )
     raise LoginError("nobody has entered the code in time")
 
 
@@ -178,13 +185,6 @@ def _listening(redirect: str, state: str) -> Iterator[tuple[str, Callable[[], st
     finally:
         server.shutdown()
         server.server_close()
-
-
-def _number(value: object, otherwise: float) -> float:
-    with suppress(ValueError):
-        if isinstance(value, int | float | str) and float(value) > 0:
-            return float(value)
-    return otherwise
 
 
 __all__ = ["Talk", "log_in"]

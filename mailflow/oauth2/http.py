@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 
 from mailflow.errors import LoginError, MailflowError, UnavailableError
+from mailflow.log import clean
 from mailflow.net import is_loopback, tls_context
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
@@ -67,11 +68,12 @@ def _post(provider: Provider, url: str, form: str, headers: Mapping[str, str]) -
     request = Request(url, form.encode("ascii"), dict(headers))  # noqa: S310  # http on loopback only
     patience = None if provider.timeout == FOREVER else provider.timeout
     try:
-        with _opener(provider, url).open(request, timeout=patience) as response:
+        try:
+            response = _opener(provider, url).open(request, timeout=patience)
+        except HTTPError as error:
+            response = error
+        with response:
             return _answer(response)
-    except HTTPError as error:
-        with error:
-            return _answer(error)
     except URLError as error:
         reason = error.reason
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -79,13 +81,13 @@ def _post(provider: Provider, url: str, form: str, headers: Mapping[str, str]) -
                 f"the certificate of {host_of(url)} is refused: {reason.verify_message}"
             ) from None
         raise _lost(url, reason) from None
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:  # such as a Location that is none
         raise _lost(url, error) from None
 
 
 def _lost(url: str, reason: object) -> UnavailableError:
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return UnavailableError(f"cannot ask {host_of(url)}: {text}")
+    return UnavailableError(f"cannot ask {host_of(url)}: {clean(text.strip()[:200])}")
 
 
 def _opener(provider: Provider, url: str) -> Any:

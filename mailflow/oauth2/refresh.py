@@ -91,9 +91,9 @@ def refusal(provider: Provider, tokens: Tokens) -> str:
 
 def kept(tokens: Tokens, given: dict[str, Any], now: float) -> Tokens:
     """`tokens` with what a provider has given; a refresh token stays until there is another."""
-    life = _seconds(given.get("expires_in"))
+    life = ask.seconds(given.get("expires_in"))
     again = given.get("refresh_token")
-    ends = _seconds(given.get("refresh_token_expires_in") or given.get("refresh_expires_in"))
+    ends = ask.seconds(given.get("refresh_token_expires_in") or given.get("refresh_expires_in"))
     scope = given.get("scope")
     return tokens._replace(
         access_token=str(given["access_token"]),
@@ -232,15 +232,6 @@ def _warn(access: Access, store: Store, tokens: Tokens, now: float) -> None:
         f"the consent ends in {days:.1f} days; run: mailflow auth login {store.name}",
         account=store.name,
     )
-
-
-def _seconds(value: object) -> float:
-    """A span as providers write it: a number, or one in quotes; 0.0 for none."""
-    try:
-        found = float(value) if isinstance(value, int | float | str) else 0.0
-    except ValueError:
-        return 0.0
-    return found if 0 < found < 1e10 else 0.0
 
 
 __all__ = ["check", "consent_ends", "ends_soon", "fresh", "kept", "renew", "renewed"]
