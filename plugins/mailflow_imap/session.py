@@ -53,6 +53,9 @@ REISSUE = 9 * 60.0
 """Seconds after which IDLE is ended and begun anew: servers end it after 30 minutes, address
 translators forget a silent connection after 10 (RFC 2177, 3)."""
 
+RELAPSE = 30.0
+"""Seconds before IDLE is begun anew where the server ends it by itself, which it should not."""
+
 Uids = str | Iterable[int]
 """UIDs, or a set of them as IMAP writes it, such as "1:*"."""
 
@@ -208,11 +211,13 @@ class Session(Connection):
         before = selected.news
         until = time.monotonic() + seconds
         while selected.news == before and (left := until - time.monotonic()) > 0:
-            self._idle(selected, before, min(left, REISSUE))
+            if not self._idle(selected, before, min(left, REISSUE)):
+                self.wire.halt.wait(min(left, RELAPSE))
         return selected.news != before
 
-    def _idle(self, selected: Selected, before: int, seconds: float) -> None:
-        """One IDLE, of `seconds` at most. That its end is answered shows that somebody is there."""
+    def _idle(self, selected: Selected, before: int, seconds: float) -> bool:
+        """One IDLE, of `seconds` at most; False where the server has ended it for no reason. That
+        its end is answered shows that somebody is there."""
         idling = Idling(self, [Command("IDLE", alone=True)], "tell of changes")
         until = time.monotonic() + seconds
         while not idling.done and selected.news == before:
@@ -220,9 +225,11 @@ class Session(Connection):
             if left <= 0 or (idling.begun and not self.wire.listen(left)):
                 break
             self.pump()
+        ended = idling.done and selected.news == before
         if idling.begun and not idling.done:
             self.wire.write(self._client.respond(b"DONE"))
         idling.wait()
+        return not ended
 
     def _spelled(self, folder: str) -> Word:
         """A folder's name as the wire has it: as LIST has spelled it, else as the standard does."""

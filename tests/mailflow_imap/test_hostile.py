@@ -15,7 +15,7 @@ from mailflow.mail import Octets
 from mailflow.sasl import Credentials
 from mailflow_imap import responses, uids, wire
 from mailflow_imap.folders import Selected
-from mailflow_imap.session import Session
+from mailflow_imap.session import RELAPSE, Session
 
 DIGITS = b"9" * 5000
 
@@ -196,3 +196,18 @@ def test_what_a_server_offers_shows_no_control_characters(
         session.log_in(Credentials("ann", "secret"), ("login",), lambda: None)
     assert raised.value.text.isprintable()
     assert len(raised.value.text) < 1000
+
+
+def test_an_idle_that_the_server_ends_at_once_is_not_begun_anew_at_once(
+    hearing: Callable[..., Session],
+) -> None:
+    session = hearing(b"m1 OK over\r\n")
+    rests: list[float] = []
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        session.wire.rest.append(b"* 6 EXISTS\r\nm2 OK over\r\n")  # type: ignore[attr-defined]
+
+    session.wire.halt = SimpleNamespace(wait=rest)  # type: ignore[assignment]
+    assert session.idle(600)
+    assert rests == [RELAPSE]
