@@ -179,10 +179,12 @@ class Intake:
                 unfinished(visit.unfinished())
             self._check()
         now = time.time()
+        # what a limit leaves may be known under another key, which only such a listing tells
+        mark = state.mark if visit.undecided and visit.renamed else plain(fetcher.mark or "")
 
         def work(tx: Transaction) -> None:
             arrivals.settle(tx, lane, self.settled)
-            arrivals.source_worked(tx, lane, plain(fetcher.mark or ""), now)
+            arrivals.source_worked(tx, lane, mark, now)
 
         self.flow.journal.commit(work)
 
@@ -288,9 +290,10 @@ class Visit:
         self.complete = getattr(fetcher, "complete", True)
         self.stays = not getattr(fetcher, "removes", True)
         self.by_all = self.stays or hasattr(fetcher, "lists")
+        self.renewed = self.complete and getattr(fetcher, "renewed", False)
         self.known: dict[str, Known] = journal.read(
             lambda tx: (
-                arrivals.known(tx, lane, listed)
+                arrivals.known(tx, lane, listed, whole=self.renewed)
                 if self.complete
                 else arrivals.known_of(tx, lane, list(listed))
             )
@@ -308,15 +311,15 @@ class Visit:
         ]
         self.renamed = Renamed()
         for key, known in gone.items():
-            if known.state == "done" or (self.stays and known.state == "settled"):
+            if known.state == "done" or (known.state == "settled" and (self.stays or self.renewed)):
                 self.renamed.add(known.digest, key)
         started = [known.at for known in gone.values() if known.why == "start"]
-        self.renewed = getattr(fetcher, "renewed", False)
         self.start = max(started, default=0.0) if self.renewed else 0.0
         self.sizes = {item.key: item for item in items}
         self._asked: set[str] = set()
         self._left: set[str] = set()
         self._refused: set[str] = set()
+        self.undecided = False
         self._passed: list[str] = []
         self._rebound: list[tuple[str, str]] = []
         self._doubted: dict[str, Known] = {}
@@ -379,6 +382,7 @@ class Visit:
         keys = [item.key for item in fresh]
         if limit is not None:
             self._left.update(keys[limit:])
+            self.undecided = self.renewed and len(keys) > limit
             keys = keys[:limit]
         self._asked = set(keys)
         return keys
@@ -506,7 +510,7 @@ class Visit:
 
     def _not_renamed(self, items: list[Item]) -> list[Item]:
         """Where many keys are new and known ones are gone, the headers tell them apart."""
-        if not self.renamed or len(items) < HEADS_FROM:
+        if not self.renamed or (len(items) < HEADS_FROM and not self.renewed):
             return items
         told = self._tell_renamed([item.key for item in items])
         return [item for item in items if item.key not in told]

@@ -208,7 +208,7 @@ def test_f14_a_uid_of_what_was_removed_is_of_another_message_when_it_is_listed_a
         source.server.deliver("red", message(subject, named=named))
     source.run(**GONE)
     assert source.left() == ["2"], "nobody can tell"
-    monkeypatch.setattr(mark, "WEEK", 0.0)
+    monkeypatch.setattr(mark, "WEEK", -9.0)
     source.run(**GONE)
     assert source.come == ["1", "2", "3"]
     assert source.left() == []
@@ -222,7 +222,39 @@ def test_what_was_removed_and_is_there_again_is_removed_again_and_comes_once(
     before = list(source.server.folder("red").messages)
     source.run(**GONE)
     source.server.folder("red").messages = before
-    monkeypatch.setattr(mark, "WEEK", 0.0)
+    monkeypatch.setattr(mark, "WEEK", -9.0)
     source.run(**GONE)
     assert source.come == ["1"]
+    assert source.left() == []
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("options", [KEPT, {"keep": "0d", "on_done": "keep"}])
+def test_f14_what_a_limit_leaves_when_a_folder_is_made_anew_is_known_later(
+    source: Source, options: dict[str, object], *, named: bool
+) -> None:
+    for subject in ("1", "2", "3"):
+        source.server.deliver("red", message(subject, named=named))
+    source.run(**options)
+    source.server.renumber("red")
+    source.deliver("4")
+    for _ in range(5):
+        source.run(limit=1, **options)
+    assert source.come == ["1", "2", "3", "4"]
+
+
+def test_f14_what_was_removed_and_comes_back_in_a_folder_made_anew_is_known(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restored backup."""
+    source.deliver("1", "2")
+    before = list(source.server.folder("red").messages)
+    source.run(**GONE)
+    monkeypatch.setattr(mark, "WEEK", -9.0)
+    source.run(**GONE)
+    source.server.folder("red").messages = before
+    source.server.renumber("red")
+    source.deliver("3")
+    source.run(**GONE)
+    assert source.come == ["1", "2", "3"]
     assert source.left() == []

@@ -67,13 +67,17 @@ class Arrival(NamedTuple):
     crashes: int = 0
 
 
-def known(tx: Transaction, lane: Lane, listed: Iterable[str]) -> dict[str, Known]:
+def known(
+    tx: Transaction, lane: Lane, listed: Iterable[str], *, whole: bool = False
+) -> dict[str, Known]:
     """Of the keys that are listed, of those that the last listing had, and of those under
     which a mail may be that is listed under another one by now. What else has gone is many
-    times as much as a mailbox holds, and stays where it is."""
+    times as much as a mailbox holds, and stays where it is; `whole` has it, too."""
     rows = tx.execute(
-        f"{_KNOWN} AND (missing IS NULL OR state = 'done' AND digest IS NOT NULL)", lane
-    )
+        _KNOWN if whole
+        else f"{_KNOWN} AND (missing IS NULL OR state = 'done' AND digest IS NOT NULL)",
+        lane,
+    )  # fmt: skip
     found = {key: Known(*rest) for key, *rest in rows}
     if found or tx.execute(f"{_KNOWN} LIMIT 1", lane).fetchone():
         found.update(known_of(tx, lane, [key for key in listed if key not in found]))
