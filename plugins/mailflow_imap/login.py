@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from mailflow.errors import ConfigError, LoginError, MailflowError, UnavailableError
-from mailflow.net import Wire, is_loopback, tls_context
+from mailflow.net import is_loopback, tls_context
 from mailflow.sasl import Credentials, Exchange, choose, mechanism
 from mailflow.typed import TYPE_CHECKING, TypeVar
 from mailflow_imap.answers import Answer
@@ -91,7 +91,7 @@ def connect(options: ImapAccount, runtime: Runtime, *, ahead: bool = False) -> S
     if protection == "none" and not (is_loopback(options.host) or options.command):
         runtime.log.warning("the password goes in clear", host=options.host)
     session = Session.open(
-        lambda: _dial(options, runtime),
+        lambda: options.dial(runtime.halt),
         runtime.log,
         runtime.scratch,
         context=None if protection == "none" else _context(options),
@@ -276,16 +276,3 @@ def _context(options: ImapAccount) -> ssl.SSLContext:
 def _check(credentials: Credentials, options: ImapAccount) -> None:
     if any(c in text for text in credentials for c in "\r\n\0"):
         raise LoginError(f"the user or password for {options.host} holds a line end")
-
-
-def _dial(options: ImapAccount, runtime: Runtime) -> Wire:
-    """A connection to the server, or to the program that leads there."""
-    if options.command is None:
-        return Wire.connect(
-            options.host, options.number, timeout=options.timeout, halt=runtime.halt
-        )
-    from mailflow.tunnel import Tunnel
-
-    return Tunnel.through(
-        options.command.words, peer=options.host, timeout=options.timeout, halt=runtime.halt
-    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mailflow.net import is_loopback
-from mailflow.options import Choice, Integer, ListOf, Path, ServerOptions, Text
-from mailflow.program import Command
+from mailflow.mailserver import MailServerOptions
+from mailflow.options import Choice, Integer, ListOf, Path
 
 PORTS = {"implicit": 993, "starttls": 143, "none": 143}
 """`tls` -> the port where nothing else is said."""
@@ -22,14 +21,10 @@ TOKEN_WAYS = ("oauthbearer", "xoauth2")
 """With an access token instead of a password (RFC 7628)."""
 
 
-class Connector(Command):
-    """A program that is a connection."""
-
-    expected = 'a command such as ["ssh", "-W", "imap.example.org:993", "gateway"]'
-
-
-class ImapAccount(ServerOptions):
+class ImapAccount(MailServerOptions):
     """How an IMAP server is reached, and the ways to log in to it."""
+
+    ports = PORTS
 
     port = Integer.optional(
         'Its port; by default 993 for tls = "implicit", else 143.', least=1, most=65535
@@ -39,14 +34,6 @@ class ImapAccount(ServerOptions):
         " or not at all, which is the default on loopback only.",
         "implicit", "starttls", "none", default="",
     )  # fmt: skip
-    command = Connector.optional(
-        "A program whose stdin and stdout are the connection, instead of one to `host` and"
-        ' `port`; `host` still names the account and the certificate. With tls = "none" its'
-        " way is taken for protected."
-    )
-    tls_name = Text.optional(
-        "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
-    )
     auth = ListOf(
         "The ways to log in, in the order they are tried, of those that the server offers. With a"
         " password: the command LOGIN and SASL PLAIN, by default both. With a token: OAUTHBEARER"
@@ -65,16 +52,6 @@ class ImapAccount(ServerOptions):
         " is for a server that cannot cope.",
         "always", "never", default="always",
     )  # fmt: skip
-
-    @property
-    def protection(self) -> str:
-        """`tls`, with its default worked out."""
-        return self.tls or ("none" if is_loopback(self.host) else "implicit")
-
-    @property
-    def number(self) -> int:
-        """`port`, with its default worked out."""
-        return self.port or PORTS[self.protection]
 
     @property
     def ways(self) -> Sequence[str]:
@@ -101,11 +78,6 @@ class ImapAccount(ServerOptions):
             known, given = (TOKEN_WAYS, "token") if self.by_token else (WAYS, "password")
         if wrong := [way for way in self.auth if way not in known]:
             yield "auth", f"{', '.join(wrong)} does not go with a `{given}`"
-
-    def look(self) -> Iterator[tuple[str, str]]:
-        yield from super().look()
-        if self.command is not None and (missing := self.command.missing()):
-            yield "command", missing
 
 
 class ImapOptions(ImapAccount):

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mailflow.net import Wire, is_loopback
+from mailflow.mailserver import MailServerOptions
 from mailflow.options import (
     Choice,
     Flag,
     Integer,
     ListOf,
-    ServerOptions,
     Size,
-    Text,
 )
-from mailflow.program import Command
-from mailflow.typed import TYPE_CHECKING
 from mailflow_pop3.login import TOKEN_WAYS, WAYS
-
-if TYPE_CHECKING:
-    from mailflow.halt import Halt
 
 PORTS = {"implicit": 995, "starttls": 110, "none": 110}
 """`tls` -> the port where nothing else is said."""
 
 
-class Connector(Command):
-    """A program that is a connection."""
-
-    expected = 'a command such as ["ssh", "-W", "pop.example.org:995", "gateway"]'
-
-
-class Pop3Account(ServerOptions):
+class Pop3Account(MailServerOptions):
     """A POP3 server, and how to log in there: what the fetcher and the maildrop both need."""
+
+    ports = PORTS
 
     port = Integer.optional(
         'Its port; by default 995 for tls = "implicit", else 110.', least=1, most=65535
@@ -42,14 +31,6 @@ class Pop3Account(ServerOptions):
         " not at all, which is the default on loopback only.",
         "implicit", "starttls", "none", default="",
     )  # fmt: skip
-    command = Connector.optional(
-        "A program whose stdin and stdout are the connection, instead of one to `host` and"
-        ' `port`; `host` still names the account and the certificate. With tls = "none" its'
-        " way is taken for protected."
-    )
-    tls_name = Text.optional(
-        "The name that the certificate must be for, where it is not `host` (behind an ssh forward)."
-    )
     auth = ListOf(
         "The ways to log in, in the order they are tried. With a password: SASL PLAIN and LOGIN"
         " where the server offers them, USER and PASS, APOP where it greets with a timestamp; by"
@@ -64,28 +45,9 @@ class Pop3Account(ServerOptions):
     )  # fmt: skip
 
     @property
-    def protection(self) -> str:
-        """`tls`, with its default worked out."""
-        return self.tls or ("none" if is_loopback(self.host) else "implicit")
-
-    @property
     def ways(self) -> Sequence[str]:
         """`auth`, with its default worked out."""
         return self.auth or (TOKEN_WAYS if self.by_token else ("plain", "user"))
-
-    def look(self) -> Iterator[tuple[str, str]]:
-        yield from super().look()
-        if self.command is not None and (missing := self.command.missing()):
-            yield "command", missing
-
-    def dial(self, halt: Halt) -> Wire:
-        """A connection to the server, or to the program that leads there."""
-        port = self.port or PORTS[self.protection]
-        if self.command is None:
-            return Wire.connect(self.host, port, timeout=self.timeout, halt=halt)
-        from mailflow.tunnel import Tunnel
-
-        return Tunnel.through(self.command.words, peer=self.host, timeout=self.timeout, halt=halt)
 
 
 class Pop3Options(Pop3Account):

@@ -348,13 +348,13 @@ class TestTls:
 
     def test_a_password_in_clear_off_loopback_is_warned_of(self, server, session, log, monkeypatch):
         monkeypatch.setattr("mailflow_pop3.fetcher.is_loopback", lambda host: False)
-        monkeypatch.setattr("mailflow_pop3.settings.is_loopback", lambda host: False)
+        monkeypatch.setattr("mailflow.mailserver.is_loopback", lambda host: False)
         assert session(server, tls="none")
         assert log.warnings() == ["the password goes in clear"]
 
     def test_off_loopback_nothing_is_said_in_clear_by_default(self, server, session, monkeypatch):
         monkeypatch.setattr("mailflow_pop3.fetcher.is_loopback", lambda host: False)
-        monkeypatch.setattr("mailflow_pop3.settings.is_loopback", lambda host: False)
+        monkeypatch.setattr("mailflow.mailserver.is_loopback", lambda host: False)
         with pytest.raises((LoginError, UnavailableError)):
             session(server)
         assert secrets_sent(server) == []
