@@ -26,7 +26,7 @@ from mailflow.options import Options
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
 from mailflow_imap.answers import Body, Missing
-from mailflow_imap.choice import chosen, fruitless, is_plain
+from mailflow_imap.choice import chosen, fruitless, is_plain, special
 from mailflow_imap.keys import Place, place_of
 from mailflow_imap.loading import load
 from mailflow_imap.login import begin
@@ -295,8 +295,8 @@ class ImapFetcher:
             self._once("folders without a name that can be shown are not read", folders=len(odd))
         if not names:
             raise GoneError(f"{self._connected.peer} has no folder like {', '.join(patterns)}")
-        for pattern in fruitless(patterns, folders):
-            self._once(f"{self._connected.peer} has no folder like {pattern}")
+        for pattern in filter(special, fruitless(patterns, folders)):  # "*" may well mean none
+            self._once(f"{self._connected.peer} has no folder for {pattern}")
         return [name for name in names if name not in odd]
 
     # What is there
