@@ -30,6 +30,7 @@ from mailflow_imap.choice import use_of
 from mailflow_imap.flight import Flight
 from mailflow_imap.partial import PIECE, Partial
 from mailflow_imap.uidl import writer
+from mailflow_imap.wire import LITERAL_LIMIT
 
 if TYPE_CHECKING:
     from mailflow.live import Hold
@@ -336,6 +337,8 @@ class OpenImap:
     def _fetch(self, index: int, offset: int, octets: int) -> Callable[[], bytes]:
         """Ask for a piece of a message; what waits for it."""
         folder, uid = self._folder(index), self._uid(index)
+        if offset > LITERAL_LIMIT:
+            raise PeerError(f"message {uid} has no end: {offset} octets of it have come")
         item = b"BODY.PEEK[]<%d.%d>" % (offset, octets)
         session, asked = self._session, None
         selected = None if session is None or session.lost else session.selected
@@ -345,11 +348,13 @@ class OpenImap:
         def wait() -> bytes:
             if asked is not None and session is not None and session is self._session:
                 try:
-                    return _octets(asked.wait())
+                    return _octets(asked.wait(), offset, octets)
                 except UnavailableError:
                     if not session.lost:
                         raise
-            return self._do(folder, lambda other: _octets(other.fetch([uid], item).wait()))
+            return self._do(
+                folder, lambda other: _octets(other.fetch([uid], item).wait(), offset, octets)
+            )
 
         return wait
 
@@ -402,11 +407,17 @@ class OpenImap:
         return name
 
 
-def _octets(found: Sequence[Items]) -> bytes:
-    """The one value of a piece. Raises GoneError, UnavailableError."""
+def _octets(found: Sequence[Items], offset: int, octets: int) -> bytes:
+    """The one value of a piece; a server that gives no pieces gives the whole. Raises GoneError,
+    UnavailableError, PeerError for another piece than was asked for."""
     if not found:
         raise GoneError("the message is not there any more")
     for name, value in found[0].items.items():
-        if name.startswith(b"BODY[") and isinstance(value, bytes):
+        if not name.startswith(b"BODY[") or not isinstance(value, bytes):
+            continue
+        if name == b"BODY[]":
+            return value[offset : offset + octets]
+        if name == b"BODY[]<%d>" % offset and len(value) <= octets:
             return value
+        raise PeerError("the server sends another part of a message than was asked for")
     raise UnavailableError("the server answers without the octets of the message")

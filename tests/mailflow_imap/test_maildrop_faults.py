@@ -290,3 +290,31 @@ def test_f05_a_large_message_that_was_said_to_be_small_leaves_nothing_behind(tri
     ]
     drop.close()
     assert [path for path in Path(trial.stage.runtime.scratch).iterdir() if path.is_file()] == []
+
+
+def whole(number: int, origin: bytes = b"") -> bytes:
+    octets = MESSAGES[number - 1]
+    head = b"* %d FETCH (UID %d BODY[]%b {%d}\r\n" % (number, number, origin, len(octets))
+    return head + octets + b")\r\n<tag> OK done\r\n"
+
+
+def test_a_server_that_gives_no_parts_of_messages_gives_them_whole(trial: Trial) -> None:
+    trial.server.faults = Faults(answers={"UID FETCH 3 (UID BODY": whole(3)})
+    drop = trial.maildrop.login(ANN)
+    try:
+        assert read(drop.read(drop.items()[2].key)) == MESSAGES[2]
+    finally:
+        drop.close()
+
+
+@pytest.mark.parametrize("origin", [b"<0>", b"<5>", b"<262144>"])
+def test_f17_another_part_of_a_message_than_was_asked_for_is_not_taken(
+    trial: Trial, origin: bytes
+) -> None:
+    trial.server.faults = Faults(answers={"UID FETCH 3 (UID BODY": whole(3, origin)})
+    drop = trial.maildrop.login(ANN)
+    try:
+        with pytest.raises(PeerError, match="another part"):
+            read(drop.read(drop.items()[2].key))
+    finally:
+        drop.close()
