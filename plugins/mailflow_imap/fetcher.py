@@ -200,7 +200,8 @@ class ImapFetcher:
                 if got is None:
                     if (folder, validity) in self._settling.folders:
                         self._settle(folder, validity)
-                        self._check_open(folder, validity)
+                        if not self._enter(folder, validity):
+                            raise UnavailableError(f"the folder {folder} was made anew meanwhile")
                     continue
                 yield self._arrived(keyed[got.uid], got)
 
@@ -274,13 +275,6 @@ class ImapFetcher:
             selected = session.select(folder, read_only=not write).wait()
             self._writable = folder if write else ""
         return selected.uid_validity == validity
-
-    def _check_open(self, folder: str, validity: int) -> None:
-        """Raise UnavailableError where the folder that is open is another one by now: UIDs name
-        other messages in it."""
-        selected = self._connected.selected
-        if selected is None or (selected.folder, selected.uid_validity) != (folder, validity):
-            raise UnavailableError(f"the folder {folder} was made anew meanwhile")
 
     def _names(self) -> list[str]:
         """The folders that are read, as they are now."""

@@ -19,6 +19,7 @@ from mailflow.testing.imap import CAPABILITIES, ImapServer
 from mailflow.testing.imap_link import Faults
 from mailflow.verdicts import Fate
 from mailflow_imap import fetcher as module
+from mailflow_imap import loading
 from mailflow_imap.fetcher import ImapFetcher
 from mailflow_imap.loading import MOST, batches
 from mailflow_imap.mark import WEEK
@@ -407,6 +408,20 @@ def test_f14_nothing_is_fetched_on_where_what_is_settled_lies_in_another_folder_
         fetcher.settle(next(got).key, Fate.DONE)
         with pytest.raises(UnavailableError, match="made anew"):
             list(got)
+    assert server.messages("red") == MAIL
+
+
+def test_what_can_only_be_looked_into_is_fetched_though_nothing_is_settled(
+    server: ImapServer, make: Make, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "AHEAD", 1)
+    server.faults = Faults(answers={"SELECT": b"<tag> NO not for you\r\n"})
+    with make(on_done="delete", batch=1) as fetcher:
+        got = fetcher.retrieve([item.key for item in fetcher.listing(Query.always)])
+        fetcher.settle(next(got).key, Fate.DONE)
+        assert all(isinstance(each, Fetched) for each in got)
+    assert len(asked(server, "EXAMINE")) == 2, "a refused SELECT leaves no folder open"
+    assert "on_done is not done" in log.warnings()
     assert server.messages("red") == MAIL
 
 
