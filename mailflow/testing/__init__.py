@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Destination,
         DistributorContract,
         FetcherContract,
+        MailboxContract,
         MaildropContract,
         MailServiceContract,
         ProcessorContract,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "contracts": (
         "ComponentContract Destination DistributorContract FetcherContract MailServiceContract"
-        " MaildropContract ProcessorContract PushFetcherContract ReactorContract"
+        " MailboxContract MaildropContract ProcessorContract PushFetcherContract ReactorContract"
         " RefusingDestination RefusingDistributorContract RemoteDestination"
         " RemoteDistributorContract RemoteFetcherContract RemoteSource ServiceContract Source"
         " Stage Taken WireMaildropContract nothing_left"
@@ -81,10 +82,9 @@ __all__ = [
     "AWKWARD", "CUT", "KILL", "RESET", "STALL", "Authority", "Certificate",
     "ComponentContract", "Desk", "Destination", "Disk", "DistributorContract", "Fault",
     "Faults", "FetcherContract", "Gateway", "ImapFaults", "ImapServer", "Large",
-    "MailServiceContract", "MaildropContract", "OAuth2Server", "Outcome", "Pop3Server",
-    "ProcessorContract",
-    "Proxy", "PushFetcherContract", "ReactorContract", "RefusingDestination",
-    "RefusingDistributorContract",
+    "MailServiceContract", "MailboxContract", "MaildropContract", "OAuth2Server", "Outcome",
+    "Pop3Server", "ProcessorContract", "Proxy", "PushFetcherContract", "ReactorContract",
+    "RefusingDestination", "RefusingDistributorContract",
     "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",
     "RemoteSource", "Sample", "ServiceContract", "Session", "SmtpSink", "Source", "Stage",
     "Step", "Strike", "Taken", "Trip", "WireMaildropContract", "killed_at_random",
