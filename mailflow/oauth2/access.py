@@ -5,7 +5,6 @@ Rule of the file: nothing is asked of anybody before `reveal()`.
 
 from __future__ import annotations
 
-from mailflow.errors import ConfigError
 from mailflow.oauth2.provider import Provider, provider
 from mailflow.oauth2.store import Store
 from mailflow.options import ElementsError, Option, SecretValue
@@ -83,4 +82,4 @@ def schema() -> dict[str, object]:
     return {"anyOf": [{"type": "string", "minLength": 1}, table]}
 
 
-__all__ = ["Access", "ConfigError", "access", "schema"]
+__all__ = ["Access", "access", "schema"]

@@ -26,8 +26,6 @@ PASSING = ("temporarily_unavailable", "server_error", "slow_down")
 
 _TOKEN = re.compile("[ -~]{1,100000}")
 
-DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
-
 
 def check_installed() -> None:
     """Raise ConfigError with the command to run, where oauthlib is not here."""

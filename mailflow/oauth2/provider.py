@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterator, Mapping
 
 from mailflow.directories import SYSTEM, settings_directory
-from mailflow.errors import ConfigError
 from mailflow.net import is_loopback
 from mailflow.options import (
     Choice,
@@ -206,4 +205,4 @@ def _missing(values: Mapping[str, object]) -> Iterator[Fault]:
         yield Fault((), '`client_secret` is missing: flow = "client" logs in with it')
 
 
-__all__ = ["FLOWS", "ConfigError", "Provider", "directories", "known", "provider"]
+__all__ = ["FLOWS", "Provider", "directories", "known", "provider"]
