@@ -270,11 +270,15 @@ class Connection:
         return self.command("NOOP")
 
     def close(self) -> None:
-        """Just leave; nothing more is sent."""
+        """Just leave; nothing more is sent, and nothing that has come is held."""
         for answer in self._due:
             answer.abandon()
         if (arrival := self.arrived()) is not None:
             arrival.drop()
+        self._due.clear()
+        self._owner.clear()
+        self._early = None  # an answer holds its session
+        self._client.forget()
         self.wire.close()
 
     # The machine

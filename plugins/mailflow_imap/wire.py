@@ -334,6 +334,11 @@ class Client:
             self._at = 0
         self._buffer += data
 
+    def forget(self) -> None:
+        """Drop the octets received that no event came of, and the memory for them."""
+        self._buffer = bytearray()
+        self._at = self._scanned = 0
+
     def next_event(self) -> Event | None:
         """The next event, or None: more octets are needed.
 
@@ -354,6 +359,8 @@ class Client:
             event = self._response(line)
             if event is not None:
                 return event
+        if self._at == len(self._buffer) and not self._due:
+            self.forget()  # it may rest for long
         return self._end() if self._ended else None
 
     def _line(self) -> bytes | None:

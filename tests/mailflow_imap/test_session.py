@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,14 @@ import pytest
 
 from mailflow.errors import GoneError, MailflowError, RefusedError, UnavailableError
 from mailflow.halt import Halt
+from mailflow.kinds import Runtime
 from mailflow.mail import OctetFile, Octets, read
 from mailflow.testing.dovecot import Dovecot, installed
 from mailflow.testing.imap import CAPABILITIES, Faults, ImapServer
 from mailflow_imap.answers import Body, Missing
+from mailflow_imap.login import connect, enter
 from mailflow_imap.session import Session
+from mailflow_imap.settings import ImapOptions
 
 pytestmark = pytest.mark.skipif(not installed(), reason="needs dovecot-imapd")
 
@@ -336,3 +341,24 @@ def test_what_asks_nothing_takes_no_answer_of_others(session: Session) -> None:
     session.select("INBOX").wait()
     assert session.facts([]).wait() == []
     assert len(session.facts("1:*").wait()) == 5
+
+
+def test_nothing_stays_of_a_session_that_was_left(
+    options_of: Callable[..., ImapOptions], runtime: Runtime
+) -> None:
+    """Not even until cycles of objects are looked for: a gateway leaves many, full of mail."""
+    with ImapServer({"red": SECRET}, {"red": MESSAGES}) as server:
+        options = options_of(server)
+        gc.disable()
+        try:
+            session = connect(options, runtime)
+            enter(options, session)
+            session.select("INBOX").wait()
+            bodies = session.bodies([1, 2, 3])
+            next(iter(bodies))
+            session.close()
+            left = weakref.ref(session)
+            del session, bodies
+            assert left() is None
+        finally:
+            gc.enable()

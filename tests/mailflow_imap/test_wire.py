@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from mailflow.errors import PeerError, UnavailableError
@@ -312,3 +314,21 @@ def test_the_end_where_nothing_is_due_is_an_end_in_order() -> None:
 
 def test_what_a_command_says_is_in_no_repr() -> None:
     assert repr(Command("LOGIN", "ann", "secret")) == "LOGIN"
+
+
+def test_a_client_that_waits_for_nothing_holds_no_octets() -> None:
+    """A session may rest for long, with many others beside it."""
+    fetch = Command("UID FETCH")
+    client = client_after(fetch)
+    body = b"* 1 FETCH (UID 1 BODY[] {100000}\r\n" + b"x" * 100_000 + b")\r\nm1 OK done\r\n"
+    assert isinstance(events(client, body)[-1], Reply)
+    assert sys.getsizeof(client._buffer) < 1000
+    assert events(client, b"* 2 EXISTS\r\n") == [Untagged(2, "EXISTS", [b""])]
+
+
+def test_a_response_that_nobody_asked_for_may_come_in_parts() -> None:
+    client = client_after()
+    assert events(client, b"* 1 FETCH (UID 1 BODY[] {3}\r\n") == []
+    assert events(client, b"abc") == []
+    (found,) = events(client, b")\r\n")
+    assert found == Untagged(1, "FETCH", [(b"(UID 1 BODY[] {3}", b"abc"), b")"])
