@@ -108,42 +108,29 @@ def enter(
     options: ImapOptions,
     session: Session,
     follow: Callable[[], T] = lambda: None,  # type: ignore[assignment,return-value]
-    credentials: Credentials | None = None,
-    ways: Sequence[str] = (),
 ) -> T:
-    """Log in as `options` say, or with other `credentials` by `ways`; gives what `follow` gives.
+    """Log in as `options` say; gives what `follow` gives.
 
     `follow` asks for what is to leave in the same flight; it is called once for each way
     that is tried, and its Answers are good where this returns. A token that the server
     refuses is renewed, and tried once more, where the connection still stands.
     """
     session.believed = options.search == "server"
-    if credentials is not None:
-        _check(credentials, options)
-        return log_in(session, credentials, ways or options.ways, follow)
     if options.secret is None:
-        return log_in(session, who(options), options.ways, follow)
+        if "external" not in options.ways:
+            raise ConfigError(f"no `password` for {options.host}")
+        return log_in(session, Credentials(options.user or "", ""), options.ways, follow)
 
     def act(secret: str) -> T:
         if session.lost:
             text = f"{session.peer} refused a token and left; another is here for the next time"
             raise UnavailableError(text)
         known = Credentials(options.user or "", secret)
-        _check(known, options)
+        if any(c in text for text in known for c in "\r\n\0"):
+            raise LoginError(f"the user or password for {options.host} holds a line end")
         return log_in(session, known, options.ways, follow)
 
     return options.secret.use(act)
-
-
-def who(options: ImapOptions) -> Credentials:
-    """The user and the password or token. Raises ConfigError, UnavailableError."""
-    if options.secret is None and "external" in options.ways:
-        return Credentials(options.user or "", "")
-    if options.user is None or options.secret is None:
-        raise ConfigError(f"no `user` or no `password` for {options.host}")
-    credentials = Credentials(options.user, options.secret.reveal())
-    _check(credentials, options)
-    return credentials
 
 
 def log_in(
@@ -271,8 +258,3 @@ def _context(options: ImapAccount) -> ssl.SSLContext:
             reason = error.strerror or str(error)
             raise ConfigError(f"cannot use certificate {options.certificate}: {reason}") from None
     return context
-
-
-def _check(credentials: Credentials, options: ImapAccount) -> None:
-    if any(c in text for text in credentials for c in "\r\n\0"):
-        raise LoginError(f"the user or password for {options.host} holds a line end")

@@ -19,7 +19,6 @@ from mailflow.errors import (
 )
 from mailflow.kinds import Runtime
 from mailflow.options import SecretValue
-from mailflow.sasl import Credentials
 from mailflow.testing.imap import CAPABILITIES, Faults, ImapServer
 from mailflow.testing.tls import Authority, Certificate
 from mailflow_imap.login import enter
@@ -429,7 +428,7 @@ def test_a_line_end_in_a_password_is_never_sent(connected: Connect, options_of: 
     with ImapServer(USERS) as server:
         session = connected(server)
         with pytest.raises(LoginError, match="line end"):
-            enter(options_of(server), session, credentials=Credentials("red", "a\r\nb"))
+            enter(options_of(server, password=SecretValue(lambda: "a\r\nb", "it")), session)
 
 
 def test_the_password_in_clear_is_warned_about(
