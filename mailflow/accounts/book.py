@@ -31,7 +31,7 @@ from mailflow.accounts.pace import AT_ONCE, Brake, Pace, Turns
 from mailflow.accounts.passwords import PasswordFile, default_path
 from mailflow.accounts.verifiers import ScramKeys, Verifier, app_verifier, octets, read
 from mailflow.digests import blake2b
-from mailflow.errors import ConfigError, LoginError, UnavailableError
+from mailflow.errors import ConfigError, LoginError, MailflowError, UnavailableError
 from mailflow.kinds import Credentials
 from mailflow.log import Logger, get_logger
 from mailflow.record import NamedTuple
@@ -169,8 +169,10 @@ class Accounts:
             drop = checked.account.maildrop.login(who)
         except LoginError as error:
             if who.checked:
-                raise
+                raise _without_orders(error) from None
             raise self._refused(checked.login, who.address, error.text) from None
+        except MailflowError as error:
+            raise _without_orders(error) from None
         if not who.checked:
             self._brake.passed(checked.login, who.address)
         return Entered(checked.login, drop)
@@ -318,6 +320,15 @@ class Accounts:
         """16 octets that say how a name is answered where nobody has it."""
         said = login.encode("utf-8", "surrogatepass")
         return blake2b(said, digest_size=16, key=self._key).digest()
+
+
+def _without_orders(error: MailflowError) -> MailflowError:
+    """The same without `delay`: how long a back end wants us to stay away is not how long an
+    answer is to be kept back, and what it says is not for our client."""
+    if "delay" not in error.fields:
+        return error
+    others = {name: value for name, value in error.fields.items() if name != "delay"}
+    return type(error)(error.text, **others)
 
 
 def _scrams(verifier: Verifier) -> bool:

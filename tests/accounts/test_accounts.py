@@ -260,6 +260,20 @@ class TestPassthrough:
         assert event == "login failed from 192.0.2.1"
         assert facts == {"reason": "the server at mail.example.org said no", "login": "ann"}
 
+    @pytest.mark.parametrize("login", ["ann", "new@corp.example.org"])
+    def test_a_back_end_that_wants_to_be_left_alone_keeps_no_answer_back(self, login):
+        class Throttled(BackEnd):
+            def login(self, who):
+                raise UnavailableError("mail.example.org has enough", code="LIMIT", delay=1e9)
+
+        accounts = book(
+            Account("ann", Throttled(), secret=secret("sesame")),
+            Account("*@corp.example.org", Throttled(), login="passthrough"),
+        )
+        with pytest.raises(UnavailableError, match="has enough") as raised:
+            accounts.password(login, "sesame")
+        assert raised.value.fields == {"code": "LIMIT"}
+
     def test_a_maildrop_that_asks_nobody_never_gets_an_unchecked_password(self):
         with pytest.raises(ConfigError, match="`ann` has no back end"):
             book(Account("ann", Drops(), login="passthrough"))
