@@ -277,7 +277,7 @@ class Missing(NamedTuple):
     error: MailflowError
 
 
-_BODY = re.compile(rb"\(UID (\d{1,10}) (BODY\[[^\]]*\])(?:<\d+>)? \{\d+\}\Z", re.I)
+_BODY = re.compile(rb"\(UID (\d{1,10}) (BODY\[[^\]]*\])(?:<0>)? \{\d+\}\Z", re.I)
 """What stands before the octets in the common form of an answer."""
 
 
@@ -333,7 +333,8 @@ class Bodies(Stream[Body | Missing]):
         uid = items.get(b"UID")
         name = next((name for name in items if name.startswith(b"BODY[")), b"")
         value = items.get(name)
-        octets = value if isinstance(value, bytes) else None
+        from_the_first = name.endswith((b"]", b"<0>"))
+        octets = value if isinstance(value, bytes) and from_the_first else None
         return uid if isinstance(uid, int) else 0, name, octets
 
     def _arrived(self, uid: int, value: bytes | None, arrival: Arrival | None) -> Body | Missing:

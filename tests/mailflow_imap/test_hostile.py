@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from mailflow.errors import LoginError, PeerError
+from mailflow.errors import LoginError, PeerError, UnavailableError
 from mailflow.mail import Octets
 from mailflow.sasl import Credentials
 from mailflow_imap import responses, uids, wire
+from mailflow_imap.answers import Missing
 from mailflow_imap.folders import Selected
 from mailflow_imap.session import RELAPSE, Session
 
@@ -211,3 +212,14 @@ def test_an_idle_that_the_server_ends_at_once_is_not_begun_anew_at_once(
     session.wire.halt = SimpleNamespace(wait=rest)  # type: ignore[assignment]
     assert session.idle(600)
     assert rests == [RELAPSE]
+
+
+@pytest.mark.parametrize("origin", [b"<5>", b"<4294967295>", b"<-1>"])
+@pytest.mark.parametrize("more", [b"", b" FLAGS ()"])
+def test_the_middle_of_a_message_is_not_its_beginning(
+    hearing: Callable[..., Session], origin: bytes, more: bytes
+) -> None:
+    line = b"* 1 FETCH (UID 1 BODY[HEADER]%b {3}\r\nabc%b)\r\nm1 OK done\r\n" % (origin, more)
+    [found] = hearing(line).bodies([1], b"HEADER", span=(0, 100))
+    assert isinstance(found, Missing)
+    assert isinstance(found.error, UnavailableError)
