@@ -108,9 +108,13 @@ class Later(FromImap):
 
     def session(self, strike: Strike) -> None:
         self.start(None, "run", "--now", str(self.file))
+        self.between()
         self.dovecot.deliver(self.user, *map(message, range(2, 4)))
         self.count = 4
         super().session(strike)
+
+    def between(self) -> None:
+        """Nothing else happens."""
 
     @property
     def first_steps(self) -> list[Step]:
@@ -119,6 +123,13 @@ class Later(FromImap):
 
 class LaterSeen(Later, Seen):
     pass
+
+
+class LaterAnew(LaterSeen):
+    """Between the two visits the folder was made anew: what is known has other UIDs."""
+
+    def between(self) -> None:
+        self.dovecot.renumber(self.user)
 
 
 class Searched(Later):
@@ -133,7 +144,7 @@ def imap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
         yield dovecot
 
 
-@pytest.mark.parametrize("trip", [FromImap, Moved, Seen, Later, LaterSeen, Searched])
+@pytest.mark.parametrize("trip", [FromImap, Moved, Seen, Later, LaterSeen, LaterAnew, Searched])
 def test_d04_killed_before_any_step_each_message_is_there_once(
     trip: type[FromImap], imap: Dovecot, tmp_path: Path
 ) -> None:
