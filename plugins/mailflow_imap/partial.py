@@ -6,10 +6,9 @@ server says of its size is not believed.
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable
 
+from mailflow.reader import opened
 from mailflow.typed import BinaryIO
 
 PIECE = 1 << 18
@@ -104,31 +103,4 @@ class Partial:
         self._size = end
 
     def open(self) -> BinaryIO:
-        return io.BufferedReader(_Reader(self), 1 << 16)
-
-
-class _Reader(io.RawIOBase):
-    """A place in a message."""
-
-    def __init__(self, partial: Partial) -> None:
-        self._partial = partial
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._partial.read_at(len(buffer), self._at)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence == os.SEEK_END:
-            self._at = max(0, self._partial.size + offset)
-        else:
-            self._at = max(0, offset + (self._at if whence == os.SEEK_CUR else 0))
-        return self._at
+        return opened(self, 1 << 16)

@@ -6,7 +6,6 @@ what has come is in a file without a name, so that it can be read again.
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from mailflow.errors import from_os
 from mailflow.lines import to_crlf
 from mailflow.mail import CHUNK
+from mailflow.reader import opened
 from mailflow.typed import BinaryIO
 
 
@@ -76,31 +76,4 @@ class Stream:
             raise from_os(error, "read a message that is on its way") from None
 
     def open(self) -> BinaryIO:
-        return io.BufferedReader(_Reader(self), CHUNK)
-
-
-class _Reader(io.RawIOBase):
-    """A place in a stream."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._stream.read_at(len(buffer), self._at)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence == os.SEEK_END:
-            self._at = max(0, self._stream.size + offset)
-        else:
-            self._at = max(0, offset + (self._at if whence == os.SEEK_CUR else 0))
-        return self._at
+        return opened(self, CHUNK)
