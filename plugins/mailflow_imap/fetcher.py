@@ -80,7 +80,7 @@ class ImapFetcher:
         self._settling = Settling(options.on_done, self._once)
         self._sizes: dict[str, int | None] = {}
         self._flagged: set[str] = set()
-        self._read: set[str] = set()
+        self._read: dict[str, int] = {}
         self._whole: set[str] = set()
         self._excess: set[str] = set()
         self._marked = Mark()
@@ -139,7 +139,7 @@ class ImapFetcher:
         self._sizes, self._flagged = {}, set()
         back = {look.folder for look in looks if look.back}
         self.doubtful = (lambda key: _folder(key) in back) if back else None
-        self._read = {look.folder for look in looks}
+        self._read = {look.folder: look.uid_next for look in looks}
         self._whole = {look.folder for look in looks if look.whole}
         self._excess = set()
         yield from self._items(looks)
@@ -266,7 +266,8 @@ class ImapFetcher:
             session.close()
 
     def _enter(self, folder: str, validity: int, *, write: bool = False) -> bool:
-        """Open the folder that keys are of; False where it is another one by that name.
+        """Open the folder that keys are of; False where it is another one by that name, which
+        UIDs that have gone back since the listing tell of, too.
         Raises RefusedError or GoneError where it cannot be opened."""
         self._open(lambda: None)
         session = self._connected
@@ -274,7 +275,8 @@ class ImapFetcher:
         if selected is None or selected.folder != folder or (write and self._writable != folder):
             selected = session.select(folder, read_only=not write).wait()
             self._writable = folder if write else ""
-        return selected.uid_validity == validity
+        back = 0 < selected.uid_next < self._read.get(folder, 0)
+        return selected.uid_validity == validity and not back
 
     def _names(self) -> list[str]:
         """The folders that are read, as they are now."""

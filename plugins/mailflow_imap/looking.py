@@ -34,13 +34,14 @@ class Renewed(Exception):  # noqa: N818  # not an error: a folder was made anew
 class Look(NamedTuple):
     """What was found in a folder: facts by UID, and how it is left.
     `whole` says that these are all the messages in it, `back` that its UIDs have gone back:
-    those that were given before may be given to others."""
+    those that were given before may be given to others. `uid_next` is as it was told."""
 
     folder: str
     facts: dict[int, Fact]
     left: Left
     whole: bool
     back: bool = False
+    uid_next: int = 0
 
 
 class Plan:
@@ -133,7 +134,8 @@ class Plan:
         found = {fact.uid: fact for answer in asked for fact in answer if wants(fact.uid)}
         held = self.left(folder)
         least = max(selected.uid_next, max(found, default=0) + 1, held.next if held else 1)
-        return Look(folder, found, Left(validity, least, selected.modseq), whole, back)
+        left = Left(validity, least, selected.modseq)
+        return Look(folder, found, left, whole, back, selected.uid_next)
 
     def _lost(self, selected: Selected) -> bool:
         """Whether the folder does not know any more what has changed since it was left: some

@@ -444,6 +444,19 @@ def test_f14_nothing_is_settled_under_an_old_uidvalidity(server: ImapServer, mak
     assert server.messages("red") == MAIL
 
 
+def test_f14_nothing_is_settled_where_uids_went_back_since_the_listing(
+    server: ImapServer, make: Make
+) -> None:
+    """As in a folder that another client has made anew, by a server whose clock stands still."""
+    folder = server.folder("red")
+    with make(on_done="delete") as fetcher:
+        (first, *_) = fetcher.listing(Query.always)
+        folder.messages, folder.uid_next = [], 1
+        server.deliver("red", b"Subject: new\r\n\r\n")
+        fetcher.settle(first.key, Fate.DONE)
+    assert server.messages("red") == [b"Subject: new\r\n\r\n"]
+
+
 def test_what_was_not_listed_is_settled_too(server: ImapServer, make: Make) -> None:
     """As after a crash: the journal has it, and the mark is behind it."""
     with make() as fetcher:
