@@ -90,7 +90,8 @@ class Box:
         """What is there; of `where`, what a listing can decide: size, date, flags."""
         from mailflow.query import ItemFacts, Query, parse
 
-        query = parse(where) if isinstance(where, str) else where or Query.always
+        query = parse(where) if isinstance(where, str) else where
+        query = Query.always if query is None else query
         items: Iterable[Item] = self._fetcher.listing(query)
         return [item for item in items if query.decide(ItemFacts(item)) is not False]
 

@@ -69,7 +69,7 @@ def meant(box: Database, patterns: Sequence[str]) -> list[str]:
         else:
             names = [pattern]
         if not names:
-            raise click.BadParameter(f"no folder is {pattern!r}", param_hint="--folder")
+            raise click.BadParameter(f"there is no folder for {pattern}", param_hint="--folder")
         found.update(dict.fromkeys(names))
     return list(found)
 
@@ -335,8 +335,10 @@ def delete(
 
 
 def _for_a_change(asked: Asked, everything: bool) -> Asked:
-    if asked.everything != everything:
+    if asked.everything and not everything:
         raise click.UsageError("say which messages: their UIDs, --where, or --all")
+    if everything and not asked.everything:
+        raise click.UsageError("--all is all of the folder; leave it out beside UIDs or --where")
     return asked
 
 

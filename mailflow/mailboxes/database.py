@@ -151,7 +151,11 @@ class Table:
         self._only = only
 
     def __call__(self, where: Where = None) -> Selection:
-        query = parse(where) if isinstance(where, str) else where or Query.always
+        query = parse(where) if isinstance(where, str) else where
+        if query is None:
+            query = Query.always
+        if not isinstance(query, Query):  # False, for one, must not come to mean everything
+            raise TypeError(f"expected a query, such as table.seen == False; found {where!r}")
         if query.reach in ("mail", "trouble"):
             unknown = [name for name in query.fields if FIELDS[name].reach in ("mail", "trouble")]
             hint = "; `from` is who wrote it" if "sender" in unknown else ""
@@ -280,12 +284,12 @@ class Selection:
     def update(self, **flags: bool) -> int:
         """Set flags (`seen=True`) and remove them (`seen=False`); how many messages it is
         about. `deleted=True` only marks. Raises ValueError for what is no flag."""
-        wrong = [name for name, value in flags.items() if not isinstance(value, bool)]
-        if wrong:
-            raise ValueError(f"a flag is True or False: {', '.join(wrong)}")
         fixed = [name for name in flags if name in NAMES and name not in WRITABLE]
         if fixed:
             raise ValueError(f"{', '.join(fixed)} cannot be changed; flags are: {_WRITABLE}")
+        wrong = [name for name, value in flags.items() if not isinstance(value, bool)]
+        if wrong:
+            raise ValueError(f"a flag is True or False: {', '.join(wrong)}")
         return self._mailbox.update(self._folder, self.where, flags)
 
     def delete(self) -> int:

@@ -118,6 +118,10 @@ class Query:
     def __invert__(self) -> Query:
         return Query(negated(self.tree))
 
+    def __bool__(self) -> bool:
+        """Raises TypeError: `and`, `or`, `not` and `a < b < c` would silently lose a part."""
+        raise TypeError("a query is neither true nor false; join queries by &, | and ~")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Query) and self.tree == other.tree
 

@@ -30,6 +30,10 @@ class FieldName:
             return ~self._known()
         return self._compared("is", value)
 
+    def __bool__(self) -> bool:
+        """Raises TypeError: `not field.seen` would ask for nothing, which is all there is."""
+        raise TypeError(f"`{self._words}` is a field and no query; compare it, by == or contains()")
+
     def __ne__(self, value: object) -> Query:  # type: ignore[override]
         return ~(self == value)
 

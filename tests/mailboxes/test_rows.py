@@ -13,6 +13,7 @@ from mailflow.kinds import Folder, Found, Item
 from mailflow.mail import Octets
 from mailflow.mailboxes import Row, Table
 from mailflow.mailboxes.database import named
+from mailflow.query import Query
 
 ITEM = Item("INBOX;1;4", 30, 0.0, frozenset(("\\SEEN", "$Junk")), "INBOX", 4)
 
@@ -105,3 +106,16 @@ def test_a_mailbox_that_was_not_entered_says_so() -> None:
     for use in (lambda: box.inbox, lambda: box.source, lambda: box.folder("INBOX")):
         with pytest.raises(ValueError, match="entered with `with`"):
             use()
+
+
+@pytest.mark.parametrize("answer", [False, True, 0, [], object()])
+def test_what_is_no_query_never_means_all_messages(answer: Any) -> None:
+    table = Table(Paper(None), "INBOX", 1000)
+    with pytest.raises(TypeError, match="expected a query"):
+        table(answer)
+    assert table().where == table(None).where == Query.always
+
+
+def test_what_cannot_be_changed_is_named_as_that() -> None:
+    with pytest.raises(ValueError, match="subject cannot be changed; flags are"):
+        Table(Paper(None), "INBOX", 1000)().update(subject="x")  # type: ignore[arg-type]

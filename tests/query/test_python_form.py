@@ -82,3 +82,12 @@ def test_a_time_of_day_is_no_day() -> None:
 def test_an_unknown_field_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="there is no field 'sizes'"):
         _ = field.sizes
+
+
+def test_words_of_python_that_would_lose_a_part_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"join queries by &, \| and ~"):
+        _ = field.seen == False and field.size < "2MB"  # noqa: E712
+    with pytest.raises(TypeError, match=r"join queries by &, \| and ~"):
+        _ = "1kB" < field.size < "2MB"
+    with pytest.raises(TypeError, match="`seen` is a field and no query"):
+        _ = not field.seen
