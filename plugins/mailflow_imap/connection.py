@@ -464,6 +464,8 @@ class Connection:
             self._client.free = WITHOUT_LIMIT
         elif self._capabilities & {"LITERAL-", "IMAP4REV2"}:
             self._client.free = MINUS_LIMIT
+        else:  # what it offered before is not taken any more: it would be read as commands
+            self._client.free = 0
 
 
 def _size(response: Untagged | Status) -> int:

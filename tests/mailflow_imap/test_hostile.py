@@ -223,3 +223,17 @@ def test_the_middle_of_a_message_is_not_its_beginning(
     [found] = hearing(line).bodies([1], b"HEADER", span=(0, 100))
     assert isinstance(found, Missing)
     assert isinstance(found.error, UnavailableError)
+
+
+@pytest.mark.parametrize(
+    ("offered", "free"), [(b"", 0), (b" LITERAL-", 4096), (b" LITERAL+", wire.WITHOUT_LIMIT)]
+)
+def test_a_literal_waits_for_leave_where_the_server_does_not_offer_more_any_longer(
+    hearing: Callable[..., Session], offered: bytes, free: int
+) -> None:
+    said = b"* CAPABILITY IMAP4rev1%b\r\nm%d OK done\r\n"
+    session = hearing(said % (b" LITERAL+", 1))
+    session.ask_capabilities().wait()
+    session.wire.rest.append(said % (offered, 2))  # type: ignore[attr-defined]
+    session.ask_capabilities().wait()
+    assert session._client.free == free
