@@ -137,7 +137,9 @@ class Shelf:
         asked = compiled(query, folder="INBOX", texts=texts, charset=charset, now=NOW)
         if asked is None:
             return set(), Query.always
-        return set(self.session.search(*asked.words).wait()), asked.rest or Query.always
+        return set(self.session.search(*asked.words).wait()), (
+            Query.always if asked.rest is None else asked.rest
+        )
 
     def meant(self, query: Query) -> set[int]:
         return {uid for uid, facts in self.facts.items() if query.matches(facts)}
