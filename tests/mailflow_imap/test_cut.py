@@ -66,8 +66,7 @@ def test_pml_13_mail_is_fetched_over_imap_and_handed_on_once(
     assert server.messages("ann") == POSTS
 
 
-@pytest.mark.parametrize("on_done", ["delete", "move Done"])
-@pytest.mark.parametrize("reset", [False, True], ids=["cut", "reset"])
+@pytest.mark.parametrize(("reset", "on_done"), [(False, "delete"), (True, "move Done")])
 def test_f1_cut_at_any_octet_each_message_comes_once_and_whole(
     server: ImapServer, visit: Visit, tmp_path: Path, reset: bool, on_done: str
 ) -> None:
