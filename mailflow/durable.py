@@ -25,6 +25,18 @@ def flush_directory(where: str | int) -> None:
             os.close(descriptor)
 
 
+def make_directory(path: str) -> None:
+    """Make a directory, given by its whole path, and those above it that are not there, for this
+    user alone. Raises OSError."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    make_directory(above)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        flush_directory(above)
+
+
 def replace(path: str, data: bytes, mode: int = 0o600, like: os.stat_result | None = None) -> None:
     """Put a new file in the place of what is there, with a mode, and with the owner of another.
     Whoever looks finds the old octets or the new ones, whole. One at a time: the new file

@@ -90,3 +90,12 @@ def test_a_descriptor_that_was_given_stays_open(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     durable.flush_directory(descriptor)
     os.close(descriptor)
+
+
+def test_a_directory_and_those_above_it_are_made_each_flushed_for_this_user(
+    tmp_path: Path, steps: list[str]
+) -> None:
+    for _ in range(2):
+        durable.make_directory(str(tmp_path / "a" / "b"))
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    assert steps == [f"flush {tmp_path.name}", "flush a"]

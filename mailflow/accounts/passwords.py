@@ -236,7 +236,7 @@ def _changing(path: str, *, make: bool = False) -> Iterator[list[bytes]]:
     path = os.path.realpath(path)
     try:
         if make:
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            durable.make_directory(os.path.dirname(path))
         with _locked(path, make=make) as status:
             data = contents(path)
             lines = data.split(b"\n")

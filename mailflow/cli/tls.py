@@ -119,10 +119,10 @@ def _general(name: str) -> x509.GeneralName:
 
 def _write(path: str, data: bytes, mode: int) -> None:
     """A whole file in its place, or none. Raises UnavailableError."""
-    from mailflow.durable import replace
+    from mailflow.durable import make_directory, replace
 
     try:
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        make_directory(os.path.dirname(path))
         replace(path, data, mode)
     except OSError as error:
         raise from_os(error, f"write {path}") from None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from mailflow.directories import state_directory
-from mailflow.durable import flush_directory, replace
+from mailflow.durable import flush_directory, make_directory, replace
 from mailflow.errors import ConfigError, MailflowError, UnavailableError, from_os
 from mailflow.log import register_secret
 from mailflow.record import NamedTuple
@@ -134,7 +134,7 @@ class Store:
     def locked(self) -> Iterator[None]:
         """For one thread of one process at a time."""
         try:
-            _make_directory(os.path.dirname(self.path))
+            make_directory(os.path.dirname(self.path))
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(f"{self.path}.lock", flags, 0o600)
         except OSError as error:
@@ -224,16 +224,6 @@ def _tokens(table: dict[str, Any]) -> Tokens:
         name: table[name] if isinstance(table.get(name), kinds[type(default)]) else default
         for name, default in empty.items()
     })  # fmt: skip
-
-
-def _make_directory(path: str) -> None:
-    """With all above it, durably; nobody else may look into it. Raises OSError."""
-    if os.path.isdir(path):
-        return
-    _make_directory(os.path.dirname(path))
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-        flush_directory(os.path.dirname(path))
 
 
 def _keyring_module() -> Any:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
-from mailflow.durable import flush_directory
+from mailflow.durable import flush_directory, make_directory
 from mailflow.errors import BadMailError, UnavailableError
 
 MARK = ".mailflow"
@@ -239,8 +239,7 @@ def _make(path: str, *, marker: bool = False) -> None:
     new/ comes last: a delivery meets either no Maildir or a whole one.
     """
     above = os.path.dirname(path)
-    if not os.path.isdir(above):
-        _make_directory(above)
+    make_directory(above)
     if _make_one(path):
         flush_directory(above)
     made = [_make_one(f"{path}/{name}") for name in ("tmp", "cur")]
@@ -250,14 +249,6 @@ def _make(path: str, *, marker: bool = False) -> None:
     made.append(_make_one(f"{path}/new"))
     if any(made):
         flush_directory(path)
-
-
-def _make_directory(path: str) -> None:
-    above = os.path.dirname(path)
-    if not os.path.isdir(above):
-        _make_directory(above)
-    if _make_one(path):
-        flush_directory(above)
 
 
 def _make_one(path: str) -> bool:

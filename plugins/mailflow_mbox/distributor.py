@@ -10,10 +10,9 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
 
-from mailflow.durable import flush_directory
+from mailflow.durable import make_directory
 from mailflow.errors import MailflowError, UnavailableError, from_os
 from mailflow.lines import lf_pieces
 from mailflow.mail import chunks
@@ -123,7 +122,7 @@ class MboxDistributor:
         failed: dict[str, Report] = {}
         try:
             if self._options.create:
-                _make_directory(os.path.dirname(self._path))
+                make_directory(os.path.dirname(self._path))
             with self._open() as (mbox, log):
                 self._append(mbox, log, group, failed)
         except FileNotFoundError:
@@ -174,14 +173,3 @@ class MboxDistributor:
             code = _CODES.get(error.errno or 0, "4.3.0")
             return Report("", LATER, code, from_os(error, f"deliver into {self._path}").text)
         return Report("", LATER, "4.3.0", str(error) or "out of memory")
-
-
-def _make_directory(path: str) -> None:
-    """Durably, and readable by its owner only. Raises OSError."""
-    if os.path.isdir(path):
-        return
-    above = os.path.dirname(path)
-    _make_directory(above)
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-        flush_directory(above)
