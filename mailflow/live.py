@@ -204,14 +204,23 @@ class Spares(Generic[T]):
         """The one of that login, if there is one."""
         with self._lock:
             found = self._kept.pop(self._mark(login, secret), None)
+        if found is not None and found.end <= time.monotonic():
+            self._close(found.session)
+            return None
         return None if found is None else found.session
 
-    def keep(self, login: str, secret: str, session: T) -> None:
-        """Keep it; one that is there already is closed, and the oldest where there are many."""
-        if self._seconds <= 0 or self._halt.is_set():
+    def keep(self, login: str, secret: str, session: T, since: float | None = None) -> None:
+        """Keep it; one that is there already is closed, and the oldest where there are many.
+
+        `since`, in seconds of the monotonic clock, is when the password was checked, where the
+        other server alone does that: the time counts from then, so that who goes on using a
+        password that was changed there cannot keep it good for ever.
+        """
+        now = time.monotonic()
+        spare = _Spare(session, (now if since is None else since) + self._seconds)
+        if spare.end <= now or self._halt.is_set():
             self._close(session)
             return
-        spare = _Spare(session, time.monotonic() + self._seconds)
         with self._lock:
             over = self._kept.pop(mark := self._mark(login, secret), None)
             self._kept[mark] = spare
@@ -229,14 +238,14 @@ class Spares(Generic[T]):
         return blake2b(said, key=self._salt, digest_size=32).digest()
 
     def _watch(self) -> None:
-        """Close those whose time is over, and all at the end; they are in the order of that."""
+        """Close those whose time is over, and all at the end."""
         ended = False
         while True:
             now = time.monotonic()
             with self._lock:
                 over = [m for m, spare in self._kept.items() if ended or spare.end <= now]
                 closing = [self._kept.pop(mark) for mark in over]
-                first = next(iter(self._kept.values()), None)
+                first = min(self._kept.values(), key=lambda each: each.end, default=None)
                 self._watching = first is not None
             for spare in closing:
                 self._close(spare.session)

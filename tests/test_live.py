@@ -196,6 +196,25 @@ def test_a_session_is_closed_when_its_time_is_over(halt: Halt) -> None:
     assert until(closed, ["one", "two", "three"])
 
 
+def test_a_password_that_was_checked_long_ago_keeps_no_session(halt: Halt) -> None:
+    """Else one that was changed there would be good for as long as somebody uses it."""
+    closed: list[str] = []
+    spares = Spares(60.0, closed.append, halt)
+    spares.keep("ann", "old", "one", time.monotonic() - 61)
+    assert closed == ["one"]
+    spares.keep("ann", "old", "two", time.monotonic() - 59)
+    assert spares.take("ann", "old") == "two"
+
+
+def test_a_session_whose_time_is_over_is_not_taken(halt: Halt) -> None:
+    closed: list[str] = []
+    spares = Spares(60.0, closed.append, halt)
+    spares.keep("ben", "", "later")
+    spares._kept = {mark: each._replace(end=0.0) for mark, each in spares._kept.items()}
+    assert spares.take("ben", "") is None
+    assert closed == ["later"]
+
+
 def test_all_are_closed_at_the_end(halt: Halt) -> None:
     closed: list[str] = []
     spares = Spares(600.0, closed.append, halt)

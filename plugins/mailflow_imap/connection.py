@@ -81,6 +81,7 @@ class Connection:
         self.scratch = scratch
         self.selected: Selected | None = None
         self.logged_in = False
+        self.logged_in_at = 0.0
         self.turned_down = False
         self.spelled: dict[str, bytes] = {}
         self.believed = False
@@ -229,6 +230,7 @@ class Connection:
                     self.pump()
             raise
         self.logged_in = True
+        self.logged_in_at = time.monotonic()
         return followed
 
     def _behind(self, follow: Callable[[], T]) -> T:

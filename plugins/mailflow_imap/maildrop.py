@@ -72,7 +72,9 @@ class ImapDrop:
                 return OpenImap(
                     options, runtime, hold, entered.session, entered.taken,
                     enter=lambda: self._enter(who, user, list_them=False).session,
-                    keep=lambda session: self._spares.keep(user, key, session),
+                    keep=lambda session: self._spares.keep(
+                        user, key, session, None if who.checked else session.logged_in_at
+                    ),
                 )  # fmt: skip
             except BaseException:
                 entered.session.part()

@@ -318,3 +318,21 @@ def test_f17_another_part_of_a_message_than_was_asked_for_is_not_taken(
             read(drop.read(drop.items()[2].key))
     finally:
         drop.close()
+
+
+def test_a_changed_password_does_not_stay_good_for_who_goes_on_using_it(
+    trial: Trial, tmp_path: Path
+) -> None:
+    table = {"host": trial.server.host, "port": trial.server.port, "tls": "none", "reuse": "60s"}
+    stage = Stage(ImapDrop, table, tmp_path / "reused")
+    drop, old = stage.make(), Credentials("ann", password="there")
+    drop.login(old).close()
+    drop.login(old).close()
+    assert trial.server.connections == 1
+    trial.server.users["ann"] = "new"
+    opened = drop.login(old)
+    opened._session.logged_in_at -= 61
+    opened.close()
+    with pytest.raises(LoginError):
+        drop.login(old)
+    stage.halt.close()
