@@ -54,6 +54,10 @@ BACKSTOP = 300.0
 """Seconds after which it asks for news of the one that is, though the server told of none; that
 it answers shows that it is still there."""
 
+LASTED = 60.0
+"""Seconds after which a connection that is lost in a wait says nothing of the server: somebody
+on the way has forgotten it, or the server was begun anew. A listing tells what is the matter."""
+
 
 class ImapFetcher:
     """Fetches the messages of folders on an IMAP server."""
@@ -175,7 +179,7 @@ class ImapFetcher:
             with suppress(RefusedError, GoneError):
                 if not self._enter(folder, validity):
                     continue
-                for body in self._connected.bodies(uids, b"HEADER", span=(0, HEADER_LIMIT)):
+                for body in self._connected.bodies(uids, b"HEADER", first=HEADER_LIMIT):
                     if isinstance(body, Body):
                         header, blank, _ = _octets(body.content).partition(b"\r\n\r\n")
                         key = Place(folder, validity, body.uid).key
@@ -214,7 +218,8 @@ class ImapFetcher:
     def wait(self, seconds: float) -> bool:
         """True as soon as a folder has what the last listing did not have. Without `idle`, or
         where the server has no IDLE, nobody is asked meanwhile, and no connection is kept."""
-        until = time.monotonic() + seconds
+        began = time.monotonic()
+        until = began + seconds
         try:
             if not self._options.idle or not self._idles():
                 self._leave()
@@ -228,10 +233,14 @@ class ImapFetcher:
                 if told and not self._final:
                     break
             return True
-        except UnavailableError:
+        except UnavailableError as error:
             if self._runtime.halt.is_set():
                 return False
-            raise
+            if time.monotonic() - began < LASTED:
+                raise
+            self._log.info("connection lost while waiting", error=error.text)
+            self._leave()
+            return True
 
     # The session
 

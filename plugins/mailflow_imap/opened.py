@@ -294,8 +294,7 @@ class OpenImap:
             found = flight.wait(index)
             if found is None:
                 coming = dict(self._following(index, first) if in_turn else [self._one(index)])
-                span = (0, first) if first else None
-                flight.begin(session.bodies(list(coming), span=span), coming)
+                flight.begin(session.bodies(list(coming), first=first), coming)
                 found = flight.wait(index)
             if found is None:
                 raise GoneError(f"{session.peer} gives no message with UID {self._uid(index)}")

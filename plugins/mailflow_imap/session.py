@@ -140,13 +140,13 @@ class Session(Connection):
         uids: Iterable[int],
         section: bytes = b"",
         *,
-        span: tuple[int, int] | None = None,
+        first: int = 0,
         most: int | None = None,
     ) -> Bodies:
         """A Body or Missing of each message, in the order the server sends them; nothing is
-        marked as seen. `section` is such as b"HEADER"; `span` the first octet and how many."""
+        marked as seen. `section` is such as b"HEADER"; 0 for `first` octets means all."""
         uids, spelled = _sets(uids)
-        item = b"BODY.PEEK[%b]" % section + (b"<%d.%d>" % span if span else b"")
+        item = b"BODY.PEEK[%b]" % section + (b"<0.%d>" % first if first else b"")
         commands = [Command("UID FETCH", each, b"(UID %b)" % item) for each in spelled]
         return Bodies(self, commands, uids, section, most)
 

@@ -625,6 +625,23 @@ def test_a_flag_that_changes_is_news_where_it_is_asked_for(server: ImapServer, m
         assert not other.wait(0.1)
 
 
+def test_a_connection_that_is_lost_after_a_long_wait_is_worth_a_look(
+    server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else mail that comes after each restart of a server would lie there for a minute."""
+    monkeypatch.setattr(module, "BACKSTOP", 0.1)
+    monkeypatch.setattr(module, "LASTED", 0.05)
+    fetcher = make(timeout="200ms")
+    visit(fetcher)
+    before = server.connections
+    server.faults = Faults(answers={"IDLE": b"+ idling\r\n"})
+    with fetcher:
+        assert fetcher.wait(20)
+        server.faults = Faults()
+        assert not fetcher.wait(0.2)  # by a connection that works
+    assert server.connections == before + 2
+
+
 def test_a_silent_server_ends_the_wait_with_an_error(
     server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

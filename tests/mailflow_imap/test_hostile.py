@@ -220,7 +220,7 @@ def test_the_middle_of_a_message_is_not_its_beginning(
     hearing: Callable[..., Session], origin: bytes, more: bytes
 ) -> None:
     line = b"* 1 FETCH (UID 1 BODY[HEADER]%b {3}\r\nabc%b)\r\nm1 OK done\r\n" % (origin, more)
-    [found] = hearing(line).bodies([1], b"HEADER", span=(0, 100))
+    [found] = hearing(line).bodies([1], b"HEADER", first=100)
     assert isinstance(found, Missing)
     assert isinstance(found.error, UnavailableError)
 

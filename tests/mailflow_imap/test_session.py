@@ -131,16 +131,16 @@ def test_a_body_that_is_abandoned_leaves_no_file(
     assert not list(scratch.iterdir())
 
 
-def test_a_part_of_a_message_is_what_was_asked_for(session: Session) -> None:
+def test_the_first_octets_of_a_message_are_what_was_asked_for(session: Session) -> None:
     [head] = session.bodies([1], b"HEADER")
     assert isinstance(head, Body)
     assert read(head.content) == b"Subject: hello 1\r\n\r\n"
     [field] = session.bodies([1], b"HEADER.FIELDS (Subject)")
     assert isinstance(field, Body)
     assert read(field.content) == b"Subject: hello 1\r\n\r\n"
-    [some] = session.bodies([1], span=(9, 5))
+    [some] = session.bodies([1], first=5)
     assert isinstance(some, Body)
-    assert read(some.content) == b"hello"
+    assert read(some.content) == b"Subje"
 
 
 def test_f9_a_message_that_is_gone_is_missing_and_the_others_come(session: Session) -> None:
