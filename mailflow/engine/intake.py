@@ -311,7 +311,7 @@ class Visit:
         ]
         self.renamed = Renamed()
         for key, known in gone.items():
-            if known.state == "done" or (known.state == "settled" and (self.stays or self.renewed)):
+            if self._may_be_renamed(known):
                 self.renamed.add(known.digest, key)
         started = [known.at for known in gone.values() if known.why == "start"]
         self.start = max(started, default=0.0) if self.renewed else 0.0
@@ -324,6 +324,14 @@ class Visit:
         self._rebound: list[tuple[str, str]] = []
         self._doubted: dict[str, Known] = {}
         self._doubt()
+
+    def _may_be_renamed(self, known: Known) -> bool:
+        """Whether a message that has gone may be here under another key. What was due may have
+        been removed by a session that was cut: an equal message is another one then."""
+        if self.stays or self.renewed:
+            return known.state in ("done", "settled")
+        due = hasattr(self.fetcher, "lists") and known.at + self.step.keep <= time.time()
+        return known.state == "done" and not due
 
     def _would_list(self, key: str) -> bool:
         """Whether a message that is not listed is not there."""

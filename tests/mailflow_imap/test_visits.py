@@ -258,3 +258,18 @@ def test_f14_what_was_removed_and_comes_back_in_a_folder_made_anew_is_known(
     source.run(**GONE)
     assert source.come == ["1", "2", "3"]
     assert source.left() == []
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_equal_message_is_another_one_where_a_cut_session_has_removed_the_first(
+    source: Source, *, named: bool
+) -> None:
+    source.server.deliver("red", message("1", named=named))
+    source.run(**GONE)
+    with sqlite3.connect(source.home / "journal.db") as journal:  # as if it had not been noted
+        journal.execute("UPDATE seen SET state = 'done'")
+        journal.execute("DELETE FROM source")
+    source.server.deliver("red", message("1", named=named))
+    source.run(**GONE)
+    assert source.come == ["1", "1"]
+    assert source.left() == []
