@@ -191,6 +191,18 @@ def test_a_quit_whose_answer_is_lost_is_said_again(
     assert server.messages("ann") == [message("one"), message("three")]
 
 
+def test_what_the_server_has_no_more_need_not_be_deleted_there(
+    server: Pop3Server, stage: Stage
+) -> None:
+    server.faults = Faults(answers={"RETR 2": b"-ERR gone\r\n", "DELE 2": b"-ERR gone\r\n"})
+    drop = stage.make().login(ANN)
+    keys = [item.key for item in drop.items()]
+    with pytest.raises(GoneError):
+        drop.read(keys[1])
+    drop.close(keys)
+    assert server.messages("ann") == [message("two")]
+
+
 def test_what_the_server_does_not_delete_is_told(server: Pop3Server, stage: Stage) -> None:
     server.faults = Faults(answers={"DELE 2": b"-ERR not this one\r\n"})
     drop = stage.make().login(ANN)
