@@ -109,7 +109,6 @@ class TestWhatAUrlSays:
         named = read("pop3s://a@nowhere", "fetch", Registry(), password="x")
         assert named.table["password"] == "x"
 
-
     def test_where_a_token_is_named_no_password_is_looked_for(self, home: Path) -> None:
         named = read("pop3s://a@nowhere?token_env=X", "fetch", Registry())
         assert named.table["token"] == {"env": "X"}
