@@ -275,8 +275,7 @@ class ImapFetcher:
             session.close()
 
     def _enter(self, folder: str, validity: int, *, write: bool = False) -> bool:
-        """Open the folder that keys are of; False where it is another one by that name, which
-        UIDs that have gone back since the listing tell of, too.
+        """Open the folder that keys are of; False where it is another one by that name.
         Raises RefusedError or GoneError where it cannot be opened."""
         self._open(lambda: None)
         session = self._connected
@@ -284,8 +283,7 @@ class ImapFetcher:
         if selected is None or selected.folder != folder or (write and self._writable != folder):
             selected = session.select(folder, read_only=not write).wait()
             self._writable = folder if write else ""
-        back = 0 < selected.uid_next < self._read.get(folder, 0)
-        return selected.uid_validity == validity and not back
+        return selected.continues(validity, self._read.get(folder, 0))
 
     def _names(self) -> list[str]:
         """The folders that are read, as they are now."""

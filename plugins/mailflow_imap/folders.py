@@ -36,6 +36,11 @@ class Selected:
         self.news = 0
         """How often the server has told of a change: more, fewer or changed messages."""
 
+    def continues(self, validity: int, uid_next: int) -> bool:
+        """Whether it is still the folder that had this UIDVALIDITY when UIDNEXT was that: UIDs
+        that have gone back since tell of another one, by a server whose clock stands still."""
+        return self.uid_validity == validity and not 0 < self.uid_next < uid_next
+
     def hear(self, response: Untagged | Status) -> bool:
         """Take over what a response says of the folder, if it does."""
         if isinstance(response, Status):

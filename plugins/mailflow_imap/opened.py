@@ -35,7 +35,7 @@ from mailflow_imap.wire import LITERAL_LIMIT
 if TYPE_CHECKING:
     from mailflow.live import Hold
     from mailflow.log import Logger
-    from mailflow_imap.answers import Answer, Facts, Items, Selecting
+    from mailflow_imap.answers import Answer, Facts, Items, Selected, Selecting
     from mailflow_imap.live import ImapDropOptions
     from mailflow_imap.session import Session
 
@@ -65,11 +65,18 @@ LINE = 80
 class Taken:
     """What lies in a folder: UIDs in ascending order, and the sizes that the server says."""
 
-    def __init__(self, folder: str, validity: int) -> None:
-        self.folder = folder
-        self.validity = validity
+    def __init__(self, selected: Selected) -> None:
+        self.folder = selected.folder
+        self.validity = selected.uid_validity
+        self.uid_next = selected.uid_next
         self.uids = array("L")
         self.sizes = array("Q")
+
+    def is_in(self, selected: Selected | None) -> bool:
+        """Whether it is what is open there."""
+        if selected is None or selected.folder != self.folder:
+            return False
+        return selected.continues(self.validity, self.uid_next)
 
 
 class Asked:
@@ -93,7 +100,7 @@ class Asked:
         if not selected.uids_stick:
             log.warning("the server gives new UIDs each time: clients take all mail for new",
                         folder=self._folder)  # fmt: skip
-        taken = Taken(self._folder, selected.uid_validity)
+        taken = Taken(selected)
         found: dict[int, int] = {}
         for fact in self._facts:
             if not fact.flags or DELETED not in fact.flags:
@@ -273,11 +280,17 @@ class OpenImap:
         if self._session is None:
             self._session = self._enter()
         session, taken = self._session, self._taken[number]
-        selected = session.selected
-        if selected is None or selected.folder != taken.folder:
-            selected = session.select(taken.folder).wait()
-        if selected.uid_validity != taken.validity:
+        if session.selected is None or session.selected.folder != taken.folder:
+            session.select(taken.folder).wait()
+        if not taken.is_in(session.selected):
             raise GoneError(f"the folder {taken.folder!r} was made anew")
+        return session
+
+    def _ready(self, number: int) -> Session | None:
+        """The session, where nothing need be waited for to ask for messages of that folder."""
+        session = self._session
+        if session is None or session.lost or not self._taken[number].is_in(session.selected):
+            return None
         return session
 
     # What is read
@@ -308,14 +321,13 @@ class OpenImap:
     def _ask_ahead(self, index: int) -> None:
         """Once the last of those that were asked for together are coming, ask for some more of
         the folder that this message is in."""
-        flight, session = self._whole, self._session
+        flight = self._whole
         start, folder = flight.end, self._folder(index)
         if not start or not flight.alone or flight.coming > FEW:
             return
         if start >= self._starts[folder + 1] or self._said(start) > AHEAD:
             return
-        selected = None if session is None or session.lost else session.selected
-        if session is not None and selected and selected.folder == self._taken[folder].folder:
+        if (session := self._ready(folder)) is not None:
             coming = dict(self._following(start, 0))
             flight.add(session.bodies(list(coming)), coming)
             session.glance()  # which sends it
@@ -339,10 +351,8 @@ class OpenImap:
         if offset > LITERAL_LIMIT:
             raise PeerError(f"message {uid} has no end: {offset} octets of it have come")
         item = b"BODY.PEEK[]<%d.%d>" % (offset, octets)
-        session, asked = self._session, None
-        selected = None if session is None or session.lost else session.selected
-        if session is not None and selected and selected.folder == self._taken[folder].folder:
-            asked = session.fetch([uid], item)
+        session = self._ready(folder)
+        asked = None if session is None else session.fetch([uid], item)
 
         def wait() -> bytes:
             if asked is not None and session is not None and session is self._session:

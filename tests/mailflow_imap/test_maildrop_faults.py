@@ -222,6 +222,33 @@ def test_f14_a_folder_with_another_uidvalidity_is_another_folder(trial: Trial) -
     drop.close()
 
 
+def test_f14_a_large_message_is_not_read_from_another_folder_of_that_name(trial: Trial) -> None:
+    """What was found to be made anew is still open on the new connection."""
+    drop = trial.maildrop.login(ANN)
+    keys = [item.key for item in drop.items()]
+    trial.proxy.drop()
+    trial.server.renumber("ann")
+    for key in keys:
+        with pytest.raises(GoneError, match="made anew"):
+            drop.read(key)
+    drop.close()
+
+
+def test_f14_nothing_is_read_or_deleted_where_uids_went_back(trial: Trial) -> None:
+    """As in a folder that was made anew by a server whose clock stands still."""
+    drop = trial.maildrop.login(ANN)
+    keys = [item.key for item in drop.items()]
+    trial.proxy.drop()
+    folder = trial.server.folder("ann")
+    folder.messages, folder.uid_next = [], 1
+    trial.server.deliver("ann", message("new"))
+    with pytest.raises(GoneError, match="made anew"):
+        drop.read(keys[0])
+    with pytest.raises(UnavailableError, match="nothing was deleted"):
+        drop.close(keys)
+    assert trial.left == [message("new")]
+
+
 def test_f05_a_size_that_lies_harms_nothing(trial: Trial) -> None:
     for lie in (b"RFC822.SIZE 3", b"RFC822.SIZE 9000000", b"RFC822.SIZE 500000"):
         trial.server.faults = Faults(
