@@ -61,8 +61,9 @@ def compose(fields: Mapping[str, Any], created: datetime | float | None = None) 
         _add_texts(message, fields.get("content") or "")
         for attachment in fields.get("attachments") or ():
             _attach(message, attachment)
+        _check_decoded(message)
         return Octets(message.as_bytes())
-    except (TypeError, KeyError, LookupError, AttributeError, UnicodeError) as error:
+    except (TypeError, LookupError, AttributeError, UnicodeError, OverflowError) as error:
         raise ValueError(f"no message can be made of this: {error}") from None
 
 
@@ -73,6 +74,14 @@ def _checked(name: str, value: str) -> str:
     if any(character in value for character in "\r\n\0"):
         raise ValueError(f"CR, LF or NUL in the value of {name}")
     return value
+
+
+def _check_decoded(message: EmailMessage) -> None:
+    """Values are written as email decodes them, and encoded words may hold line ends: so is
+    each of every part looked at once more. Raises ValueError."""
+    for part in message.walk():
+        for name, value in part.items():
+            _checked(name, value)
 
 
 def _date(created: datetime | float | None) -> str:
