@@ -7,9 +7,7 @@ sent every message once, octet for octet.
 from __future__ import annotations
 
 import hashlib
-import socket
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,8 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from bench.fetchers import someone
+from mailflow.testing.daemon import greets
 from mailflow.testing.postfix import Postfix
 from mailflow.testing.proxy import Proxy
+from mailflow.testing.serving import free_ports
 
 PROGRAM = "/usr/sbin/smtp-sink"
 
@@ -66,7 +66,7 @@ class Sink(Link):
     def taking(self, directory: Path) -> Iterator[int]:
         """Take mail, and keep it in `directory`; the port to send to."""
         directory.mkdir()
-        port = free_port()
+        (port,) = free_ports(1)
         argv = [PROGRAM, "-h", "sink.example.org", "-m", "1000", "-d", "sent."]
         if someone(directory):
             argv += ["-u", "nobody"]
@@ -77,7 +77,8 @@ class Sink(Link):
             stderr=subprocess.DEVNULL,  # it says of each client that it left
         )
         try:
-            await_greeting(port)
+            if not greets(process, port):
+                raise TimeoutError(f"no server greets on port {port}")
             yield self.to(port)
         finally:
             process.terminate()
@@ -129,28 +130,6 @@ class PostfixLink(Link):
             return Counter()
         paths = (directory / "new").iterdir()
         return Counter((self.address, digest(path.read_bytes(), body_only=True)) for path in paths)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def await_greeting(port: int, seconds: float = 20.0) -> None:
-    """Until a server greets. Raises TimeoutError."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            with socket.create_connection(("127.0.0.1", port), 1) as sock:
-                sock.settimeout(5)
-                if sock.recv(3) == b"220":
-                    sock.sendall(b"QUIT\r\n")
-                    return
-        except OSError:
-            time.sleep(0.02)  # nothing tells when a port begins to listen
-    raise TimeoutError(f"no server greets on port {port}")
 
 
 def digest(message: bytes, *, body_only: bool) -> bytes:

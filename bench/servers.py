@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import socket
 import subprocess
-import time
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +17,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from bench.fetchers import installed, output_of, secret, version_in
+from mailflow.testing.daemon import greets
 from mailflow.testing.dovecot import BINARY, Dovecot
+from mailflow.testing.serving import free_ports
 
 PASSWORD = "secret"
-PATIENCE = 30.0
 
 TUNED = """\
 pop3_no_flag_updates = yes
@@ -176,7 +175,7 @@ class Mailflow:
         return pipeline
 
     def __enter__(self) -> Self:
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         environment = {"PATH": os.defpath, "HOME": str(self._directory), "LC_ALL": "C.UTF-8"}
         with open(self._directory / "log", "ab") as log:
             self._process = subprocess.Popen(
@@ -188,10 +187,8 @@ class Mailflow:
                 cwd=self._directory,
             )
         try:
-            wait_for_greeting(self.port, self._process)
-        except RuntimeError:
-            self.__exit__(None, None, None)
-            raise RuntimeError(f"mailflow does not start: {self.log}") from None
+            if not greets(self._process, self.port):
+                raise RuntimeError(f"mailflow does not start: {self.log}")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -247,26 +244,6 @@ def fill_maildirs(path: Path, names: Sequence[str], mails: Sequence[bytes], done
         for number, mail in enumerate(mails, 1_700_000_000 + done):
             sizes = f"S={len(mail)},W={len(mail) + mail.count(10)}"
             (path / name / "cur" / f"{number}.M1P1.test,{sizes}:2,").write_bytes(mail)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
-
-
-def wait_for_greeting(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Raises RuntimeError if that does not come."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with socket.create_connection(("127.0.0.1", port), 5) as sock:
-                if sock.recv(3) == b"+OK":
-                    return
-        except OSError:
-            time.sleep(0.02)  # nothing tells when a port begins to listen
-    raise RuntimeError("the server does not greet")
 
 
 def all_of(script: Path, directory: Path, *, default: bool = True) -> list[Server]:

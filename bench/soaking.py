@@ -19,7 +19,8 @@ from pathlib import Path
 
 from bench import corpus
 from bench.held import PASSWORD
-from bench.servers import Mailflow, fill_maildirs, fill_spool, free_port
+from bench.servers import Mailflow, fill_maildirs, fill_spool
+from mailflow.testing.serving import free_ports
 from mailflow.testing.tls import Authority
 
 PATIENCE = 60.0
@@ -118,7 +119,7 @@ class Installation:
         self._count = clients
         self._mails = corpus.messages(10_000_000, size=4000, seed=7)
         self._common: Common | None = None
-        self.ports = {name: free_port() for name in ("starttls", "implicit")}
+        self.ports = dict(zip(("starttls", "implicit"), free_ports(2), strict=True))
         (self._base / "tls").mkdir()
         authority = Authority(self._base / "tls")
         self.trust = authority.ca_file

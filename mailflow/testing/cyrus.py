@@ -15,20 +15,17 @@ import glob
 import os
 import pwd
 import shutil
-import signal
 import socket
 import struct
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from mailflow.testing.dovecot import _free_ports, folder_name
+from mailflow.testing.daemon import Daemon
+from mailflow.testing.dovecot import folder_name
+from mailflow.testing.serving import free_ports
 from mailflow.testing.tls import NAMES, Authority
 
 if TYPE_CHECKING:
@@ -93,15 +90,15 @@ def installed() -> bool:
     return os.path.exists(BINARY)
 
 
-class Cyrus:
+class Cyrus(Daemon):
     """Runs from `__enter__` to `__exit__`.
 
     `settings` is more of imapd.conf; `names` are the hosts that the certificate is for.
     With `prefixed` the folders of a user are called INBOX/Sent and so on, as Cyrus does
-    it by default, else Sent. It keeps no log: Cyrus knows syslog alone.
+    it by default, else Sent. The log is next to empty: Cyrus knows syslog alone.
     """
 
-    host = "127.0.0.1"
+    name = "Cyrus"
 
     def __init__(
         self,
@@ -111,69 +108,15 @@ class Cyrus:
         names: Sequence[str] = NAMES,
         prefixed: bool = True,
     ) -> None:
-        self.directory = os.path.abspath(directory)
+        super().__init__(directory)
         self.settings = settings
         self.prefixed = prefixed
-        os.makedirs(self.directory, exist_ok=True)
-        self._base = tempfile.mkdtemp(prefix="cyrus-")  # short: sockets' paths end at 108 octets
-        os.chmod(self._base, 0o755)
         authority = Authority(self._base)
         self.ca_file = authority.ca_file
         self._certificate = authority.issue(names)
         self._passwords = {ADMIN: ADMIN}
-        self._auth: _Auth | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self._owner = pwd.getpwnam("nobody") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
         self.imap_port = self.imaps_port = 0
-
-    @property
-    def said(self) -> str:
-        """What its programs printed, which is little."""
-        with open(os.path.join(self.directory, "cyrus.said"), errors="replace") as file:
-            return file.read()
-
-    def __enter__(self) -> Self:
-        try:
-            self._install()
-            self._auth = _Auth(os.path.join(self._base, "auth"), self._passwords)
-            self.start()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-        if self._auth:
-            self._auth.close()
-        shutil.rmtree(self._base, ignore_errors=True)
-
-    def start(self) -> None:
-        """Start, and wait until it greets. Raises RuntimeError with what it said."""
-        for _ in range(3):  # another program may take a free port before Cyrus does
-            self._configure()
-            self._process = self._launch()
-            if self._greets():
-                return
-            self.stop()
-        raise RuntimeError(f"Cyrus does not start:\n{self.said}")
-
-    def stop(self) -> None:
-        """End it; start() may follow, on other ports, with the same mail."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGTERM)  # which it passes to its children
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
-            self._process = None
 
     def add_user(self, name: str, password: str) -> None:
         """A mailbox with its folders, or a new password for one."""
@@ -222,8 +165,10 @@ class Cyrus:
             _sure(session.create(name))
         self.deliver_many(user, messages, folder=folder)
 
-    def _install(self) -> None:
+    def _prepare(self) -> None:
         """Copy what runs to where the user that it runs as can read it."""
+        auth = _Auth(os.path.join(self._base, "auth"), self._passwords)
+        self._afterwards.callback(auth.close)
         shutil.copytree(os.path.dirname(BINARY), f"{self._base}/bin")
         os.mkdir(f"{self._base}/lib")
         for pattern in ("usr/lib/*-linux-gnu", "lib/*-linux-gnu"):
@@ -236,11 +181,14 @@ class Cyrus:
                 for path, _, _ in os.walk(f"{self._base}/{name}"):
                     os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
             os.chown(self._certificate.key_file, self._owner.pw_uid, self._owner.pw_gid)
+        self._environment = {"LD_LIBRARY_PATH": f"{self._base}/lib", "PATH": os.defpath}
+        if os.path.isdir(f"{self._base}/lib/sasl2"):
+            self._environment["SASL_PATH"] = f"{self._base}/lib/sasl2"
 
-    def _configure(self) -> None:
+    def _configure(self) -> Sequence[int]:
         import grp
 
-        self.imap_port, self.imaps_port = _free_ports(2)
+        self.imap_port, self.imaps_port = free_ports(2)
         values = {
             "base": self._base,
             "user": self._owner.pw_name,
@@ -254,35 +202,15 @@ class Cyrus:
             "settings": self.settings,
         }
         for name, text in (("imapd.conf", CONFIG), ("cyrus.conf", SERVICES)):
-            with open(os.path.join(self._base, name), "w") as file:
-                file.write(text.format_map(values))
+            self._write(name, text.format_map(values))
+        return [self.imap_port]
 
-    def _launch(self) -> subprocess.Popen[bytes]:
+    def _command(self) -> Sequence[str]:
         base = self._base
-        environment = {"LD_LIBRARY_PATH": f"{base}/lib", "PATH": os.defpath}
-        if os.path.isdir(f"{base}/lib/sasl2"):
-            environment["SASL_PATH"] = f"{base}/lib/sasl2"
-        with open(os.path.join(self.directory, "cyrus.said"), "ab") as said:
-            return subprocess.Popen(
-                [f"{base}/bin/master", "-D", "-C", f"{base}/imapd.conf",
-                 "-M", f"{base}/cyrus.conf", "-p", f"{base}/run/master.pid"],
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment,
-                start_new_session=True,  # on SIGTERM it signals its process group
-            )  # fmt: skip
-
-    def _greets(self) -> bool:
-        """Wait for its greeting; False as soon as the process has ended."""
-        assert self._process is not None
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                with socket.create_connection((self.host, self.imap_port), 5) as sock:
-                    sock.settimeout(5)
-                    if sock.recv(1):
-                        return True
-            except OSError:
-                time.sleep(0.02)  # nothing tells when a port begins to listen
-        return False
+        return [
+            f"{base}/bin/master", "-D", "-C", f"{base}/imapd.conf",
+            "-M", f"{base}/cyrus.conf", "-p", f"{base}/run/master.pid",
+        ]  # fmt: skip
 
     @contextmanager
     def _session(self, user: str) -> Iterator[IMAP4]:

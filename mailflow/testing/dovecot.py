@@ -5,24 +5,17 @@
         dovecot.deliver("red", b"Subject: hello\r\n\r\nhello\r\n")
         poplib.POP3("127.0.0.1", dovecot.pop3_port)
 
-Rule of the file: it works as root and as anybody else, listens on free ports only,
-and ends the one process that it started.
+Rule of the file: it works as root and as anybody else.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Collection, Iterable, Sequence
-from types import TracebackType
-from typing import Self
 
+from mailflow.testing.daemon import Daemon
+from mailflow.testing.serving import free_ports
 from mailflow.testing.tls import NAMES, Authority, Certificate
 
 BINARY = "/usr/sbin/dovecot"
@@ -30,7 +23,7 @@ BINARY = "/usr/sbin/dovecot"
 CONFIG = """\
 base_dir = {base}/run
 state_dir = {base}/state
-log_path = {directory}/dovecot.log
+log_path = {log}
 protocols = {protocols}
 listen = 127.0.0.1
 default_internal_user = {internal_user}
@@ -131,7 +124,7 @@ def installed() -> bool:
     return os.path.exists(BINARY)
 
 
-class Dovecot:
+class Dovecot(Daemon):
     """Runs from `__enter__` to `__exit__`.
 
     `settings` is more of dovecot.conf; `names` are the hosts that the certificate
@@ -139,11 +132,9 @@ class Dovecot:
     capabilities that it keeps to itself, such as "UIDPLUS"; with a `certificate` of somebody
     else's, `ca_file` says nothing. Access tokens are good, too, where `introspection` is the
     URL at which their provider says whose they are (RFC 7662; see OAuth2Server).
-    The log is kept in `directory`; mail and sockets lie in a directory that ends with the
-    server, since a test's own is closed to the user that Dovecot, started by root, reads as.
     """
 
-    host = "127.0.0.1"
+    name = "Dovecot"
 
     def __init__(
         self,
@@ -156,77 +147,19 @@ class Dovecot:
         certificate: Certificate | None = None,
         introspection: str = "",
     ) -> None:
-        self.directory = os.path.abspath(directory)
+        super().__init__(directory)
         self.imap = imap
         self.settings = settings + (_capabilities(without) if without else "")
         self._introspection = introspection
-        os.makedirs(self.directory, exist_ok=True)
-        self._base = tempfile.mkdtemp(prefix="dovecot-")  # short: sockets' paths end at 108 octets
-        os.chmod(self._base, 0o755)
         os.mkdir(os.path.join(self._base, "users"))
         authority = Authority(self._base)
         self.ca_file = authority.ca_file
         self._certificate = certificate or authority.issue(names)
-        self._process: subprocess.Popen[bytes] | None = None
         self._delivered = 0
         self._root = os.getuid() == 0
         nobody = pwd.getpwnam("nobody")
         self._owner = (nobody.pw_uid, nobody.pw_gid) if self._root else (os.getuid(), os.getgid())
         self.pop3_port = self.pop3s_port = self.imap_port = self.imaps_port = 0
-
-    @property
-    def pid(self) -> int:
-        """The master process; whoever kills it ends the whole server."""
-        assert self._process is not None, "Dovecot is not running"
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        """What Dovecot wrote so far."""
-        try:
-            with open(os.path.join(self.directory, "dovecot.log"), errors="replace") as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-        shutil.rmtree(self._base, ignore_errors=True)
-
-    def start(self) -> None:
-        """Start, and wait until every port greets. Raises RuntimeError with its log."""
-        for _ in range(3):  # another program may take a free port before Dovecot does
-            self._configure()
-            self._process = self._launch()
-            if self._greets():
-                return
-            self.stop()
-        raise RuntimeError(f"Dovecot does not start:\n{self.log}")
-
-    def stop(self) -> None:
-        """End it; start() may follow, on other ports, with the same mail."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
 
     def add_user(self, name: str, password: str) -> None:
         """A mailbox, or (within a second) a new password for one."""
@@ -303,15 +236,14 @@ class Dovecot:
                 for each in (place, *(os.path.join(place, name) for name in files)):
                     os.chown(each, *self._owner)
 
-    def _configure(self) -> None:
-        """Write dovecot.conf with ports that are free now."""
+    def _configure(self) -> Sequence[int]:
         root = self._root
         me = pwd.getpwuid(os.getuid()).pw_name
-        ports = _free_ports(4)
+        ports = free_ports(4)
         self.pop3_port, self.pop3s_port, self.imap_port, self.imaps_port = ports
         text = CONFIG.format(
             base=self._base,
-            directory=self.directory,
+            log=self._log,
             protocols="pop3 imap" if self.imap else "pop3",
             folders="\n".join(map(_special, SPECIAL)) if self.imap else "",
             internal_user="dovecot" if root else me,
@@ -332,40 +264,10 @@ class Dovecot:
             self._write("tokens.conf", TOKENS.format(url=self._introspection))
             text += BY_TOKEN.format(base=self._base)
         self._write("dovecot.conf", text)
+        return [self.pop3_port, *([self.imap_port] if self.imap else [])]
 
-    def _launch(self) -> subprocess.Popen[bytes]:
-        with open(os.path.join(self.directory, "dovecot.log"), "ab") as log:
-            return subprocess.Popen(
-                [BINARY, "-F", "-c", os.path.join(self._base, "dovecot.conf")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def _write(self, name: str, text: str) -> None:
-        """Replace a file of the configuration whole."""
-        path = os.path.join(self._base, name)
-        with open(f"{path}.new", "w") as file:
-            file.write(text)
-        os.chmod(f"{path}.new", 0o644)
-        os.replace(f"{path}.new", path)
-
-    def _greets(self) -> bool:
-        """Wait for the ports; False as soon as the process has ended."""
-        assert self._process is not None
-        ports = [self.pop3_port] + ([self.imap_port] if self.imap else [])
-        deadline = time.monotonic() + 20
-        while ports and time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                return False
-            try:
-                with socket.create_connection((self.host, ports[0]), 5) as sock:
-                    sock.settimeout(5)
-                    if sock.recv(1):
-                        ports.pop(0)
-            except OSError:
-                time.sleep(0.02)  # nothing tells when a port begins to listen
-        return not ports
+    def _command(self) -> Sequence[str]:
+        return [BINARY, "-F", "-c", os.path.join(self._base, "dovecot.conf")]
 
 
 def folder_name(folder: str) -> str:
@@ -384,17 +286,6 @@ def _capabilities(without: Collection[str]) -> str:
         raise ValueError(f"Dovecot offers no {' '.join(sorted(unknown))}")
     left = " ".join(name for name in CAPABILITIES.split() if name not in without)
     return f"\nimap_capability = {left}\n"
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
 
 
 def _group_name(gid: int) -> str:

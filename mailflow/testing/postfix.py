@@ -4,8 +4,7 @@
         ...                                  # talk to postfix.host, postfix.port
         postfix.messages("ann@example.org", 1)
 
-Rule of the file: needs root, listens on free ports only, and ends the processes
-that it started and no others; the system's Postfix is never touched.
+Rule of the file: needs root; the system's Postfix is never touched.
 """
 
 from __future__ import annotations
@@ -13,17 +12,13 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shutil
-import signal
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self
 
+from mailflow.testing.daemon import Daemon
 from mailflow.testing.dovecot import Dovecot
+from mailflow.testing.serving import free_ports
 from mailflow.testing.tls import NAMES, Authority
 
 BINARY = "/usr/sbin/postfix"
@@ -37,7 +32,7 @@ command_directory = /usr/sbin
 daemon_directory = {daemons}
 mail_owner = postfix
 setgid_group = postdrop
-maillog_file = {base}/postfix.log
+maillog_file = {log}
 maillog_file_prefixes = {base}
 myhostname = mx.example.org
 mydestination =
@@ -110,7 +105,7 @@ def installed() -> bool:
     return os.path.exists(BINARY)
 
 
-class Postfix:
+class Postfix(Daemon):
     """Runs from `__enter__` to `__exit__`.
 
     `addresses` have mailboxes; others of their domains are refused. `port` takes mail
@@ -119,7 +114,7 @@ class Postfix:
     to check them. `settings` is more of main.cf, `services` of master.cf.
     """
 
-    host = "127.0.0.1"
+    name = "Postfix"
 
     def __init__(
         self,
@@ -133,85 +128,21 @@ class Postfix:
         services: str = "",
         introspection: str = "",
     ) -> None:
-        self.directory = os.path.abspath(directory)
+        super().__init__(directory)
+        self._kept = self._log  # in the end: until then it lies where Postfix's users can write
+        self._log = os.path.join(self._base, "postfix.log")
         self.addresses = tuple(addresses)
         self._introspection = introspection
         self.users = dict(users or {})
         self.size_limit = size_limit
         self.settings = settings
         self.services = services
-        self._base = tempfile.mkdtemp(prefix="postfix-")  # a test's own is closed to its users
-        os.chmod(self._base, 0o755)
         os.mkdir(os.path.join(self._base, "tls"))
         authority = Authority(os.path.join(self._base, "tls"))
         self.ca_file = authority.ca_file
         self._certificate = authority.issue(names)
         self._auth_socket = os.path.join(self._base, "auth")
-        self._dovecot: Dovecot | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self.port = self.submission_port = self.smtps_port = 0
-
-    def __enter__(self) -> Self:
-        try:
-            if self.users:
-                self._start_auth()
-            self.start()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-        if self._dovecot:
-            self._dovecot.__exit__(kind, error, trace)
-        os.makedirs(self.directory, exist_ok=True)
-        with open(os.path.join(self.directory, "postfix.log"), "w") as file:
-            file.write(self.log)
-        shutil.rmtree(self._base, ignore_errors=True)
-
-    @property
-    def log(self) -> str:
-        """What Postfix wrote so far."""
-        try:
-            with open(os.path.join(self._base, "postfix.log"), errors="replace") as file:
-                return file.read()
-        except FileNotFoundError:
-            return ""
-
-    def start(self) -> None:
-        """Start, and wait until it greets. Raises RuntimeError with its log."""
-        for _ in range(3):  # another program may take a free port before Postfix does
-            self._configure()
-            self._process = subprocess.Popen(
-                [f"{DAEMONS}/master", "-c", f"{self._base}/etc", "-d"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # on SIGTERM the master signals its process group
-            )
-            if self._greets():
-                return
-            self.stop()
-        raise RuntimeError(f"Postfix does not start:\n{self.log}")
-
-    def stop(self) -> None:
-        """End it; start() may follow, on other ports, with the same mail."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # a session of our own, see start()
-            process.wait()
 
     def maildir(self, address: str) -> str:
         """Where the mail to `address` lies."""
@@ -256,23 +187,31 @@ class Postfix:
                 raise TimeoutError(f"{failure} in {timeout} s:\n{self.log}")
             time.sleep(0.02)  # nothing tells when a file comes or goes
 
+    def _prepare(self) -> None:
+        self._afterwards.callback(self._keep_log)
+        if self.users:
+            self._start_auth()
+
+    def _keep_log(self) -> None:
+        with open(self._kept, "w") as file:
+            file.write(self.log)
+
     def _start_auth(self) -> None:
         listener = (
             f"service auth {{\n  unix_listener {self._auth_socket} {{\n    mode = 0666\n  }}\n}}\n"
         )
-        self._dovecot = Dovecot(
+        dovecot = Dovecot(
             os.path.join(self.directory, "auth"),
             settings=listener,
             introspection=self._introspection,
         )
-        self._dovecot.__enter__()
+        self._afterwards.enter_context(dovecot)
         for name, password in self.users.items():
-            self._dovecot.add_user(name, password)
+            dovecot.add_user(name, password)
 
-    def _configure(self) -> None:
-        """Write main.cf, master.cf with ports that are free now, and the queue."""
+    def _configure(self) -> Sequence[int]:
         owner, nobody = pwd.getpwnam("postfix"), pwd.getpwnam("nobody")
-        self.port, self.submission_port, self.smtps_port = _free_ports(3)
+        self.port, self.submission_port, self.smtps_port = free_ports(3)
         self._directory("etc", 0, 0, 0o755)
         self._directory("spool", 0, 0, 0o755)
         self._directory("spool/pid", 0, 0, 0o755)
@@ -286,6 +225,7 @@ class Postfix:
         self._write("mailboxes", "".join(f"{each} {each}/\n" for each in self.addresses))
         self._write("etc/main.cf", MAIN.format(
             base=self._base,
+            log=self._log,
             daemons=DAEMONS,
             domains=" ".join({each.rpartition("@")[2] for each in self.addresses}),
             uid=nobody.pw_uid,
@@ -301,41 +241,13 @@ class Postfix:
             port=self.port, submission_port=self.submission_port, smtps_port=self.smtps_port,
             services=self.services,
         ))  # fmt: skip
+        return [self.port]
+
+    def _command(self) -> Sequence[str]:
+        return [f"{DAEMONS}/master", "-c", f"{self._base}/etc", "-d"]
 
     def _directory(self, name: str, uid: int, gid: int, mode: int) -> None:
         path = os.path.join(self._base, name)
         os.makedirs(path, exist_ok=True)
         os.chown(path, uid, gid)
         os.chmod(path, mode)
-
-    def _write(self, name: str, text: str) -> None:
-        path = os.path.join(self._base, name)
-        with open(path, "w") as file:
-            file.write(text)
-        os.chmod(path, 0o644)
-
-    def _greets(self) -> bool:
-        """Wait for the first port; False as soon as the process has ended."""
-        assert self._process is not None
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                with socket.create_connection((self.host, self.port), 5) as sock:
-                    sock.settimeout(5)
-                    greets = sock.recv(4) == b"220 "
-                    sock.sendall(b"QUIT\r\n")
-                    return greets
-            except OSError:
-                time.sleep(0.02)  # nothing tells when a port begins to listen
-        return False
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
