@@ -12,6 +12,7 @@ import ssl
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -36,7 +37,7 @@ class CutError(Exception):
     """The connection ends here, as the faults say."""
 
 
-class Link:
+class Link(ABC):
     """Octets in and out of one connection, with the faults of the way."""
 
     def __init__(self, server: Loopback, sock: socket.socket, faults: Way) -> None:
@@ -62,9 +63,9 @@ class Link:
                     pass
         self.sock.close()
 
+    @abstractmethod
     def run(self) -> None:
         """Serve the client until it leaves. Raises OSError, CutError."""
-        raise NotImplementedError
 
     def say(self, *answers: bytes) -> None:
         for answer in answers:
@@ -140,7 +141,7 @@ class Link:
         self.secure = True
 
 
-class Loopback:
+class Loopback(ABC):
     """Serves from `__enter__` to `__exit__`, each connection in a thread.
 
     `links` are those that are open, `connections` how many there were; `flights` how often a
@@ -180,9 +181,9 @@ class Loopback:
         for thread in self._threads:
             thread.join(5)
 
+    @abstractmethod
     def link(self, sock: socket.socket) -> Link:
         """A session with a client that has connected."""
-        raise NotImplementedError
 
     def _accept(self) -> None:
         while True:
