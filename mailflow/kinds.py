@@ -117,19 +117,6 @@ class Fetcher(Component, Protocol):
     `source` is the account, as named in the file; it outlives a change of host or
     port. `mark` is, after a session that ended in order, where the next listing may start.
 
-    One that starts there, or narrows by `where` at the server, sets the attribute `complete`
-    with each listing: False, where there may be messages that it left out, so that what
-    is not listed is not gone. What an earlier visit refused is left out only where `where`
-    is the same and `final`. It may be told to settle keys that it did not list. Its method
-    `unfinished(keys)` is called before a session ends in order: these were listed and
-    are still wanted, so that the next listing has them again, whatever `mark` says. Its method
-    `lists(key)` says of a complete listing whether it would have had this message; it is False
-    for folders that cannot be read now. After a listing, `renewed` says that messages have
-    other keys than they had; `doubtful(key)`, where it is not None, which keys may name other
-    messages than they did. Class or
-    instance attribute `removes = False`: what is settled stays in the listing, and is known
-    by its content where the source gives it another key.
-
     A fetcher with the class attribute `pushed = True` is handed mail, by `mailflow hook` alone:
     its keys are digests, and an equal message is another mail. One whose items bear a
     uid, a folder or flags names those fields of the query language in the class attribute
@@ -169,6 +156,39 @@ class Fetcher(Component, Protocol):
 
         Called between the arrivals of `retrieve` and after it, in the same thread.
         """
+        ...
+
+
+class IncrementalFetcher(Fetcher, Protocol):
+    """A fetcher whose listing may start at `mark`, or be narrowed by `where` at the server: not
+    all that is there is listed. What an earlier visit refused is left out only where `where` is
+    the same and `final`. It may be told to settle keys that it did not list.
+
+    What it is told to settle may be gone before the session has ended; once a session has ended
+    in order, it is, and its key, listed again, names another message. Messages are told by
+    their content where a key does not tell them.
+    """
+
+    complete: bool
+    """Of the last listing: whether what it did not have is not there, as far as `lists` says."""
+
+    removes: bool
+    """Whether what is settled leaves the listing."""
+
+    renewed: bool
+    """Of the last listing: whether messages have other keys in it than they had."""
+
+    doubtful: Callable[[str], bool] | None
+    """Of the last listing: whether a key may name another message than it did; None, if none."""
+
+    def lists(self, key: str) -> bool:
+        """Whether a complete listing would have had this message: not where its folder could not
+        be read."""
+        ...
+
+    def unfinished(self, keys: Collection[str]) -> None:
+        """Called before a session ends in order: these were listed and are still wanted. The next
+        listing has them again, whatever `mark` says."""
         ...
 
 

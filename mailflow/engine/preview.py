@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
-from mailflow.engine.intake import Intake, Visit
+from mailflow.engine.intake import Intake
 from mailflow.engine.journal import Lane, arrivals, queue
+from mailflow.engine.visit import Visit
 from mailflow.engine.work import Arrived
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING

@@ -61,6 +61,11 @@ class Mailbox:
         self.messages.update(messages)
 
 
+def mailbox(count: int = 3, name: str = "box") -> Mailbox:
+    """A source with messages m0, m1 ... under the keys k0, k1 ..."""
+    return Mailbox(name, **{f"k{number}": message(f"m{number}") for number in range(count)})
+
+
 class BoxFetcher:
     options = Options
     box: Mailbox

@@ -20,11 +20,18 @@ from mailflow.kinds import Context, Ticket
 from mailflow.mail import Mail, Octets
 from mailflow.verdicts import LATER, Report
 
-from .parts import Listener, Mailbox, Post, Works, distribute, fetch, message, process, react
-
-
-def mailbox(count: int = 3, name: str = "box") -> Mailbox:
-    return Mailbox(name, **{f"k{number}": message(f"m{number}") for number in range(count)})
+from .parts import (
+    Listener,
+    Mailbox,
+    Post,
+    Works,
+    distribute,
+    fetch,
+    mailbox,
+    message,
+    process,
+    react,
+)
 
 
 def test_it_ends_when_the_sources_are_empty_and_nothing_is_due(works: Works) -> None:
