@@ -27,7 +27,7 @@ class Program(Daemon):
         self.port = 0
 
     def _configure(self) -> Sequence[int]:
-        (self.port,) = free_ports(1)
+        self.port = 1 if self.codes[0] == DYING else free_ports(1)[0]  # nobody listens at 1
         return [self.port]
 
     def _command(self) -> Sequence[str]:
