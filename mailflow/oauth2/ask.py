@@ -95,11 +95,14 @@ def give_back(provider: Provider, token: str) -> None:
 def destination(provider: Provider, redirect: str, state: str, challenge: str, user: str) -> str:
     """Where the browser is sent (RFC 6749, 4.1.1)."""
     url = provider.endpoint("authorization")
-    whole: str = _client(provider).prepare_request_uri(
+    whole = _client(provider).prepare_request_uri(
         _as_https(url), redirect_uri=redirect, scope=list(provider.scopes), state=state,
-        code_challenge=challenge, code_challenge_method="S256", login_hint=user,
-        **provider.parameters,
+        code_challenge=challenge, code_challenge_method="S256",
     )  # fmt: skip
+    from oauthlib.common import add_params_to_uri
+
+    more = {"login_hint": user, **provider.parameters}
+    whole = str(add_params_to_uri(whole, more.items()))
     return url[: url.index(":")] + whole[len("https") :]
 
 

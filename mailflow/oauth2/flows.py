@@ -146,6 +146,12 @@ def _listening(redirect: str, state: str) -> Iterator[tuple[str, Callable[[], st
     came: list[str] = []
     arrived = threading.Event()
 
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *words: object) -> None:
+            """Nothing: a browser that goes away has its reasons."""
+
     class Answered(BaseHTTPRequestHandler):
         timeout = 10.0
 
@@ -155,23 +161,24 @@ def _listening(redirect: str, state: str) -> Iterator[tuple[str, Callable[[], st
             if asked.path != (parts.path or "/") or parse_qs(asked.query).get("state") != [state]:
                 self.send_error(404)
                 return
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(_PAGE)))
-            self.send_header("Referrer-Policy", "no-referrer")
-            self.end_headers()
-            self.wfile.write(_PAGE)
             came.append(f"http://{parts.hostname}{self.path}")
-            arrived.set()
+            try:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(_PAGE)))
+                self.send_header("Referrer-Policy", "no-referrer")
+                self.end_headers()
+                self.wfile.write(_PAGE)
+            finally:
+                arrived.set()
 
         def log_message(self, *words: object) -> None:
             """Nothing: the path holds a code."""
 
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", parts.port or 0), Answered)
+        server = Server(("127.0.0.1", parts.port or 0), Answered)
     except OSError as error:
         raise from_os(error, f"listen for the browser at {redirect}") from None
-    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
 
     def wait() -> str:

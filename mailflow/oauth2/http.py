@@ -73,7 +73,7 @@ def _post(provider: Provider, url: str, form: str, headers: Mapping[str, str]) -
         except HTTPError as error:
             response = error
         with response:
-            return _answer(response)
+            return _answer(url, response)
     except URLError as error:
         reason = error.reason
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -108,10 +108,10 @@ def _opener(provider: Provider, url: str) -> Any:
     return build_opener(*handlers)
 
 
-def _answer(response: Any) -> Answer:
+def _answer(url: str, response: Any) -> Answer:
     data: bytes = response.read(LIMIT + 1)
     if len(data) > LIMIT:
-        raise UnavailableError(f"{host_of(response.url)} answers with more than {LIMIT} octets")
+        raise UnavailableError(f"{host_of(url)} answers with more than {LIMIT} octets")
     said = response.headers.get("Retry-After", "")
     later = float(said) if said.isascii() and said.isdecimal() and len(said) < 9 else 0.0
     return Answer(response.status, data.decode("utf-8", "replace"), later)

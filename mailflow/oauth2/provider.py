@@ -38,6 +38,10 @@ SHIPPED = os.path.join(os.path.dirname(__file__), "providers")
 
 FLOWS = ("browser", "paste", "device", "client")
 
+OURS = ("response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge",
+        "code_challenge_method")  # fmt: skip
+"""Parameters that the browser is sent with anyway (RFC 6749, 4.1.1; RFC 7636, 4.3)."""
+
 
 class Endpoint(Option[str]):
     """An https URL, or, on this machine, an http one; {tenant} may stand in it."""
@@ -51,6 +55,7 @@ class Endpoint(Option[str]):
         try:
             parts = urlsplit(value if isinstance(value, str) else "")
             host = parts.hostname or ""
+            parts.port  # noqa: B018  # looks at it
         except ValueError:
             raise self.reject() from None
         if parts.scheme not in ("https", "http") or not host or parts.username:
@@ -59,6 +64,16 @@ class Endpoint(Option[str]):
             raise self.reject()
         if parts.scheme == "http" and not is_loopback(host):
             raise ValueError("expected an https URL: what is sent there is secret")
+        return str(value)
+
+
+class Redirect(Endpoint):
+    """A URL in which {port} may stand for its port."""
+
+    expected = 'a URL such as "http://127.0.0.1:{port}/"'
+
+    def convert(self, value: object, base: str) -> str:
+        super().convert(str(value).replace("{port}", "1"), base)
         return str(value)
 
 
@@ -89,7 +104,7 @@ class Provider(Options):
     revocation_endpoint = Endpoint.optional("Where tokens are given back (RFC 7009).")
     issuer = Text("Its name, for which an answer must be, if it says one (RFC 9207).", default="")
     parameters = TableOf("What else the browser is sent with.", Text("A value."), default={})
-    redirect = Text(
+    redirect = Redirect(
         "Where the browser comes back to, on this machine; {port} is a free one.",
         default="http://127.0.0.1:{port}/",
     )
@@ -201,6 +216,10 @@ def _missing(values: Mapping[str, object]) -> Iterator[Fault]:
         where = values.get("register")
         more = f"; register a program of your own at {where}" if where else ""
         yield Fault((), f"`client_id` is missing: the name that the provider knows us by{more}")
+    parameters = values.get("parameters")
+    for name in OURS:
+        if isinstance(parameters, dict) and name in parameters:
+            yield Fault(("parameters", name), "is said already; leave it out")
     if flow == "client" and not values.get("client_secret"):
         yield Fault((), '`client_secret` is missing: flow = "client" logs in with it')
 

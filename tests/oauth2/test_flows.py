@@ -37,13 +37,13 @@ def test_a_browser_comes_back_to_this_machine_and_a_token_is_kept(mine, server, 
 
 
 def test_the_browser_is_sent_with_a_proof_a_state_and_the_user(mine, user):
-    log_in(mine(parameters={"prompt": "consent"}), ANN, user)
+    log_in(mine(parameters={"prompt": "consent", "uri": "x"}), ANN, user)
     sent = destination(user)
     assert sent["code_challenge_method"] == "S256"
     assert len(sent["code_challenge"]) == 43
     assert len(sent["state"]) == 48
     assert sent["login_hint"] == ANN
-    assert sent["prompt"] == "consent"
+    assert (sent["prompt"], sent["uri"]) == ("consent", "x")
     assert sent["scope"] == "mail offline_access"
     assert urlsplit(sent["redirect_uri"]).hostname == "127.0.0.1"
 
@@ -106,6 +106,26 @@ def test_a_connection_that_says_nothing_keeps_no_browser_waiting(mine, user, mon
     monkeypatch.setattr(user, "browse", preconnect, raising=False)
     log_in(mine(), ANN, user)
     held[0].close()
+
+
+def test_a_browser_that_is_gone_at_once_has_been_heard(mine, server, user, monkeypatch, capfd):
+    import socket
+    import struct
+
+    def ask_and_reset(url):
+        back = urlsplit(last_address(url))
+        for said in (f"GET {back.path}?{back.query} HTTP/1.1\r\n\r\n", "GET /"):
+            with socket.create_connection((back.hostname, back.port)) as browser:
+                linger = struct.pack("ii", 1, 0)
+                browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                browser.sendall(said.encode())
+
+    monkeypatch.setattr(flows, "PATIENCE", 20)
+    monkeypatch.setattr(user, "browse", ask_and_reset, raising=False)
+    work = mine()
+    log_in(work, ANN, user)
+    assert work.token(ANN).reveal() == server.tokens[0].access_token
+    assert capfd.readouterr().err == ""
 
 
 def test_an_answer_of_another_issuer_is_refused(mine, user):

@@ -83,6 +83,10 @@ def test_a_secret_of_a_providers_file_starts_at_that_file(places):
         ({"provider": "google", **CLIENT, "token_endpoint": "http://x.org/"}, "expected an https"),
         ({"provider": "google", **CLIENT, "token_endpoint": "https://"}, "expected a URL"),
         ({"provider": "google", **CLIENT, "token_endpoint": "https://a:b@c"}, "expected a URL"),
+        ({"provider": "google", **CLIENT, "token_endpoint": "https://b:99999/"}, "expected a URL"),
+        ({"provider": "google", **CLIENT, "redirect": "http://127.0.0.1:{prt}/"}, "expected a URL"),
+        ({"provider": "google", **CLIENT, "redirect": "http://x.org/"}, "expected an https"),
+        ({"provider": "google", **CLIENT, "parameters": {"state": "s"}}, "is said already"),
         ({"provider": "microsoft", **CLIENT, "tenant": ""}, "expected the `tenant`"),
     ],
 )
