@@ -78,13 +78,9 @@ class Store:
 
     def load(self) -> Tokens | None:
         """What is there; None where nobody has logged in."""
-        try:
-            data = _read(self.path)
-        except FileNotFoundError:
+        table = self._in_file()
+        if table is None:
             return None
-        except OSError as error:
-            raise from_os(error, f"read tokens file {self.path}") from None
-        table = _table(data, self.path)
         if table.get("store") == "keyring":
             table = _table(_from_keyring(self.name).encode(), f"the keyring's {SERVICE}")
         tokens = _tokens(table)
@@ -94,6 +90,7 @@ class Store:
 
     def save(self, tokens: Tokens) -> None:
         """Keep them; durable when it returns. The lock is held."""
+        leaves = not self._keyring and self._in_keyring()
         provider, _, user = self.name.partition("/")
         table: dict[str, object] = {"provider": provider, "user": user, **tokens._asdict()}
         if self._keyring:
@@ -103,6 +100,8 @@ class Store:
             replace(self.path, json.dumps(table, indent=1).encode() + b"\n")
         except OSError as error:
             raise from_os(error, f"write tokens file {self.path}") from None
+        if leaves:
+            _out_of_keyring(self.name)
 
     def reserve(self) -> None:
         """Raise UnavailableError where what comes could not be kept. The lock is held."""
@@ -118,7 +117,7 @@ class Store:
 
     def forget(self) -> bool:
         """Remove them; whether there were any. The lock is held."""
-        if self._keyring:
+        if self._keyring or self._in_keyring():
             _out_of_keyring(self.name)
         try:
             for path in (f"{self.path}.new", self.path):
@@ -129,6 +128,22 @@ class Store:
         except OSError as error:
             raise from_os(error, f"remove tokens file {self.path}") from None
         return there
+
+    def _in_file(self) -> dict[str, Any] | None:
+        """What the file says; None where there is none."""
+        try:
+            return _table(_read(self.path), self.path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise from_os(error, f"read tokens file {self.path}") from None
+
+    def _in_keyring(self) -> bool:
+        """Whether that says so; nothing is known of one that cannot be read."""
+        table = None
+        with suppress(MailflowError):
+            table = self._in_file()
+        return table is not None and table.get("store") == "keyring"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -216,6 +216,18 @@ class TestKeyring:
         assert ring.passwords == {}
         assert Store("mine", ANN, keyring=True).load() is None
 
+    def test_who_moves_out_of_the_keyring_leaves_nothing_there(self, ring):
+        keep(Store("mine", ANN, keyring=True))
+        keep(Store("mine", ANN))
+        assert ring.passwords == {}
+        assert Store("mine", ANN).load() == TOKENS
+
+    def test_what_is_in_the_keyring_is_forgotten_though_no_file_says_keyring_any_more(self, ring):
+        keep(Store("mine", ANN, keyring=True))
+        with Store("mine", ANN).locked():
+            assert Store("mine", ANN).forget()
+        assert ring.passwords == {}
+
     def test_who_moves_to_the_keyring_leaves_nothing_in_the_file(self, ring):
         keep(Store("mine", ANN))
         keep(Store("mine", ANN, keyring=True))
