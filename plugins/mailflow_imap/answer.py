@@ -5,13 +5,10 @@ Rule of the file: an Answer is made with its commands; whoever waits for it make
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from mailflow.errors import (
-    LoginError,
-    MailflowError,
-    PeerError,
-)
+from mailflow.errors import LoginError, MailflowError, PeerError
 from mailflow.typed import TYPE_CHECKING, Generic, TypeVar
 from mailflow_imap.responses import refusal, refused
 from mailflow_imap.wire import Command, Reply, Status, Untagged
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Answer(Generic[T]):
+class Answer(ABC, Generic[T]):
     """What will have come when the command is answered; nothing leaves before a wait."""
 
     def __init__(self, session: Connection, commands: Sequence[Command], doing: str) -> None:
@@ -43,8 +40,9 @@ class Answer(Generic[T]):
             raise self._error
         return self.result()
 
+    @abstractmethod
     def result(self) -> T:
-        raise NotImplementedError
+        """What there is once all is answered."""
 
     def take(self, response: Untagged | Status) -> bool:
         """Whether it is part of this answer."""
@@ -85,7 +83,7 @@ class Done(Answer[None]):
         return None
 
 
-class Idling(Answer[None]):
+class Idling(Done):
     """IDLE (RFC 2177): `begun` once the server listens for its end."""
 
     begun = False
@@ -93,11 +91,8 @@ class Idling(Answer[None]):
     def challenged(self, data: bytes) -> None:
         self.begun = True
 
-    def result(self) -> None:
-        return None
 
-
-class Starting(Answer[None]):
+class Starting(Done):
     """STARTTLS: nothing secret was said, and nothing will be, where it is refused."""
 
     def refusal(self, reply: Reply) -> MailflowError:
@@ -107,6 +102,3 @@ class Starting(Answer[None]):
             reply._replace(status="NO"),
             LoginError,
         )
-
-    def result(self) -> None:
-        return None

@@ -14,7 +14,7 @@ from mailflow.errors import ConfigError, LoginError, MailflowError, UnavailableE
 from mailflow.net import is_loopback, tls_context
 from mailflow.sasl import Credentials, Exchange, choose, mechanism
 from mailflow.typed import TYPE_CHECKING, TypeVar
-from mailflow_imap.answers import Answer
+from mailflow_imap.answer import Done
 from mailflow_imap.responses import refusal
 from mailflow_imap.session import Session
 from mailflow_imap.wire import Command, Reply
@@ -198,7 +198,7 @@ def _offered(session: Connection, ways: Sequence[str], credentials: Credentials)
             yield way
 
 
-class LoggingIn(Answer[None]):
+class LoggingIn(Done):
     """LOGIN (RFC 3501, 6.2.3) or AUTHENTICATE (6.2.2) by one way."""
 
     def __init__(self, session: Connection, credentials: Credentials, way: str) -> None:
@@ -241,9 +241,6 @@ class LoggingIn(Answer[None]):
             what = "`token`" if self._way in ("oauthbearer", "xoauth2") else "`password`"
             text += f"; check `user` and {what}"
         return refusal(text, reply._replace(status="NO"), LoginError)
-
-    def result(self) -> None:
-        return None
 
 
 def _context(options: ImapAccount) -> ssl.SSLContext:
