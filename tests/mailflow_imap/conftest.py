@@ -1,21 +1,59 @@
-"""A session without an engine, with whatever serves IMAP."""
+"""A session or a fetcher without an engine, with whatever serves IMAP."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mailflow.halt import Halt
-from mailflow.kinds import Runtime
+from mailflow.kinds import Fetched, Runtime
+from mailflow.mail import read
 from mailflow.options import SecretValue
+from mailflow.query import Query
+from mailflow.testing.imap import ImapServer
+from mailflow_imap.fetcher import ImapFetcher
 from mailflow_imap.login import connect, enter
 from mailflow_imap.session import Session
 from mailflow_imap.settings import ImapOptions
+from mailflow_imap.source import ImapSourceOptions
 
 SECRET = "canary-7d1e"
+
+
+def message(number: int, octets: int = 10) -> bytes:
+    head = b"Subject: %d\r\nMessage-ID: <%d@example.org>\r\n\r\n" % (number, number)
+    return head + b"x" * octets + b"\r\n"
+
+
+MAIL = [message(number) for number in range(5)]
+
+Make = Callable[..., ImapFetcher]
+
+
+def visit(fetcher: ImapFetcher, mark: str = "", where: str = "", unfinished: int = 0) -> list[int]:
+    """The UIDs that a visit lists, of which so many are still wanted in the end."""
+    with fetcher:
+        found = list(fetcher.listing(Query(where) if where else Query.always, mark))
+        fetcher.unfinished([item.key for item in found[len(found) - unfinished :]])
+    return [item.uid or 0 for item in found]
+
+
+def asked(server: ImapServer, *keywords: str) -> list[str]:
+    """The commands that begin so."""
+    return [line for line in server.commands if line.startswith(keywords)]
+
+
+def fetch(fetcher: ImapFetcher, keys: Sequence[str]) -> dict[str, bytes | str]:
+    """What comes for each key: the message, or why not."""
+    got: dict[str, bytes | str] = {}
+    for each in fetcher.retrieve(keys):
+        assert each.key not in got
+        got[each.key] = read(each.content) if isinstance(each, Fetched) else each.error.text
+    return got
 
 
 class Log:
@@ -104,3 +142,30 @@ def entered(
         return session
 
     return make
+
+
+@pytest.fixture
+def fetcher_of(runtime: Runtime) -> Make:
+    """A fetcher of the mailbox red at `server`."""
+
+    def make(server: Any, **options: object) -> ImapFetcher:
+        table = {
+            "host": server.host, "port": server.port, "user": "red",
+            "password": SECRET, "timeout": "5s", **options,
+        }  # fmt: skip
+        return ImapFetcher(ImapSourceOptions.read(table), runtime)
+
+    return make
+
+
+@pytest.fixture
+def server() -> Iterator[ImapServer]:
+    """One where red has MAIL, unless the file has another."""
+    with ImapServer({"red": SECRET}, {"red": MAIL}) as server:
+        yield server
+
+
+@pytest.fixture
+def make(server: ImapServer, fetcher_of: Make) -> Make:
+    """A fetcher of the mailbox red at that server."""
+    return partial(fetcher_of, server)

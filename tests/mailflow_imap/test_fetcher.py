@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,73 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailflow.errors import ConfigError, GoneError, LoginError, RefusedError, UnavailableError
-from mailflow.kinds import Fetched, Item, Missed, Runtime
-from mailflow.mail import read
+from mailflow.kinds import Item, Missed
 from mailflow.query import Query
-from mailflow.testing.imap import CAPABILITIES, ImapServer
+from mailflow.testing.imap import ImapServer
 from mailflow.testing.imap_link import Faults
 from mailflow.verdicts import Fate
 from mailflow_imap import fetcher as module
-from mailflow_imap import loading
-from mailflow_imap.fetcher import ImapFetcher
 from mailflow_imap.loading import MOST, batches
 from mailflow_imap.mark import WEEK
-from mailflow_imap.source import ImapSourceOptions
 
-from .conftest import SECRET, Log
-
-
-def message(number: int, octets: int = 10) -> bytes:
-    head = b"Subject: %d\r\nMessage-ID: <%d@example.org>\r\n\r\n" % (number, number)
-    return head + b"x" * octets + b"\r\n"
-
-
-MAIL = [message(number) for number in range(5)]
-
-Make = Callable[..., ImapFetcher]
-
-
-@pytest.fixture
-def server() -> Iterator[ImapServer]:
-    with ImapServer({"red": SECRET}, {"red": MAIL}) as server:
-        yield server
-
-
-@pytest.fixture
-def make(server: ImapServer, runtime: Runtime) -> Make:
-    """A fetcher of the mailbox red at the server."""
-
-    def make(**options: object) -> ImapFetcher:
-        table = {
-            "host": server.host, "port": server.port, "user": "red",
-            "password": SECRET, "timeout": "5s", **options,
-        }  # fmt: skip
-        return ImapFetcher(ImapSourceOptions.read(table), runtime)
-
-    return make
-
-
-def visit(fetcher: ImapFetcher, mark: str = "", where: str = "", unfinished: int = 0) -> list[int]:
-    """The UIDs that a visit lists, of which so many are still wanted in the end."""
-    with fetcher:
-        found = list(fetcher.listing(Query(where) if where else Query.always, mark))
-        fetcher.unfinished([item.key for item in found[len(found) - unfinished :]])
-    return [item.uid or 0 for item in found]
-
-
-def asked(server: ImapServer, *keywords: str) -> list[str]:
-    """The commands that begin so."""
-    return [line for line in server.commands if line.startswith(keywords)]
-
-
-def fetch(fetcher: ImapFetcher, keys: Sequence[str]) -> dict[str, bytes | str]:
-    """What comes for each key: the message, or why not."""
-    got: dict[str, bytes | str] = {}
-    for each in fetcher.retrieve(keys):
-        assert each.key not in got
-        got[each.key] = read(each.content) if isinstance(each, Fetched) else each.error.text
-    return got
-
+from .conftest import MAIL, Log, Make, asked, fetch, message, visit
 
 # What is listed
 
@@ -228,6 +170,16 @@ def test_where_no_folder_can_be_opened_the_session_fails(make: Make) -> None:
 def test_a_pattern_without_a_folder_is_no_silence(make: Make) -> None:
     with pytest.raises(GoneError, match="no folder like Lists"):
         visit(make(folders=["Lists/*"]))
+
+
+def test_a_use_that_no_folder_has_is_told_once_and_an_empty_pattern_is_not(
+    make: Make, log: Log
+) -> None:
+    with make(folders=["INBOX", "\\All", "Listen/*", "!\\Junk"]) as fetcher:
+        for _ in range(2):
+            assert {item.folder for item in fetcher.listing(Query.always)} == {"INBOX"}
+    (told,) = log.warnings()
+    assert told.endswith("has no folder for \\All")
 
 
 def test_f14_what_is_made_anew_is_listed_whole(server: ImapServer, make: Make, log: Log) -> None:
@@ -391,266 +343,6 @@ def test_f14_what_was_made_anew_since_the_listing_is_not_fetched(
         server.renumber("red", "Lists")
         with pytest.raises(UnavailableError, match="made anew"):
             fetch(fetcher, keys)
-
-
-# What is settled
-
-
-def test_f14_nothing_is_fetched_on_where_what_is_settled_lies_in_another_folder_by_now(
-    server: ImapServer, make: Make
-) -> None:
-    def made_anew(right: bytes) -> bytes:
-        return right.replace(b"[UIDVALIDITY 1000000]", b"[UIDVALIDITY 1000001]")
-
-    server.faults = Faults(answers={"SELECT": made_anew})
-    with make(on_done="delete") as fetcher:
-        got = fetcher.retrieve([item.key for item in fetcher.listing(Query.always)])
-        fetcher.settle(next(got).key, Fate.DONE)
-        with pytest.raises(UnavailableError, match="made anew"):
-            list(got)
-    assert server.messages("red") == MAIL
-
-
-def test_what_can_only_be_looked_into_is_fetched_though_nothing_is_settled(
-    server: ImapServer, make: Make, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loading, "AHEAD", 1)
-    server.faults = Faults(answers={"SELECT": b"<tag> NO not for you\r\n"})
-    with make(on_done="delete", batch=1) as fetcher:
-        got = fetcher.retrieve([item.key for item in fetcher.listing(Query.always)])
-        fetcher.settle(next(got).key, Fate.DONE)
-        assert all(isinstance(each, Fetched) for each in got)
-    assert len(asked(server, "EXAMINE")) == 2, "a refused SELECT leaves no folder open"
-    assert "on_done is not done" in log.warnings()
-    assert server.messages("red") == MAIL
-
-
-@pytest.mark.parametrize("fate", [Fate.LATER, Fate.REFUSED])
-def test_pml_13_what_is_not_safe_here_stays(server: ImapServer, make: Make, fate: Fate) -> None:
-    with make() as fetcher:
-        for item in list(fetcher.listing(Query.always)):
-            fetcher.settle(item.key, fate)
-    assert server.messages("red") == MAIL
-
-
-def test_f14_nothing_is_settled_under_an_old_uidvalidity(server: ImapServer, make: Make) -> None:
-    with make() as fetcher:
-        old = next(iter(fetcher.listing(Query.always))).key
-    server.renumber("red")
-    with make() as fetcher:
-        fetcher.settle(old, Fate.DONE)
-        fetcher.settle("no key", Fate.DONE)
-    assert asked(server, "SELECT")
-    assert server.messages("red") == MAIL
-
-
-def test_f14_nothing_is_settled_where_uids_went_back_since_the_listing(
-    server: ImapServer, make: Make
-) -> None:
-    """As in a folder that another client has made anew, by a server whose clock stands still."""
-    folder = server.folder("red")
-    with make(on_done="delete") as fetcher:
-        (first, *_) = fetcher.listing(Query.always)
-        folder.messages, folder.uid_next = [], 1
-        server.deliver("red", b"Subject: new\r\n\r\n")
-        fetcher.settle(first.key, Fate.DONE)
-    assert server.messages("red") == [b"Subject: new\r\n\r\n"]
-
-
-def test_what_was_not_listed_is_settled_too(server: ImapServer, make: Make) -> None:
-    """As after a crash: the journal has it, and the mark is behind it."""
-    with make() as fetcher:
-        first = next(iter(fetcher.listing(Query.always))).key
-    mark = fetcher.mark
-    with make() as fetcher:
-        assert list(fetcher.listing(Query.always, mark)) == []
-        fetcher.settle(first, Fate.DONE)
-    assert server.messages("red") == MAIL[1:]
-
-
-@pytest.mark.parametrize(
-    ("on_done", "removes"),
-    [("delete", True), ("move Done", True), ("seen", False), ("flag", False), ("keep", False)],
-)
-def test_it_says_whether_what_is_settled_is_gone(make: Make, on_done: str, removes: bool) -> None:
-    fetcher = make(on_done=on_done)
-    visit(fetcher)
-    assert fetcher.removes is removes
-
-
-def test_without_uidplus_what_is_settled_is_marked_and_nothing_expunged(
-    runtime: Runtime, log: Log
-) -> None:
-    poor = [each for each in CAPABILITIES if each not in ("UIDPLUS", "MOVE")]
-    with ImapServer({"red": SECRET}, {"red": MAIL[:2]}, capabilities=poor) as server:
-        table = {"host": server.host, "port": server.port, "user": "red", "password": SECRET}
-        fetcher = ImapFetcher(ImapSourceOptions.read(table), runtime)
-        with fetcher:
-            for item in list(fetcher.listing(Query.always)):
-                fetcher.settle(item.key, Fate.DONE)
-            assert not fetcher.removes
-        assert server.messages("red") == MAIL[:2]
-        assert asked(server, "EXPUNGE", "CLOSE", "UID EXPUNGE") == []
-    assert len([line for line in log.warnings() if "UIDPLUS" in line]) == 1
-
-
-def test_without_move_what_was_copied_before_a_crash_is_not_copied_again(
-    runtime: Runtime,
-) -> None:
-    poor = [each for each in CAPABILITIES if each != "MOVE"]
-    with ImapServer({"red": SECRET}, {"red": MAIL[:2]}, capabilities=poor) as server:
-        table = {
-            "host": server.host, "port": server.port, "user": "red", "password": SECRET,
-            "on_done": "move Done",
-        }  # fmt: skip
-        server.deliver("red", MAIL[0], "Done")  # copied and marked, and then the power failed
-        server.folder("red").messages[0].change(b"+FLAGS", ["\\Deleted"])
-        with ImapFetcher(ImapSourceOptions.read(table), runtime) as fetcher:
-            for item in list(fetcher.listing(Query.always)):
-                fetcher.settle(item.key, Fate.DONE)
-        assert sorted(server.messages("red", "Done")) == MAIL[:2]
-
-
-def test_what_is_marked_already_is_not_marked_again(server: ImapServer, make: Make) -> None:
-    for _ in range(2):
-        with make(on_done="seen") as fetcher:
-            for item in list(fetcher.listing(Query.always)):
-                fetcher.settle(item.key, Fate.DONE)
-    assert len(asked(server, "UID STORE")) == 1
-
-
-def test_what_time_may_mend_ends_the_session_so_that_it_is_settled_again(
-    server: ImapServer, make: Make
-) -> None:
-    server.faults = Faults(answers={"UID MOVE": b"<tag> NO [OVERQUOTA] full\r\n"})
-    got: dict[str, bytes | str] = {}
-
-    def session() -> None:
-        with make(on_done="move Done", batch=1) as fetcher:
-            keys = [item.key for item in fetcher.listing(Query.always)]
-            for each in fetcher.retrieve(keys):
-                got[each.key] = ""
-                fetcher.settle(each.key, Fate.DONE)
-
-    with pytest.raises(UnavailableError, match="full"):
-        session()
-    assert len(got) == len(MAIL), "mail comes in though it cannot be moved away"
-
-
-def test_a_refusal_to_settle_is_told_and_the_mail_is_here(
-    server: ImapServer, make: Make, log: Log
-) -> None:
-    server.faults = Faults(answers={"UID STORE": b"<tag> NO [NOPERM] not yours\r\n"})
-    with make() as fetcher:
-        for item in list(fetcher.listing(Query.always)):
-            fetcher.settle(item.key, Fate.DONE)
-    assert log.warnings() == ["on_done is not done"]
-
-
-def test_a_folder_that_can_only_be_read_is_told(server: ImapServer, make: Make, log: Log) -> None:
-    read_only = {"SELECT": lambda right: right.replace(b"[READ-WRITE]", b"[READ-ONLY]")}
-    server.faults = Faults(answers=read_only)
-    with make() as fetcher:
-        for item in list(fetcher.listing(Query.always)):
-            fetcher.settle(item.key, Fate.DONE)
-    assert log.warnings() == ["on_done is not done: the folder cannot be changed"]
-    assert asked(server, "UID STORE") == []
-
-
-def test_to_move_into_what_is_not_there_is_told_where_only_a_use_is_named(
-    server: ImapServer, make: Make, log: Log
-) -> None:
-    with make(on_done="move \\Archive") as fetcher:
-        for item in list(fetcher.listing(Query.always)):
-            fetcher.settle(item.key, Fate.DONE)
-    assert log.warnings() == ["on_done is not done: there is no such folder"]
-    assert server.messages("red") == MAIL
-
-
-# What is new
-
-
-def test_a_wait_without_idle_keeps_no_connection(server: ImapServer, make: Make) -> None:
-    with make(idle=False) as fetcher:
-        assert not fetcher.wait(0.01)
-    assert server.connections == 0
-
-
-def test_where_the_server_cannot_tell_no_connection_is_kept(runtime: Runtime) -> None:
-    poor = [each for each in CAPABILITIES if each != "IDLE"]
-    with ImapServer({"red": SECRET}, {"red": MAIL}, capabilities=poor) as server:
-        table = {"host": server.host, "port": server.port, "user": "red", "password": SECRET}
-        with ImapFetcher(ImapSourceOptions.read(table), runtime) as fetcher:
-            assert not fetcher.wait(0.01)
-            assert fetcher._session is None  # nothing else tells
-
-
-def test_folders_that_are_not_open_are_asked_for_while_one_is_waited_for(
-    server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "ROUND", 0.05)
-    server.deliver("red", MAIL[0], "Lists")
-    fetcher = make(folders=["INBOX", "Lists"])
-    mark = ""
-    with fetcher:
-        list(fetcher.listing(Query.always))
-        mark = fetcher.mark
-    with fetcher:
-        assert not fetcher.wait(0.2)
-        server.deliver("red", MAIL[1], "Lists")
-        assert fetcher.wait(10)
-        assert [item.folder for item in fetcher.listing(Query.always, mark)] == ["Lists"]
-
-
-def test_what_was_told_once_is_no_news_again(server: ImapServer, make: Make) -> None:
-    """A folder that cannot be listed must not keep us busy."""
-    fetcher = make()
-    visit(fetcher)
-    server.deliver("red", message(6))
-    with fetcher:
-        assert fetcher.wait(10)
-        assert not fetcher.wait(0.01)
-
-
-def test_a_flag_that_changes_is_news_where_it_is_asked_for(server: ImapServer, make: Make) -> None:
-    fetcher = make()
-    visit(fetcher, where="flagged")
-    change = b"* 1 FETCH (FLAGS (\\Flagged) UID 1)\r\n"
-    server.faults = Faults(before={"IDLE": change})
-    with fetcher:
-        assert fetcher.wait(10)
-    other = make()
-    visit(other)
-    with other:
-        assert not other.wait(0.1)
-
-
-def test_a_connection_that_is_lost_after_a_long_wait_is_worth_a_look(
-    server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else mail that comes after each restart of a server would lie there for a minute."""
-    monkeypatch.setattr(module, "BACKSTOP", 0.1)
-    monkeypatch.setattr(module, "LASTED", 0.05)
-    fetcher = make(timeout="200ms")
-    visit(fetcher)
-    before = server.connections
-    server.faults = Faults(answers={"IDLE": b"+ idling\r\n"})
-    with fetcher:
-        assert fetcher.wait(20)
-        server.faults = Faults()
-        assert not fetcher.wait(0.2)  # by a connection that works
-    assert server.connections == before + 2
-
-
-def test_a_silent_server_ends_the_wait_with_an_error(
-    server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "BACKSTOP", 0.1)
-    fetcher = make(timeout="200ms")
-    visit(fetcher)
-    server.faults = Faults(answers={"IDLE": b"+ idling\r\n"})
-    with pytest.raises(UnavailableError, match="silent"), fetcher:
-        fetcher.wait(20)
 
 
 # What the file says
