@@ -22,10 +22,9 @@ from mailflow.engine.source import (
     FileFault,
     Source,
     directories,
-    readable_by_others,
 )
 from mailflow.errors import ConfigError, PluginError
-from mailflow.options import Fault, SecretValue, convert, nearest
+from mailflow.options import Fault, convert, nearest
 from mailflow.record import NamedTuple
 from mailflow.typed import Any
 
@@ -111,7 +110,11 @@ def _options(
         values.update(found)
         faults += [(at, fault._replace(path=(*base, *fault.path))) for fault in wrong]
     faults += _strangers(given, declared, registry)
-    faults += _open_secrets(values, given)
+    faults += [
+        (at, Fault(path, text))
+        for at, path, secret in layers.secrets(values, given)
+        if secret.literal and (text := layers.exposed(at))
+    ]
     if faults:
         return None, faults
     options = component.options(values)
@@ -142,22 +145,6 @@ def _strangers(given: dict[str, Given], declared: Collection[str], registry: Reg
          Fault((*given[key].table, key), f"unknown key{nearest(key, declared)}"))
         for key in unknown if key not in known
     ]  # fmt: skip
-
-
-def _open_secrets(values: dict[str, object], given: dict[str, Given]) -> Faults:
-    """A secret in a file that others can read."""
-    faults: Faults = []
-    for key, value in values.items():
-        if not (isinstance(value, SecretValue) and value.literal and key in given):
-            continue
-        there = given[key]
-        if open_to := readable_by_others(there.source.path):
-            from shlex import quote
-
-            text = f"the secret is in this file, which {open_to}; run: chmod 600 "
-            path = (*there.table, key)
-            faults.append((there.source, Fault(path, text + quote(there.source.path))))
-    return faults
 
 
 def _uses(registry: Registry) -> list[str]:

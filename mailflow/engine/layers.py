@@ -17,9 +17,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from mailflow.engine.pipeline import ENGINE
-from mailflow.engine.source import ConfigFaults, FileFault, Source, directories
+from mailflow.engine.source import (
+    ConfigFaults,
+    FileFault,
+    Source,
+    directories,
+    readable_by_others,
+)
 from mailflow.engine.source import find as find_pipeline
-from mailflow.options import Fault, nearest
+from mailflow.options import Fault, SecretValue, nearest
 from mailflow.record import NamedTuple
 from mailflow.typed import Any
 
@@ -54,6 +60,29 @@ class Given(NamedTuple):
     value: object
     source: Source
     table: Place
+
+
+def secrets(
+    values: Mapping[str, object], given: Mapping[str, Given]
+) -> Iterator[tuple[Source, Place, SecretValue]]:
+    """Each secret among converted options, and where it stands."""
+    for key, value in values.items():
+        source, path = given[key].source, (*given[key].table, key)
+        if isinstance(value, SecretValue):
+            yield source, path, value
+        inner = getattr(value, "client_secret", None)
+        if isinstance(inner, SecretValue):
+            yield source, (*path, "client_secret"), inner
+
+
+def exposed(source: Source) -> str:
+    """What is wrong with a secret in this file itself; "" where nobody else can read it."""
+    open_to = readable_by_others(source.path) if source.is_file else ""
+    if not open_to:
+        return ""
+    from shlex import quote
+
+    return f"the secret is in this file, which {open_to}; run: chmod 600 {quote(source.path)}"
 
 
 def find(pipeline: str) -> list[Source]:

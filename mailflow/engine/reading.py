@@ -28,7 +28,6 @@ from mailflow.engine.source import (
     ConfigFaults,
     FileFault,
     Source,
-    readable_by_others,
     state_directory,
 )
 from mailflow.errors import ConfigError, PluginError
@@ -37,7 +36,6 @@ from mailflow.options import (
     ListOf,
     Option,
     Options,
-    SecretValue,
     Template,
     Text,
     Via,
@@ -465,30 +463,18 @@ class Reader:
                 self._fault(("serve", number, "listen"), text)
 
     def _check_secrets(self, values: Mapping[str, object], given: Mapping[str, Given]) -> None:
-        for key, value in values.items():
-            inner: Place = ()
-            client_secret = getattr(value, "client_secret", None)
-            if isinstance(client_secret, SecretValue):
-                value, inner = client_secret, ("client_secret",)
-            if not isinstance(value, SecretValue):
-                continue
-            source, where = given[key].source, given[key].table
-            if value.literal:
-                self._literal(source, (*where, key, *inner))
+        for source, path, secret in layers.secrets(values, given):
+            if secret.literal:
+                self._literal(source, path)
             elif self._thorough:
                 try:
-                    value.check()
+                    secret.check()
                 except ConfigError as error:
-                    self._fault((*where, key), str(error), source)
+                    self._fault(path, str(error), source)
 
     def _literal(self, source: Source, path: Place) -> None:
         """A secret in the file itself: a fault where others can read it."""
-        open_to = readable_by_others(source.path) if source.is_file else ""
-        if open_to:
-            from shlex import quote
-
-            file = quote(source.path)
-            text = f"the secret is in this file, which {open_to}; run: chmod 600 {file}"
+        if text := layers.exposed(source):
             self._fault(path, text, source)
         else:
             text = 'the secret is in this file; better { file = "...", env = ... or command = ... }'

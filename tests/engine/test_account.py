@@ -79,13 +79,23 @@ def test_where_there_is_no_file_at_all_it_is_said_where_one_could_be(home: Path)
     assert str(home / ".config" / "mailflow" / "defaults.toml") in said
 
 
-def test_a_password_in_a_file_that_others_can_read_is_refused(
-    config: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("secret", "key"),
+    [
+        ('password = "canary-71-x"\n', "password"),
+        (
+            'oauth2 = { provider = "google", client_id = "x", client_secret = "canary-71-x" }\n',
+            "oauth2.client_secret",
+        ),
+    ],
+)
+def test_a_secret_in_a_file_that_others_can_read_is_refused(
+    config: Path, monkeypatch: pytest.MonkeyPatch, secret: str, key: str
 ) -> None:
-    (config / "defaults.toml").write_text(WORK + 'password = "canary-71-x"\n')
-    monkeypatch.setattr("mailflow.engine.account.readable_by_others", lambda path: "is public")
+    (config / "defaults.toml").write_text(WORK + secret)
+    monkeypatch.setattr("mailflow.engine.layers.readable_by_others", lambda path: "is public")
     said = faults("work")
-    assert ":5: account.work.password: the secret is in this file, which is public" in said
+    assert f":5: account.work.{key}: the secret is in this file, which is public" in said
     assert "canary" not in said
 
 
