@@ -106,8 +106,8 @@ def _address(message: Any, sender: Mailbox, to: str, subject: str) -> None:
     from email.utils import formatdate, make_msgid
 
     message["From"] = str(sender)
-    message["To"] = to
-    message["Subject"] = subject
+    _put(message, "To", to)
+    _put(message, "Subject", subject)
     message["Date"] = formatdate()
     message["Message-ID"] = make_msgid(domain=sender.domain)
 
@@ -116,8 +116,8 @@ def _refer(message: Any, mail: Mail) -> None:
     """Name the mail that this is about, so that mail programs show it there."""
     about = (mail.header().get("Message-ID") or "").strip()
     if _MESSAGE_ID.fullmatch(about):
-        message["In-Reply-To"] = about
-        message["References"] = about
+        _put(message, "In-Reply-To", about)
+        _put(message, "References", about)
 
 
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,200}>")
@@ -128,8 +128,14 @@ def _block(policy: Any, *fields: tuple[str, str]) -> Any:
 
     block = Message(policy=policy)
     for name, value in fields:
-        block[name] = value
+        _put(block, name, value)
     return block
+
+
+def _put(message: Any, name: str, value: str) -> None:
+    """Add a field with what others may have written: no encoded word, since email would write
+    it decoded, with the line ends in it."""
+    message[name] = value.replace("=?", "= ?")
 
 
 def _original_header(mail: Mail) -> str:

@@ -158,6 +158,16 @@ def test_d18_nothing_of_the_mail_gets_into_the_header_of_the_notification() -> N
     assert message["Subject"] == "Your mail could not be delivered"
 
 
+def test_d18_an_encoded_word_of_others_is_not_written_decoded() -> None:
+    word = "=?utf-8?q?x=0d=0aX-Evil=3a_1?="
+    reports = (Report("bob@example.net", FAILED, "5.1.1", f"550 {word} no", f"mx {word}"),)
+    one = mail(f"Message-ID: <{word}@x.org>\n\n", sender=f"{word}@x.org", to=[f"{word}@y.org"])
+    notice, message = told(failed(one, reports=reports))
+    assert b"\r\nX-Evil" not in read(notice.content)
+    assert notice.envelope.recipients == (f"{word}@x.org",)
+    assert len(parts(message)[1]) == 2
+
+
 def test_a_huge_or_broken_header_is_given_back_in_part() -> None:
     huge = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 2000) for number in range(400))
     octets = b"Subject: caf\xe9 \0 \r x\r\n" + huge + b"\r\nbody"
