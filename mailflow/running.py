@@ -97,24 +97,12 @@ def table_of(url: str, table: str) -> Mapping[str, object]:
     return read(url, table, Registry()).table
 
 
-def state_directory() -> str:
-    """Where journals are by default, and what else lasts. Raises ConfigError where no home
-    is known."""
-    from mailflow.engine.source import state_directory as found
-    from mailflow.errors import ConfigError
-
-    try:
-        return found()
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
 def journal_between(source: str, destination: str) -> str:
     """The path of the journal of a one-off pipeline, by what it is between: the same two
     words give the same journal, wherever they are said. Neither may hold a secret."""
     from zlib import crc32
 
-    from mailflow.engine.config import state_directory
+    from mailflow.directories import state_directory
 
     words = re.sub(r"[^0-9A-Za-z.@]+", "-", f"{source} {destination}").strip("-")[:80]
     mark = crc32(f"{source}\0{destination}".encode("utf-8", "surrogateescape"))

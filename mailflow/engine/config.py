@@ -19,7 +19,7 @@ from mailflow.engine.pipeline import (
 )
 from mailflow.engine.reading import Reader, Setting
 from mailflow.engine.registry import Registry
-from mailflow.engine.source import ConfigFaults, FileFault, Source, find, state_directory
+from mailflow.engine.source import ConfigFaults, FileFault, Source, find
 
 
 def load(
@@ -90,5 +90,5 @@ def settings(path: str, registry: Registry) -> list[Setting]:
 
 __all__ = [
     "ConfigFaults", "DistributeStep", "FetchStep", "FileFault", "Pipeline", "ProcessStep",
-    "ReactStep", "Setting", "Step", "load", "load_dict", "settings", "state_directory",
+    "ReactStep", "Setting", "Step", "load", "load_dict", "settings",
 ]  # fmt: skip

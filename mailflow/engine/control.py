@@ -17,9 +17,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from mailflow.engine import places
-from mailflow.engine.source import state_directory
-from mailflow.errors import MailflowError, UnavailableError, from_os
+from mailflow.directories import state_directory
+from mailflow.durable import make_directory
+from mailflow.errors import ConfigError, MailflowError, UnavailableError, from_os
 from mailflow.log import get_logger
 from mailflow.typed import TYPE_CHECKING, Any
 
@@ -175,7 +175,7 @@ def _directories() -> Iterator[str]:
     session = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(session):
         yield os.path.join(session, "mailflow")
-    with suppress(ValueError):
+    with suppress(ConfigError):
         yield os.path.join(state_directory(), "run")
 
 
@@ -184,7 +184,7 @@ def _own_directory() -> str:
     problem: OSError | None = None
     for directory in _directories():
         try:
-            places.make_private(directory)
+            make_directory(directory)
             _check(directory, {os.geteuid()})
         except OSError as error:
             problem = error

@@ -59,10 +59,10 @@ def make(pipeline: Pipeline, table: str, step: Any, halt: Halt) -> Any:
         log=get_logger(pipeline=pipeline.name, **{table: step.name}),
         scratch=scratch, base=pipeline.base,
     )  # fmt: skip
-    from mailflow.engine.places import make_private
+    from mailflow.durable import make_directory
 
     try:
-        make_private(scratch)
+        make_directory(scratch)
         return step.component(step.options, runtime)
     except MailflowError:
         raise

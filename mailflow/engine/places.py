@@ -9,34 +9,25 @@ import os
 from contextlib import suppress
 
 from mailflow.digests import blake2b
-from mailflow.engine.config import state_directory
-from mailflow.errors import from_os
+from mailflow.directories import state_directory
+from mailflow.durable import make_directory
+from mailflow.errors import ConfigError, from_os
 
 LINKS = "journals"
 LOCKS = "locks"
 
 
-def make_private(directory: str) -> None:
-    """Make a directory and what is missing above it, for this user alone, whatever the
-    umask. Raises OSError."""
-    if os.path.isdir(directory):
-        return
-    make_private(os.path.dirname(directory))
-    with suppress(FileExistsError):
-        os.mkdir(directory, 0o700)
-
-
 def locks(journal: str) -> str:
     """The directory of the locks of mailboxes, whatever the journal; beside it where a
     user has no state directory that can be written. Raises UnavailableError."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ConfigError):
         directory = os.path.join(state_directory(), LOCKS)
-        make_private(directory)
+        make_directory(directory)
         if os.access(directory, os.W_OK):
             return directory
     directory = os.path.join(os.path.dirname(journal), LOCKS)
     try:
-        make_private(directory)
+        make_directory(directory)
     except OSError as error:
         raise from_os(error, f"make {directory}") from None
     return directory
@@ -46,13 +37,13 @@ def remember(journal: str) -> None:
     """Note that there is a journal at this path, for `queue` and `trace`."""
     try:
         directory = os.path.join(state_directory(), LINKS)
-    except ValueError:
+    except ConfigError:
         return
     link = os.path.join(directory, blake2b(journal.encode(), digest_size=8).hexdigest())
     if os.path.lexists(link):
         return
     with suppress(OSError):  # it will be named by --file then
-        make_private(directory)
+        make_directory(directory)
         os.symlink(journal, link)
 
 
@@ -61,7 +52,7 @@ def journals() -> list[str]:
     try:
         directory = os.path.join(state_directory(), LINKS)
         links = os.listdir(directory)
-    except (OSError, ValueError):
+    except (OSError, ConfigError):
         return []
     found = {os.path.realpath(os.path.join(directory, link)) for link in links}
     return sorted(path for path in found if os.path.exists(path))

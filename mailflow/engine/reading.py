@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from mailflow.directories import state_directory
 from mailflow.engine import layers
 from mailflow.engine.layers import Given, Place, Said
 from mailflow.engine.pipeline import (
@@ -28,7 +29,6 @@ from mailflow.engine.source import (
     ConfigFaults,
     FileFault,
     Source,
-    state_directory,
 )
 from mailflow.errors import ConfigError, PluginError
 from mailflow.options import (
@@ -170,8 +170,9 @@ class Reader:
         mark = crc32(os.path.realpath(self._source.path).encode("utf-8", "surrogateescape"))
         try:
             return os.path.join(state_directory(), f"{self._source.stem}-{mark:08x}.db")
-        except ValueError as error:
-            self._fault(("pipeline", "journal"), str(error))
+        except ConfigError:
+            text = "no home directory is known; say where the journal shall be"
+            self._fault(("pipeline", "journal"), text)
             return ""
 
     def _read_accounts(self) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from mailflow.directories import SYSTEM
 from mailflow.errors import ConfigError
 from mailflow.options import Fault, dotted
 from mailflow.record import NamedTuple
@@ -17,8 +18,6 @@ from mailflow.typed import Any
 
 LIMIT = 1 << 20
 """A pipeline's file is at most this many octets."""
-
-SYSTEM = "/etc/mailflow"
 
 
 class FileFault(NamedTuple):
@@ -154,16 +153,6 @@ def directories() -> tuple[str, ...]:
     """Where `find` looks for a name, in this order."""
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return (os.curdir, os.path.join(home, "mailflow"), SYSTEM)
-
-
-def state_directory() -> str:
-    """Where journals are by default. Raises ValueError where no home is known."""
-    from mailflow import directories
-
-    try:
-        return directories.state_directory()
-    except ConfigError:
-        raise ValueError("no home directory is known; say where the journal shall be") from None
 
 
 def readable_by_others(path: str) -> str:

@@ -73,7 +73,7 @@ class Drop(NamedTuple):
 
 def default_path() -> str:
     """Where the spool is when nobody says. Raises ConfigError where no home is known."""
-    from mailflow.running import state_directory
+    from mailflow.directories import state_directory
 
     return os.path.join(state_directory(), "spool")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mailflow.engine import config
+from mailflow.directories import state_directory
 from mailflow.engine.config import ConfigFaults, Pipeline, load, load_dict
 from mailflow.engine.registry import Registry
 from mailflow.errors import ConfigError
@@ -159,13 +159,13 @@ class TestTheJournal:
     def test_of_root_is_under_var_lib(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("XDG_STATE_HOME")
         monkeypatch.setattr(os, "geteuid", lambda: 0)
-        assert config.state_directory() == "/var/lib/mailflow"
+        assert state_directory() == "/var/lib/mailflow"
 
     def test_follows_xdg_state_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", "/srv/state")
-        assert config.state_directory() == "/srv/state/mailflow"
+        assert state_directory() == "/srv/state/mailflow"
         monkeypatch.setenv("XDG_STATE_HOME", "relative")
-        assert "relative" not in config.state_directory()
+        assert "relative" not in state_directory()
 
     def test_is_the_same_by_whatever_path_the_file_is_named(
         self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

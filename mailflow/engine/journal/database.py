@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mailflow import sqlite
-from mailflow.durable import flush_directory
+from mailflow.durable import make_directory
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS
 from mailflow.errors import InUseError, JournalError, from_os
@@ -46,7 +46,10 @@ class Database:
     def __init__(self, path: str, *, checkpoint: int = CHECKPOINT_PAGES) -> None:
         self.path = path
         self.owners = path + ".d"
-        _make_directories(self.owners)
+        try:
+            make_directory(os.path.abspath(self.owners))
+        except OSError as error:
+            raise from_os(error, f"make {error.filename or self.owners}") from None
         self._queue: list[_Commit] = []
         self._door = threading.Lock()
         self._leader = threading.Lock()
@@ -224,23 +227,6 @@ def _connect(path: str, checkpoint: int) -> sqlite3.Connection:
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
     return connection
-
-
-def _make_directories(path: str) -> None:
-    """Make `path` and what is missing above it, lasting (each parent flushed), 0700."""
-    missing = []
-    while not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for directory in reversed(missing):
-        try:
-            try:
-                os.mkdir(directory, 0o700)
-            except FileExistsError:
-                continue
-            flush_directory(os.path.dirname(directory))
-        except OSError as error:
-            raise from_os(error, f"make {directory}") from None
 
 
 def _journal_error(path: str, error: sqlite3.Error) -> JournalError:
