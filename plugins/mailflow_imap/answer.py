@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from mailflow.errors import LoginError, MailflowError, PeerError
-from mailflow.typed import TYPE_CHECKING, Generic, TypeVar
+from mailflow.typed import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from mailflow_imap.responses import refusal, refused
 from mailflow_imap.wire import Command, Reply, Status, Untagged
 
@@ -21,7 +21,12 @@ T = TypeVar("T")
 
 
 class Answer(ABC, Generic[T]):
-    """What will have come when the command is answered; nothing leaves before a wait."""
+    """What will have come when the command is answered; nothing leaves before a wait.
+
+    `counts`: it bounds by itself how many responses it takes; else the session does.
+    """
+
+    counts: ClassVar[bool] = False
 
     def __init__(self, session: Connection, commands: Sequence[Command], doing: str) -> None:
         self.done = not commands

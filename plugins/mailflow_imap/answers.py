@@ -48,6 +48,11 @@ DRAIN = 1 << 24
 SPLIT = 4
 """So many responses may tell of one message that was asked for once."""
 
+SAID = 1 << 20
+SAID_OF_EACH = 400
+"""Octets that may be said of messages in a listing, besides so many of each: most are flags,
+which take some ten times as much once they are read."""
+
 COPIED_LIMIT = 1 << 20
 """Messages whose new UIDs are remembered."""
 
@@ -70,19 +75,10 @@ class Searching(Answer[list[int]]):
         if response.keyword not in ("SEARCH", "SORT"):
             return False
         numbers, bracket, extra = response.line.partition(b"(")
+        self._found += _numbers(self.session, numbers, len(self._found))
         if bracket and extra.upper().startswith(b"MODSEQ "):
             extra = extra[7:].rstrip(b") ")
             self.modseq = int(extra) if extra.isdigit() and len(extra) < 20 else None
-        most = sets.at_most(self.session.exists)
-        if len(self._found) + numbers.count(b" ") > most:
-            raise PeerError(f"{self.session.peer} finds more messages than there can be")
-        try:
-            found = list(map(int, numbers.split()))
-        except ValueError:
-            raise PeerError(f"{self.session.peer} answers a search with no numbers") from None
-        if found and not 0 < min(found) <= max(found) <= sets.UID_LIMIT:
-            raise PeerError(f"{self.session.peer} answers a search with what are no UIDs")
-        self._found += found
         return True
 
     def _extended(self, response: Untagged) -> bool:
@@ -106,6 +102,21 @@ class Searching(Answer[list[int]]):
         return self._found if self._ordered else sorted(self._found)
 
 
+def _numbers(session: Connection, text: bytes, before: int) -> list[int]:
+    """The UIDs of a SEARCH (RFC 3501, 7.2.5), behind so many others. Raises PeerError."""
+    if before + text.count(b" ") > sets.at_most(session.exists):
+        raise PeerError(f"{session.peer} finds more messages than there can be")
+    try:
+        if text.translate(None, b"0123456789 "):  # int() knows more than digits
+            raise ValueError
+        found = list(map(int, text.split()))
+    except ValueError:
+        raise PeerError(f"{session.peer} answers a search with no numbers") from None
+    if found and not 0 < min(found) <= max(found) <= sets.UID_LIMIT:
+        raise PeerError(f"{session.peer} answers a search with what are no UIDs")
+    return found
+
+
 def _told(response: Untagged, command: Command) -> list[tuple[Any, Any]] | None:
     """Name and value of what an ESEARCH says (RFC 4731, 3.1); None: it answers another command."""
     words = parse(response.parts)
@@ -127,7 +138,8 @@ class Counting(Answer[int]):
         if isinstance(response, Status) or response.keyword not in ("ESEARCH", "SEARCH"):
             return False
         if response.keyword == "SEARCH":
-            self._count = len(response.line.partition(b"(")[0].split())
+            numbers = response.line.partition(b"(")[0]
+            self._count += len(_numbers(self.session, numbers, self._count))
             return True
         found = _told(response, self._command)
         if found is None:
@@ -148,10 +160,13 @@ class Stream(Answer[list[T]]):
     `abandon` it.
     """
 
+    counts = True
+
     def __init__(self, session: Connection, commands: Sequence[Command], doing: str) -> None:
         self._ready: deque[T] = deque()
         self._dropped = False
         self._given = 0
+        self._octets = 0
         super().__init__(session, commands, doing)
 
     def give(self, found: T) -> None:
@@ -161,11 +176,13 @@ class Stream(Answer[list[T]]):
         else:
             self._ready.append(found)
 
-    def limit(self, asked: int) -> None:
+    def limit(self, asked: int, octets: int = 0) -> None:
         """Raise PeerError where more was given than there can be of `asked` messages, or of all
-        in the folder for 0."""
+        in the folder for 0. `octets` are what was said now of a message, if it is no body."""
         self._given += 1
-        if self._given > SPLIT * (asked or sets.at_most(self.session.exists)):
+        self._octets += octets
+        messages = asked or sets.at_most(self.session.exists)
+        if self._given > SPLIT * messages or self._octets > SAID + SAID_OF_EACH * messages:
             raise PeerError(f"{self.session.peer} tells of more messages than there can be")
 
     def abandon(self) -> None:
@@ -220,7 +237,7 @@ class Facts(Stream[Fact]):
         if self._uids and found.uid not in self._uids:
             return False
         self.give(found)
-        self.limit(len(self._uids))
+        self.limit(len(self._uids), len(response.line))
         return True
 
 

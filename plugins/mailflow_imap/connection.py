@@ -52,8 +52,12 @@ AHEAD = 1 << 16
 SLOWEST_BODY = 64.0
 """Octets a second, over several time-outs, that a server must send of a message."""
 
-UNASKED = 1 << 24
-"""Octets that a server may say between two answers without being asked."""
+UNASKED = 1 << 27
+"""Octets that a server may say between two answers besides the messages that it was asked for:
+so much it takes to tell of two million that are gone. Nothing is kept of them."""
+
+RESPONSE = 50
+"""What a response takes of that besides its octets."""
 
 ALERTS = 10
 """So many things that a server wants a human to see are told in one session."""
@@ -393,6 +397,7 @@ class Connection:
         elif isinstance(event, Piece):
             self._piece(event)
         elif isinstance(event, Continuation):
+            self._unasked += RESPONSE + len(event.data)
             response = self._owner[event.command].challenged(event.data)
             if response is not None:
                 self.wire.write(self._client.respond(response))
@@ -426,14 +431,16 @@ class Connection:
             self._greeting = response
             self._status(response)
             return
-        if isinstance(response, Untagged) and response.keyword == "CAPABILITY":
-            self._learn(response.line)
-            return
-        if isinstance(response, Untagged) and response.keyword == "ID":
-            self._name = server_name(response)
+        if isinstance(response, Untagged) and response.keyword in ("CAPABILITY", "ID"):
+            self._unasked += _size(response)
+            if response.keyword == "ID":
+                self._name = server_name(response)
+            else:
+                self._learn(response.line)
             return
         for answer in self._due:
             if answer.take(response):
+                self._unasked += 0 if answer.counts else _size(response)
                 break
         else:
             self._unasked += _size(response)
@@ -473,7 +480,7 @@ class Connection:
 def _size(response: Untagged | Status) -> int:
     """About how many octets of memory it takes to say it, however short it is."""
     if isinstance(response, Status):
-        return 100 + len(response.text)
-    return 50 + sum(
+        return RESPONSE + len(response.text)
+    return RESPONSE + sum(
         len(p) if isinstance(p, bytes) else len(p[0]) + len(p[1]) for p in response.parts
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from mailflow.errors import (
-    PeerError,
-)
+from mailflow.errors import PeerError
 from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_imap.answer import Answer
-from mailflow_imap.names import Folder, decode, encode
+from mailflow_imap.names import ATTRIBUTES, Folder, decode, encode
 from mailflow_imap.responses import parse
 from mailflow_imap.wire import Command, Reply, Status, Untagged
 
@@ -19,6 +17,9 @@ if TYPE_CHECKING:
 
 NAMES_LIMIT = 1 << 24
 """Octets of all names of folders together, each taken for some more than it has."""
+
+NAME_LIMIT = 4096
+"""Octets of one: as many as a path may have where folders are directories."""
 
 
 class Selected:
@@ -105,7 +106,11 @@ class Folders(Answer[list[Folder]]):
             if len(words) < 3 or not isinstance(words[0], tuple):
                 raise PeerError(f"{self.session.peer} lists a folder without its name")
             attributes = (word for word in words[0] if isinstance(word, bytes))
-            wire = octets(words[2])
+            wire, delimiter = octets(words[2]), octets(words[1] or b"")
+            if len(wire) > NAME_LIMIT:
+                raise PeerError(
+                    f"{self.session.peer} has a folder whose name has {len(wire)} octets"
+                )
             self._octets += 100 + len(wire)
             if self._octets > NAMES_LIMIT:
                 raise PeerError(f"{self.session.peer} has too many folders")
@@ -114,8 +119,8 @@ class Folders(Answer[list[Folder]]):
                 self.session.spelled[name] = wire
             self._found[name] = Folder(
                 name,
-                "" if words[1] is None else octets(words[1]).decode("utf-8", "replace"),
-                frozenset(
+                delimiter.decode("ascii", "replace") if len(delimiter) == 1 else "",
+                ATTRIBUTES.intersection(
                     each.decode("ascii", "replace").lstrip("\\").lower() for each in attributes
                 ),
             )
@@ -128,8 +133,11 @@ class Folders(Answer[list[Folder]]):
 class Standing(Answer[Mapping[str, int]]):
     """STATUS of a folder (RFC 3501, 6.3.10): numbers by item, such as "UIDNEXT"."""
 
-    def __init__(self, session: Connection, command: Command, folder: str) -> None:
+    def __init__(
+        self, session: Connection, command: Command, folder: str, items: Collection[str]
+    ) -> None:
         self._folder = folder
+        self._items = items
         self._found: dict[str, int] = {}
         super().__init__(session, [command], f"look at the folder {folder!r}")
 
@@ -141,9 +149,10 @@ class Standing(Answer[Mapping[str, int]]):
             raise PeerError(f"{self.session.peer} answers STATUS without numbers")
         if decode(octets(words[0])) != self._folder:
             return False
-        for name, value in zip(words[1][::2], words[1][1::2], strict=False):
-            if isinstance(name, bytes) and isinstance(value, int):
-                self._found[name.decode("ascii", "replace").upper()] = value
+        for word, value in zip(words[1][::2], words[1][1::2], strict=False):
+            name = octets(word).decode("ascii", "replace").upper()
+            if name in self._items and isinstance(value, int):
+                self._found[name] = value
         return True
 
     def result(self) -> Mapping[str, int]:

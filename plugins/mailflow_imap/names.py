@@ -15,6 +15,10 @@ SPECIAL = ("all", "archive", "drafts", "flagged", "important", "junk", "sent", "
 """What a folder may be for, as \\Sent and so on (RFC 6154; RFC 8457), in lower case."""
 
 
+ATTRIBUTES = frozenset((*SPECIAL, "noselect", "nonexistent"))
+"""What is heard of what a server says of a folder."""
+
+
 class Folder(NamedTuple):
     """One line of LIST. `attributes` are in lower case without "\\", such as "noselect"."""
 

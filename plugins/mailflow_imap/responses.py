@@ -172,9 +172,17 @@ def _shown(parts: Sequence[Part]) -> str:
     return printable(first[0] if isinstance(first, tuple) else first, 80)
 
 
-@lru_cache(maxsize=4096)
 def flags(text: bytes) -> frozenset[str]:
     r"""The flags of a list without its parentheses, as they stand: "\Seen", "$Forwarded"."""
+    return _few(text) if len(text) <= FEW else _few.__wrapped__(text)
+
+
+FEW = 256
+"""Octets of flags that are remembered, since many messages have the same."""
+
+
+@lru_cache(maxsize=4096)
+def _few(text: bytes) -> frozenset[str]:
     return frozenset(word.decode("utf-8", "replace") for word in text.split())
 
 

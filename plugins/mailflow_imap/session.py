@@ -90,7 +90,7 @@ class Session(Connection):
         """STATUS of a folder that is not open: numbers by item."""
         folder = canonical(folder)
         wanted = tuple(item.encode("ascii") for item in items)
-        return Standing(self, Command("STATUS", self._spelled(folder), wanted), folder)
+        return Standing(self, Command("STATUS", self._spelled(folder), wanted), folder, items)
 
     def create(self, folder: str) -> Done:
         return self.command("CREATE", encode(folder), doing=f"make the folder {folder!r}")

@@ -236,9 +236,10 @@ def test_f18_a_flood_of_what_nobody_asked_for_is_given_up(
 
 
 def test_f18_a_large_body_that_nobody_asked_for_is_written_nowhere(
-    entered: Entered, scratch: Path
+    entered: Entered, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = b"* 7 FETCH (UID 77 BODY[] {20000000}\r\n" + b"x" * 20_000_000
+    monkeypatch.setattr("mailflow_imap.connection.UNASKED", 1 << 20)
+    large = b"* 7 FETCH (UID 77 BODY[] {2000000}\r\n" + b"x" * 2_000_000
     with ImapServer(USERS, faults=Faults(before={"NOOP": large})) as server:
         session = entered(server)
         with pytest.raises(PeerError, match="nobody asked for"):

@@ -13,10 +13,12 @@ import pytest
 from mailflow.errors import LoginError, PeerError, UnavailableError
 from mailflow.mail import Octets
 from mailflow.sasl import Credentials
-from mailflow_imap import responses, uids, wire
+from mailflow_imap import folders, responses, uids, wire
+from mailflow_imap.answer import Idling
 from mailflow_imap.answers import Missing
 from mailflow_imap.folders import Selected
 from mailflow_imap.session import RELAPSE, Session
+from mailflow_imap.wire import Command
 
 DIGITS = b"9" * 5000
 
@@ -110,6 +112,11 @@ FLOODS = {
     "pieces": (b"* %d FETCH (UID 1 BODY[]<0> {3}\r\nabc)\r\n", lambda s: s.fetch([1], b"BODY[]")),
     "numbers": (b"* SEARCH %d 2 3\r\n", lambda s: s.search(b"ALL")),
     "sets": (b'* ESEARCH (TAG "m1") UID ALL %d:105\r\n', lambda s: s.search(b"ALL")),
+    "counts": (b"* SEARCH %d 2 3\r\n", lambda s: s.count(b"ALL")),
+    "one set": (
+        b'* ESEARCH (TAG "m1") UID ALL ' + b"1," * 102 + b"%d\r\n",
+        lambda s: s.search(b"ALL"),
+    ),
 }
 
 
@@ -120,6 +127,74 @@ def test_answers_without_end_end_the_session(hearing: Callable[..., Session], fl
     session = hearing(lines(line, 10_000))
     with pytest.raises(PeerError, match=r"there can be|more than"):
         ask(session).wait()
+
+
+ENDLESS = {
+    "capabilities": (b"* CAPABILITY IMAP4rev1\r\n", lambda s: s.noop()),
+    "names": (b"* ID NIL\r\n", lambda s: s.noop()),
+    "empty searches": (b"* SEARCH\r\n", lambda s: s.search(b"ALL")),
+    "empty sets": (b'* ESEARCH (TAG "m1") UID\r\n', lambda s: s.search(b"ALL")),
+    "counts": (b'* ESEARCH (TAG "m1") UID COUNT 5\r\n', lambda s: s.count(b"ALL")),
+    "news of a folder": (b"* 5 EXISTS\r\n", lambda s: s.select("INBOX")),
+    "facts of a folder": (b"* OK [UIDNEXT 5] x\r\n", lambda s: s.select("INBOX")),
+    "standings": (b"* STATUS INBOX (MESSAGES 1)\r\n", lambda s: s.status("INBOX")),
+    "standings in a list": (b"* STATUS x ()\r\n", lambda s: s.folders()),
+    "places": (b"* OK [COPYUID 1 1 1] x\r\n", lambda s: s.copy([1], "there")),
+}
+
+
+@pytest.mark.parametrize("flood", ENDLESS)
+def test_what_was_asked_for_once_is_not_heard_for_ever(
+    hearing: Callable[..., Session], monkeypatch: pytest.MonkeyPatch, flood: str
+) -> None:
+    monkeypatch.setattr("mailflow_imap.connection.UNASKED", 50_000)
+    line, ask = ENDLESS[flood]
+    with pytest.raises(PeerError, match="too much"):
+        ask(hearing(line * 1001)).wait()
+
+
+def test_leave_to_go_on_is_not_heard_for_ever(
+    hearing: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailflow_imap.connection.UNASKED", 50_000)
+    idling = Idling(hearing(b"+ idling\r\n" * 1001), [Command("IDLE", alone=True)], "idle")
+    with pytest.raises(PeerError, match="too much"):
+        idling.wait()
+
+
+def test_long_lists_of_flags_end_the_session(
+    hearing: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailflow_imap.answers.SAID", 1000)
+    flags = b" ".join(b"k%d" % number for number in range(300))
+    line = b"* 1 FETCH (UID %d RFC822.SIZE 5 FLAGS (" + flags + b"))\r\n"
+    with pytest.raises(PeerError, match="there can be"):
+        hearing(lines(line, 10)).facts(range(1, 11)).wait()
+
+
+def test_long_lists_of_flags_are_not_remembered() -> None:
+    responses.flags(b"\\Seen $Forwarded")
+    before = responses._few.cache_info().currsize
+    found = responses.flags(b" ".join(b"k%d" % number for number in range(100)))
+    assert len(found) == 100
+    assert responses._few.cache_info().currsize == before
+
+
+def test_of_a_folder_no_more_is_heard_than_was_asked_for(hearing: Callable[..., Session]) -> None:
+    line = b"* STATUS INBOX (X%d 1 MESSAGES 7)\r\n"
+    assert hearing(lines(line, 100)).status("INBOX").wait() == {"MESSAGES": 7}
+
+
+def test_a_folder_has_the_attributes_that_mean_something(hearing: Callable[..., Session]) -> None:
+    said = rb'* LIST (\HasChildren \Sent \X1 \X2) "/./" there' + b"\r\nm1 OK done\r\n"
+    [found] = hearing(said).folders().wait()
+    assert (found.attributes, found.delimiter) == ({"sent"}, "")
+
+
+def test_a_folder_with_a_name_of_any_length_is_none(hearing: Callable[..., Session]) -> None:
+    said = b'* LIST () "/" ' + b"a" * (folders.NAME_LIMIT + 1) + b"\r\nm1 OK done\r\n"
+    with pytest.raises(PeerError, match="4097 octets"):
+        hearing(said).folders().wait()
 
 
 def test_folders_without_end_end_the_session(
@@ -162,7 +237,7 @@ def test_a_modseq_in_quotes_of_any_length_says_nothing(hearing: Callable[..., Se
     assert (search.wait(), search.modseq) == ([1, 2, 3], None)
 
 
-@pytest.mark.parametrize("number", [b"-5", b"0", b"4294967296", DIGITS])
+@pytest.mark.parametrize("number", [b"-5", b"0", b"4294967296", b"1_0", b"+7", b"2\t3", DIGITS])
 def test_a_search_finds_uids(hearing: Callable[..., Session], number: bytes) -> None:
     with pytest.raises(PeerError, match=r"no (UIDs|numbers)"):
         hearing(b"* SEARCH 1 %b\r\nm1 OK done\r\n" % number).search(b"ALL").wait()
