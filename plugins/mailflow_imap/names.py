@@ -87,7 +87,20 @@ def _matches(pattern: str, folder: Folder) -> bool:
         return pattern[1:].lower() in folder.attributes
     if folder.name == canonical(pattern):
         return True
-    level = f"[^{re.escape(folder.delimiter)}]*" if folder.delimiter else ".*"
-    words = re.split(r"([*%])", pattern)
-    spelled = "".join({"*": ".*", "%": level}.get(word, re.escape(word)) for word in words)
-    return bool(re.fullmatch(spelled, folder.name, re.S))
+    return _fits(pattern, folder.name, folder.delimiter)
+
+
+def _fits(pattern: str, name: str, delimiter: str) -> bool:
+    """In time that only the lengths decide: a regular expression may take for ever with a name
+    that a server has made for it."""
+    ends = {0}  # in `name`, of the words so far
+    for word in re.split("([*%])", pattern):
+        if word in ("*", "%"):
+            stop = delimiter if word == "%" else ""
+            before, ends = ends, set()
+            for at in range(len(name) + 1):
+                if at in before or (at - 1 in ends and name[at - 1] != stop):
+                    ends.add(at)
+        else:
+            ends = {at + len(word) for at in ends if name.startswith(word, at)}
+    return len(name) in ends

@@ -63,10 +63,26 @@ FOLDERS = [
         (["Lists"], []),
         (["\\Junk"], []),
         (["Lists/a", "Lists/*"], ["Lists/a", "Lists/a/old"]),
+        (["L%/%"], ["Lists/a"]),
+        (["%"], ["INBOX", "Gesendet", "a*b"]),
+        (["*a*", "*old"], ["Lists/a", "Lists/a/old", "a*b"]),
+        (["L*a%", "*/old"], ["Lists/a", "Lists/a/old"]),
+        (["*x*", "a", "*a*a*a*"], []),
     ],
 )
 def test_patterns_mean_folders_that_can_be_opened(patterns: list[str], names: list[str]) -> None:
     assert [folder.name for folder in matching(patterns, FOLDERS)] == names
+
+
+def test_a_name_that_is_made_for_a_pattern_takes_no_longer_than_others() -> None:
+    """With a regular expression this takes years."""
+    name = "a" * 4096
+    [found] = matching(["*a" * 20 + "*b", "*a" * 20], [Folder(name, "/", frozenset())])
+    assert found.name == name
+
+
+def test_without_levels_both_signs_mean_anything() -> None:
+    assert matching(["a%c"], [Folder("a/b/c", "", frozenset())])
 
 
 def test_a_folder_says_what_it_is_for() -> None:
