@@ -2,6 +2,7 @@
 
 Rule of the file: each is set up as its manual says for this job, without logging,
 without added headers, to keep or to delete; a Maildir and a state of its own each time.
+Over IMAP the mail stays, and is not marked as seen by who can leave that.
 """
 
 from __future__ import annotations
@@ -66,16 +67,19 @@ def someone(directory: Path) -> tuple[int, int] | None:
     return nobody.pw_uid, nobody.pw_gid
 
 
-def mailflow(script: Path) -> Contender:
-    def prepare(directory: Path, account: Account, delete: bool) -> Command:
+def mailflow(script: Path, *, start: str = "") -> Contender:
+    """`start` is what a pipeline says of the mail of a first visit."""
+
+    def prepare(directory: Path, account: Account, delete: bool = False) -> Command:
         inbox = maildir(directory)
         word = secret(directory / "secret", account.password + "\n")
-        leave = 'keep = "0d"\non_done = "delete"\n' if delete else ""
+        more = f'start = "{start}"\n' if start else ""
+        more += 'keep = "0d"\non_done = "delete"\n' if delete else ""
         pipeline = directory / "bench.toml"
         pipeline.write_text(
             f'[pipeline]\njournal = "{directory}/journal"\n\n'
-            f'[[fetch]]\nuse = "pop3"\nhost = "127.0.0.1"\nport = {account.port}\ntls = "none"\n'
-            f'user = "{account.user}"\npassword = {{ file = "{word}" }}\n{leave}\n'
+            f'[[fetch]]\nuse = "{account.protocol}"\nhost = "127.0.0.1"\nport = {account.port}\n'
+            f'tls = "none"\nuser = "{account.user}"\npassword = {{ file = "{word}" }}\n{more}\n'
             f'[[distribute]]\nuse = "maildir"\npath = "{inbox}"\n'
         )
         return Command([str(script), "run", str(pipeline)], directory)
@@ -86,12 +90,15 @@ def mailflow(script: Path) -> Contender:
 def limit(*, known: int = 0, new: int = 0) -> Contender:
     """`known` messages are there already, and it asks for `new` ones with the log-in."""
 
-    def prepare(directory: Path, account: Account, delete: bool) -> Command:
+    def prepare(directory: Path, account: Account, delete: bool = False) -> Command:
         inbox = maildir(directory)
         program = str(Path(__file__).with_name("limit.py"))
-        ahead = (str(known), str(new)) if new else ()
-        how = (account.user, account.password, str(inbox), "delete" if delete else "keep", *ahead)
-        return Command([sys.executable, "-I", program, str(account.port), *how], directory)
+        how = [account.protocol, str(account.port), account.user, account.password, str(inbox)]
+        if account.protocol == "pop3":
+            how.append("delete" if delete else "keep")
+        if new:
+            how += [str(known), str(new)]
+        return Command([sys.executable, "-I", program, *how], directory)
 
     return Contender("the limit", "floor", prepare)
 
@@ -101,7 +108,7 @@ def mpop() -> Contender | None:
     if not program:
         return None
 
-    def prepare(directory: Path, account: Account, delete: bool) -> Command:
+    def prepare(directory: Path, account: Account, delete: bool = False) -> Command:
         inbox = maildir(directory)
         config = secret(
             directory / "mpoprc",
@@ -119,7 +126,7 @@ def cs_pop3(program: Path) -> Contender | None:
     if not program.exists():
         return None
 
-    def prepare(directory: Path, account: Account, delete: bool) -> Command:
+    def prepare(directory: Path, account: Account, delete: bool = False) -> Command:
         inbox = maildir(directory)
         who = f"{account.user}@127.0.0.1:{account.port}"
         secret(directory / ".netrc", f"machine {who}\n password {account.password}\n")
@@ -134,11 +141,13 @@ def getmail6() -> Contender | None:
     if not program:
         return None
 
-    def prepare(directory: Path, account: Account, delete: bool) -> Command:
+    def prepare(directory: Path, account: Account, delete: bool = False) -> Command:
         inbox = maildir(directory)
+        peek = "use_peek = true\n" if account.protocol == "imap" else ""
         config = secret(
             directory / "getmailrc",
-            "[retriever]\ntype = SimplePOP3Retriever\nserver = 127.0.0.1\n"
+            f"[retriever]\ntype = Simple{account.protocol.upper()}Retriever\n{peek}"
+            "server = 127.0.0.1\n"
             f"port = {account.port}\nusername = {account.user}\npassword = {account.password}\n"
             f"[destination]\ntype = Maildir\npath = {inbox}/\n"
             "[options]\nverbose = 0\nread_all = false\ndelivered_to = false\nreceived = false\n"
@@ -155,13 +164,14 @@ def fdm() -> Contender | None:
     if not program:
         return None
 
-    def prepare(directory: Path, account: Account, delete: bool) -> Command:
+    def prepare(directory: Path, account: Account, delete: bool = False) -> Command:
         inbox = maildir(directory)
-        kept = "" if delete else f' new-only cache "{directory}/cache" keep'
+        noted = f'new-only cache "{directory}/cache" ' if account.protocol == "pop3" else ""
+        kept = "" if delete else f" {noted}keep"
         config = secret(
             directory / "fdm.conf",
             f'set no-received\nset lock-file "{directory}/lock"\n'
-            f'account "x" pop3 server "127.0.0.1" port {account.port} '
+            f'account "x" {account.protocol} server "127.0.0.1" port {account.port} '
             f'user "{account.user}" pass "{account.password}"{kept}\n'
             f'action "m" maildir "{inbox}"\nmatch all action "m"\n',
         )
@@ -177,15 +187,17 @@ def fetchmail() -> Contender | None:
     if not program or not procmail:
         return None
 
-    def prepare(directory: Path, account: Account, delete: bool) -> Command:
+    def prepare(directory: Path, account: Account, delete: bool = False) -> Command:
         inbox = maildir(directory)
+        how = {"pop3": "pop3 uidl", "imap": "imap auth password"}[account.protocol]
+        every = "" if account.protocol == "pop3" else "fetchall "
         rules = secret(directory / "procmailrc", f"DEFAULT={inbox}/\nLOGFILE=/dev/null\n")
         config = secret(
             directory / "fetchmailrc",
             f"set no syslog\nset pidfile {directory}/pid\nset idfile {directory}/ids\n"
-            f"set invisible\npoll 127.0.0.1 service {account.port} protocol pop3 uidl "
+            f"set invisible\npoll 127.0.0.1 service {account.port} protocol {how} "
             f"user {account.user} password {account.password} sslproto '' "
-            f'{"nokeep" if delete else "keep"} mda "{procmail} -m {rules}"\n',
+            f'{every}{"nokeep" if delete else "keep"} mda "{procmail} -m {rules}"\n',
         )
         return Command([program, "-f", str(config), "--silent"], directory)
 
@@ -193,3 +205,65 @@ def fetchmail() -> Contender | None:
         version_in(output_of(p, flag)) for p, flag in ((program, "--version"), (procmail, "-v"))
     ]
     return Contender("fetchmail+procmail", "context", prepare, " + ".join(both))
+
+
+def mbsync(*, durable: bool = True) -> Contender | None:
+    """IMAP alone. Durable as it comes: FSync is its default."""
+    program = shutil.which("mbsync")
+    if not program:
+        return None
+
+    def prepare(directory: Path, account: Account) -> Command:
+        inbox = maildir(directory)
+        config = secret(
+            directory / "mbsyncrc",
+            f"FSync {'yes' if durable else 'no'}\n\n"
+            f"IMAPAccount bench\nHost 127.0.0.1\nPort {account.port}\nUser {account.user}\n"
+            f"Pass {account.password}\nSSLType None\nAuthMechs LOGIN\n\n"
+            "IMAPStore far\nAccount bench\n\n"
+            f"MaildirStore near\nPath {directory}/\nInbox {inbox}\n\n"
+            f"Channel bench\nFar :far:\nNear :near:\nSync PullNew\nSyncState {directory}/state/\n",
+        )
+        (directory / "state").mkdir()
+        return Command([program, "-q", "-c", str(config), "bench"], directory)
+
+    return Contender("mbsync", "gauge", prepare, version_in(output_of(program, "--version")))
+
+
+def imapclient(python: Path) -> Contender:
+    """IMAP alone, by the interpreter that mailflow is installed for."""
+
+    def prepare(directory: Path, account: Account) -> Command:
+        inbox = maildir(directory)
+        program = str(Path(__file__).with_name("imapclient_alone.py"))
+        how = (str(account.port), account.user, account.password, str(inbox))
+        return Command([str(python), "-I", program, *how], directory)
+
+    return Contender("imapclient alone", "gauge", prepare, installed(python, "imapclient"))
+
+
+def offlineimap() -> Contender | None:
+    """IMAP alone."""
+    program = shutil.which("offlineimap")
+    if not program:
+        return None
+
+    def prepare(directory: Path, account: Account) -> Command:
+        inbox = maildir(directory)
+        config = secret(
+            directory / "offlineimaprc",
+            f"[general]\naccounts = bench\nmetadata = {directory}/metadata\nfsync = yes\n"
+            "ui = quiet\n"
+            "[Account bench]\nlocalrepository = near\nremoterepository = far\n"
+            f"[Repository near]\ntype = Maildir\nlocalfolders = {inbox.parent}\n"
+            "nametrans = lambda name: 'INBOX' if name == 'Maildir' else name\n"
+            "folderfilter = lambda name: name == 'Maildir'\n"
+            "[Repository far]\ntype = IMAP\nremotehost = 127.0.0.1\nssl = no\nstarttls = no\n"
+            f"remoteport = {account.port}\nremoteuser = {account.user}\n"
+            f"remotepass = {account.password}\nreadonly = yes\nauth_mechanisms = LOGIN\n"
+            "nametrans = lambda name: 'Maildir' if name == 'INBOX' else name\n"
+            "folderfilter = lambda name: name == 'INBOX'\n",
+        )
+        return Command([program, "-c", str(config), "-o", "-u", "quiet"], directory)
+
+    return Contender("offlineimap", "context", prepare, version_in(output_of(program, "--version")))

@@ -1,20 +1,24 @@
 """The limit: what a bare pipelining socket needs that makes every file durable.
 
-    python -I limit.py PORT USER PASSWORD MAILDIR keep|delete [KNOWN NEW]
+    python -I limit.py pop3 PORT USER PASSWORD MAILDIR keep|delete [KNOWN NEW]
+    python -I limit.py imap PORT USER PASSWORD MAILDIR
 
 With KNOWN and NEW, so many new ones behind the known are asked for with the log-in.
 No TLS, no journal, no state, no checks: not a program to use but a floor to measure by.
-Rule of the file: one flight for the log-in and the listing, one for every RETR; files
-in groups of 100 are written, flushed, renamed and their directory flushed.
+Rule of the file: POP3 takes one flight for the log-in and the listing and one for every
+RETR, IMAP one for all; files in groups of 100 are written, flushed, renamed and their
+directory flushed.
 """
 
 import os
+import re
 import select
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 GROUP = 100
+LITERAL = re.compile(rb"\* \d+ FETCH [^\r\n]*\{(\d+)\}")
 
 
 class Limit:
@@ -49,13 +53,16 @@ class Limit:
             self.more()
         line = bytes(self.inbox[:end])
         del self.inbox[: end + 2]
-        if not line.startswith(b"+OK"):
-            raise SystemExit(f"the server says {line!r}")
         return line
 
-    def body(self) -> bytes:
-        """A multi-line answer, unstuffed, behind its first line."""
-        self.line()
+    def ok(self) -> None:
+        """The first line of an answer of POP3."""
+        if not (line := self.line()).startswith(b"+OK"):
+            raise SystemExit(f"the server says {line!r}")
+
+    def lines(self) -> bytes:
+        """The lines behind it, unstuffed."""
+        self.ok()
         start = 0
         if not self.inbox.startswith(b".\r\n"):
             while (end := self.inbox.find(b"\r\n.\r\n", start)) < 0:
@@ -67,6 +74,13 @@ class Limit:
         del self.inbox[:3]
         return b""
 
+    def literal(self, size: int) -> bytes:
+        while len(self.inbox) < size:
+            self.more()
+        body = bytes(self.inbox[:size])
+        del self.inbox[:size]
+        return body
+
     def store(self, number: int, body: bytes) -> None:
         name = f"{number}.limit"
         where = f"{self.maildir}/tmp/{name}"
@@ -74,6 +88,8 @@ class Limit:
         os.write(file, body.replace(b"\r\n", b"\n"))
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)  # begins to write back at once
         self.group.append((file, name))
+        if len(self.group) == GROUP:
+            self.flush()
 
     def flush(self) -> None:
         list(self.pool.map(os.fsync, [file for file, _ in self.group]))
@@ -91,35 +107,58 @@ def retrieve(numbers: range, done: str) -> bytes:
     return commands + (b"QUIT\r\n" if done == "keep" else b"")  # nothing hangs on its answer
 
 
-def main() -> None:
-    port, user, password, maildir, done, *ahead = sys.argv[1:]
+def pop3(limit: Limit, user: str, password: str, done: str, *ahead: str) -> None:
     known, new = map(int, ahead or (0, 0))
-    limit = Limit(int(port), maildir)
-    limit.line()
+    limit.ok()
     limit.outbox = f"USER {user}\r\nPASS {password}\r\nUIDL\r\nLIST\r\n".encode()
     if new:
         limit.outbox += retrieve(range(known + 1, known + new + 1), done)
-    limit.line()
-    limit.line()
-    count = limit.body().count(b"\r\n")
-    limit.body()
+    limit.ok()
+    limit.ok()
+    count = limit.lines().count(b"\r\n")
+    limit.lines()
     numbers = range(known + 1, count + 1)
     if not new:
         limit.outbox += retrieve(numbers, done)
     for number in numbers:
-        limit.store(number, limit.body())
-        if len(limit.group) == GROUP:
-            limit.flush()
-            if done == "delete":
-                first = number - GROUP + 1
-                limit.outbox += b"".join(b"DELE %d\r\n" % n for n in range(first, number + 1))
+        limit.store(number, limit.lines())
+        if not limit.group and done == "delete":  # they are safe
+            first = number - GROUP + 1
+            limit.outbox += b"".join(b"DELE %d\r\n" % n for n in range(first, number + 1))
     left = len(limit.group)
     limit.flush()
     if done == "delete":
         limit.outbox += b"".join(b"DELE %d\r\n" % n for n in range(count - left + 1, count + 1))
         limit.outbox += b"QUIT\r\n"
     for _ in range(1 + count * (done == "delete")):
-        limit.line()
+        limit.ok()
+
+
+def imap(limit: Limit, user: str, password: str) -> None:
+    limit.line()
+    flight = f"1 LOGIN {user} {password}\r\n2 EXAMINE INBOX\r\n3 UID FETCH 1:* BODY.PEEK[]\r\n"
+    limit.outbox = flight.encode()
+    number = 0
+    while not (line := limit.line()).startswith(b"3 "):
+        if line.startswith((b"1 ", b"2 ")) and line[2:4] != b"OK":
+            raise SystemExit(f"the server says {line!r}")
+        if found := LITERAL.fullmatch(line):
+            number += 1
+            limit.store(number, limit.literal(int(found[1])))
+            limit.line()
+    if not line.startswith(b"3 OK"):
+        raise SystemExit(f"the server says {line!r}")
+    limit.flush()
+    limit.sock.send(b"4 LOGOUT\r\n")
+
+
+def main() -> None:
+    protocol, port, user, password, maildir, *how = sys.argv[1:]
+    limit = Limit(int(port), maildir)
+    if protocol == "imap":
+        imap(limit, user, password)
+    else:
+        pop3(limit, user, password, *how)
     os._exit(0)
 
 

@@ -34,8 +34,10 @@ service {protocol}-login {{
 
 @dataclass(frozen=True)
 class Account:
-    """Where a contender fetches from; `port` may be that of a slow link."""
+    """Where a contender fetches from; `port` may be that of a slow link, `protocol` is "pop3" or
+    "imap"."""
 
+    protocol: str
     user: str
     port: int
     password: str = PASSWORD
@@ -76,7 +78,7 @@ class Mailbox:
         self.dovecot.add_user(user, PASSWORD)
         self.dovecot.deliver_many(user, messages)
         self._warm(user)
-        return Account(user, self.port)
+        return Account("imap" if self.dovecot.imap else "pop3", user, self.port)
 
     @property
     def port(self) -> int:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench import corpus, fetchers_imap, mailbox
-from bench.mailbox import Account, Mailbox
-from bench.measure import Command, Series, take_turns
+from bench import corpus, fetchers, mailbox, visits
+from bench.mailbox import Mailbox
+from bench.measure import Series, take_turns
 from bench.row import Bound, Contender, Options, Outcome, Ratio, Row, Within, judged
-from bench.rows.memory import arrived, digest
 
 LOCK_STEP = (
     " getmail6, fdm, fetchmail and offlineimap ask for a message when the one before has come, so"
@@ -23,42 +22,20 @@ SLOW = 0.2
 
 def contenders(options: Options, delay: float) -> Sequence[Contender]:
     found = [
-        fetchers_imap.mailflow(options.script),
-        fetchers_imap.mbsync(),
-        fetchers_imap.imapclient(options.script.with_name("python")),
-        fetchers_imap.limit(),
+        fetchers.mailflow(options.script),
+        fetchers.mbsync(),
+        fetchers.imapclient(options.script.with_name("python")),
+        fetchers.limit(),
     ]
     if options.context and delay < SLOW:
-        found += [fetchers_imap.getmail6(), fetchers_imap.fdm(), fetchers_imap.fetchmail()]
-        found += [fetchers_imap.offlineimap()]
+        found += [fetchers.getmail6(), fetchers.fdm(), fetchers.fetchmail()]
+        found += [fetchers.offlineimap()]
     return [contender for contender in found if contender]
 
 
 def run(row: Row, options: Options, *, messages: int, delay: float) -> Outcome:
-    count = options.count(messages)
-    mails = list(corpus.messages(count))
-    expected = mailbox.digests(mails)
     known = contenders(options, delay)
-    series = {contender.name: Series(contender.name) for contender in known}
-    with Mailbox(options.directory, delay, imap=True) as box:
-        account = box.account(mails)
-        for repetition, contender in take_turns(known, options.turns):
-            command = begin(row, options, contender, repetition, account)
-            mailbox.settle_disk()
-            sample = options.launcher.run(command)
-            inbox = command.directory / "Maildir"
-            fault = mailbox.fault(inbox, expected, box.count(account), count)
-            series[contender.name].samples.append(judged(sample, command, fault))
-    return Outcome(list(series.values()), known)
-
-
-def begin(
-    row: Row, options: Options, contender: Contender, repetition: int, account: Account
-) -> Command:
-    """The command of one run, in a directory of its own."""
-    where = options.directory / f"{row.name}-{contender.name.replace(' ', '-')}-{repetition}"
-    where.mkdir()
-    return contender.prepare(where, account)
+    return visits.run(row, options, known, options.count(messages), delay=delay, imap=True)
 
 
 def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Outcome:
@@ -66,13 +43,13 @@ def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Out
     count = options.count(messages)
     mails = list(corpus.messages(2 * count))
     expected = mailbox.digests(mails)
-    many = [fetchers_imap.mailflow(options.script), fetchers_imap.mbsync()]
+    many = [fetchers.mailflow(options.script), fetchers.mbsync()]
     known = [contender for contender in many if contender]
     series = {contender.name: Series(contender.name) for contender in known}
     with Mailbox(options.directory, delay, imap=True) as box:
         for repetition, contender in take_turns(known, options.turns):
             account = box.account(mails[:count])
-            command = begin(row, options, contender, repetition, account)
+            command = visits.begin(row, options, contender, repetition, account)
             with box.near():
                 options.launcher.run(command)
             box.add(account, mails[count:])
@@ -96,8 +73,8 @@ def run_poll(row: Row, options: Options, *, messages: int, delay: float) -> Outc
     """
     count = options.count(messages)
     many = [
-        fetchers_imap.mailflow(options.script, start="new"),
-        fetchers_imap.mbsync(durable=False),
+        fetchers.mailflow(options.script, start="new"),
+        fetchers.mbsync(durable=False),
     ]
     known = [contender for contender in many if contender]
     series = {contender.name: Series(contender.name) for contender in known}
@@ -106,7 +83,7 @@ def run_poll(row: Row, options: Options, *, messages: int, delay: float) -> Outc
         accounts, commands = {}, {}
         for contender in known:
             account = box.account(corpus.messages(count, size=1000))
-            command = begin(row, options, contender, 0, account)
+            command = visits.begin(row, options, contender, 0, account)
             with box.near():
                 first = options.launcher.run(command)
             if first.status:
@@ -138,24 +115,12 @@ def fault_of_poll(inbox: Path, before: set[str], mails: Sequence[bytes]) -> str:
 
 
 def run_long(row: Row, options: Options, *, size: int) -> Outcome:
-    size //= options.scale
     many = [
-        fetchers_imap.mailflow(options.script),
-        fetchers_imap.mbsync() if options.context else None,
+        fetchers.mailflow(options.script),
+        fetchers.mbsync() if options.context else None,
     ]
     known = [contender for contender in many if contender]
-    series = {contender.name: Series(contender.name) for contender in known}
-    expected = digest(corpus.long_message(size))
-    with Mailbox(options.directory, 0, imap=True) as box:
-        account = box.long_account(corpus.long_message(size))
-        for repetition, contender in take_turns(known, partial(options.turns, most=1)):
-            command = begin(row, options, contender, repetition, account)
-            mailbox.settle_disk()
-            sample = options.launcher.run(command)
-            inbox = command.directory / "Maildir"
-            fault = "" if arrived(inbox) == [expected] else "the message is not there"
-            series[contender.name].samples.append(judged(sample, command, fault))
-    return Outcome(list(series.values()), known)
+    return visits.run_long(row, options, known, size, imap=True)
 
 
 def row(messages: int, milliseconds: int, most: float) -> Row:

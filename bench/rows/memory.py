@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
-from bench import corpus, fetchers, mailbox
-from bench.measure import Series, take_turns
-from bench.row import Bound, Contender, Options, Outcome, Row, judged
+from bench import fetchers, visits
+from bench.row import Bound, Contender, Options, Outcome, Row
 
 TARGET = Bound(64 << 20)
 ABOUT = (
@@ -27,55 +24,12 @@ def contenders(options: Options, *, large: bool) -> Sequence[Contender]:
 
 
 def run_many(row: Row, options: Options, *, messages: int) -> Outcome:
-    count = options.count(messages)
     known = contenders(options, large=messages > 1000)
-    series = {contender.name: Series(contender.name) for contender in known}
-    expected = mailbox.digests(corpus.messages(count))
-    with mailbox.Mailbox(options.directory, 0) as box:
-        account = box.account(corpus.messages(count))
-        for repetition, contender in take_turns(known, partial(options.turns, most=2)):
-            where = options.directory / f"{row.name}-{contender.name}-{repetition}"
-            where.mkdir()
-            command = contender.prepare(where, account, False)
-            mailbox.settle_disk()
-            sample = options.launcher.run(command)
-            fault = mailbox.fault(where / "Maildir", expected, box.count(account), count)
-            series[contender.name].samples.append(judged(sample, command, fault))
-    return Outcome(list(series.values()), known)
+    return visits.run(row, options, known, options.count(messages), most=2)
 
 
 def run_long(row: Row, options: Options, *, size: int) -> Outcome:
-    size //= options.scale
-    known = contenders(options, large=True)
-    series = {contender.name: Series(contender.name) for contender in known}
-    expected = digest(corpus.long_message(size))
-    with mailbox.Mailbox(options.directory, 0) as box:
-        account = box.long_account(corpus.long_message(size))
-        for repetition, contender in take_turns(known, partial(options.turns, most=1)):
-            where = options.directory / f"{row.name}-{contender.name}-{repetition}"
-            where.mkdir()
-            command = contender.prepare(where, account, False)
-            mailbox.settle_disk()
-            sample = options.launcher.run(command)
-            fault = "" if arrived(where / "Maildir") == [expected] else "the message is not there"
-            series[contender.name].samples.append(judged(sample, command, fault))
-    return Outcome(list(series.values()), known)
-
-
-def digest(pieces: Iterable[bytes]) -> str:
-    total = hashlib.sha1()
-    for piece in pieces:
-        total.update(piece)
-    return total.hexdigest()
-
-
-def arrived(maildir: Path) -> list[str]:
-    """The digests of what lies in a Maildir, read in pieces."""
-    found = []
-    for path in sorted((maildir / "new").iterdir()):
-        with path.open("rb") as file:
-            found.append(digest(iter(lambda: file.read(1 << 20), b"")))
-    return found
+    return visits.run_long(row, options, contenders(options, large=True), size)
 
 
 def row(messages: int) -> Row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from bench import corpus, fetchers, mailbox
+from bench import corpus, fetchers, mailbox, visits
 from bench.measure import Series, take_turns
 from bench.row import Contender, Options, Outcome, Ratio, Row, judged
 
@@ -33,24 +33,8 @@ def contenders(options: Options, delay: float) -> Sequence[Contender]:
 
 
 def run(row: Row, options: Options, *, messages: int, delay: float, delete: bool) -> Outcome:
-    count = options.count(messages)
-    mails = list(corpus.messages(count))
-    expected = mailbox.digests(mails)
     known = contenders(options, delay)
-    series = {contender.name: Series(contender.name) for contender in known}
-    with mailbox.Mailbox(options.directory, delay) as box:
-        shared = None if delete else box.account(mails)
-        for repetition, contender in take_turns(known, options.turns):
-            where = options.directory / f"{row.name}-{contender.name}-{repetition}"
-            where.mkdir()
-            account = shared or box.account(mails)
-            command = contender.prepare(where, account, delete)
-            mailbox.settle_disk()
-            sample = options.launcher.run(command)
-            kept = 0 if delete else count
-            fault = mailbox.fault(where / "Maildir", expected, box.count(account), kept)
-            series[contender.name].samples.append(judged(sample, command, fault))
-    return Outcome(list(series.values()), known)
+    return visits.run(row, options, known, options.count(messages), delay=delay, delete=delete)
 
 
 def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Outcome:
@@ -71,11 +55,9 @@ def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Out
     series = {contender.name: Series(contender.name) for contender in present}
     with mailbox.Mailbox(options.directory, delay) as box:
         for repetition, contender in take_turns(present, options.turns):
-            where = options.directory / f"{row.name}-{contender.name}-{repetition}"
-            where.mkdir()
             first = [] if contender.name == "cs.pop3" else mails[:count]
             account = box.account(first)
-            command = contender.prepare(where, account, False)
+            command = visits.begin(row, options, contender, repetition, account)
             fetches = contender.name in REMEMBERING
             if fetches:
                 with box.near():
@@ -85,7 +67,8 @@ def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Out
             sample = options.launcher.run(command)
             expected = mailbox.digests([*(first if fetches else []), *mails[count:]])
             on_server = len(first) + count
-            fault = mailbox.fault(where / "Maildir", expected, box.count(account), on_server)
+            inbox = command.directory / "Maildir"
+            fault = mailbox.fault(inbox, expected, box.count(account), on_server)
             series[contender.name].samples.append(judged(sample, command, fault))
     return Outcome(list(series.values()), present)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from bench import corpus, fetchers, mailbox
+from bench import corpus, fetchers, mailbox, visits
 from bench.measure import Command, Series, take_turns
 from bench.row import Contender, Options, Outcome, Ratio, Row, judged
 
@@ -15,7 +15,7 @@ def mailflow(script: Path) -> Contender:
     """As fetchers.mailflow, but into a drop of a spool."""
     to_maildir = fetchers.mailflow(script)
 
-    def prepare(directory: Path, account: mailbox.Account, delete: bool) -> Command:
+    def prepare(directory: Path, account: mailbox.Account, delete: bool = False) -> Command:
         command = to_maildir.prepare(directory, account, delete)
         pipeline = directory / "bench.toml"
         text, _, _ = pipeline.read_text().partition("[[distribute]]")
@@ -63,12 +63,11 @@ def run(row: Row, options: Options, *, messages: int) -> Outcome:
     with mailbox.Mailbox(options.directory, 0) as box:
         account = box.account(mails)
         for repetition, contender in take_turns(known, options.turns):
-            where = options.directory / f"{row.name}-{contender.name}-{repetition}"
-            where.mkdir()
-            command = contender.prepare(where, account, False)
+            command = visits.begin(row, options, contender, repetition, account)
             mailbox.settle_disk()
             sample = options.launcher.run(command)
-            wrong = "" if sample.status else fault(contender.name, where, mails, box.count(account))
+            where, left = command.directory, box.count(account)
+            wrong = "" if sample.status else fault(contender.name, where, mails, left)
             series[contender.name].samples.append(judged(sample, command, wrong))
     return Outcome(list(series.values()), known)
 

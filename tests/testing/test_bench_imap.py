@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import corpus, fetchers_imap, mailbox, report
+from bench import corpus, fetchers, mailbox, report
 from bench.measure import Command, Launcher, Sample, Series
 from bench.row import Contender, Options, Outcome, Row, Within
 from bench.rows import imap, live
@@ -74,7 +74,7 @@ def test_a_visit_counts_when_it_brought_what_came_since(
 def test_the_limit_fetches_everything_over_imap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imap, "contenders", lambda options, delay: [fetchers_imap.limit()])
+    monkeypatch.setattr(imap, "contenders", lambda options, delay: [fetchers.limit()])
     with Launcher() as launcher:
         options = Options(launcher, tmp_path, tmp_path / "none", tmp_path, repetitions=1, scale=20)
         found = partial(imap.run, messages=2000, delay=0)(row(Within(30)), options)

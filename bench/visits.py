@@ -1,0 +1,95 @@
+"""Visits that count: the contenders take turns at the same mail, and each is checked.
+
+Rule of the file: a new directory for each run, and a quiet disk before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from bench import corpus, mailbox
+from bench.mailbox import Account, Mailbox
+from bench.measure import Command, Series, take_turns
+from bench.row import Contender, Options, Outcome, Row, judged
+
+
+def begin(
+    row: Row,
+    options: Options,
+    contender: Contender,
+    repetition: int,
+    account: Account,
+    *,
+    delete: bool = False,
+) -> Command:
+    """The command of one run, in a directory of its own."""
+    where = options.directory / f"{row.name}-{contender.name.replace(' ', '-')}-{repetition}"
+    where.mkdir()
+    how = {"delete": True} if delete else {}  # which not everybody can
+    return contender.prepare(where, account, **how)
+
+
+def run(
+    row: Row,
+    options: Options,
+    known: Sequence[Contender],
+    count: int,
+    *,
+    delay: float = 0.0,
+    imap: bool = False,
+    delete: bool = False,
+    most: int | None = None,
+) -> Outcome:
+    """Each takes so many messages, at most `most` times."""
+    series = {contender.name: Series(contender.name) for contender in known}
+    expected = mailbox.digests(corpus.messages(count))
+    with Mailbox(options.directory, delay, imap=imap) as box:
+        shared = None if delete else box.account(corpus.messages(count))
+        for repetition, contender in take_turns(known, partial(options.turns, most=most)):
+            account = shared or box.account(corpus.messages(count))
+            command = begin(row, options, contender, repetition, account, delete=delete)
+            mailbox.settle_disk()
+            sample = options.launcher.run(command)
+            kept = 0 if delete else count
+            inbox = command.directory / "Maildir"
+            fault = mailbox.fault(inbox, expected, box.count(account), kept)
+            series[contender.name].samples.append(judged(sample, command, fault))
+    return Outcome(list(series.values()), known)
+
+
+def run_long(
+    row: Row, options: Options, known: Sequence[Contender], size: int, *, imap: bool = False
+) -> Outcome:
+    """Each takes one message of so many octets, once."""
+    size //= options.scale
+    series = {contender.name: Series(contender.name) for contender in known}
+    expected = digest(corpus.long_message(size))
+    with Mailbox(options.directory, 0, imap=imap) as box:
+        account = box.long_account(corpus.long_message(size))
+        for repetition, contender in take_turns(known, partial(options.turns, most=1)):
+            command = begin(row, options, contender, repetition, account)
+            mailbox.settle_disk()
+            sample = options.launcher.run(command)
+            there = arrived(command.directory / "Maildir") == [expected]
+            fault = "" if there else "the message is not there"
+            series[contender.name].samples.append(judged(sample, command, fault))
+    return Outcome(list(series.values()), known)
+
+
+def digest(pieces: Iterable[bytes]) -> str:
+    total = hashlib.sha1()
+    for piece in pieces:
+        total.update(piece)
+    return total.hexdigest()
+
+
+def arrived(maildir: Path) -> list[str]:
+    """The digests of what lies in a Maildir, read in pieces."""
+    found = []
+    for path in sorted((maildir / "new").iterdir()):
+        with path.open("rb") as file:
+            found.append(digest(iter(lambda: file.read(1 << 20), b"")))
+    return found
