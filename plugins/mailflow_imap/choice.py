@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mailflow.errors import RefusedError
 from mailflow.options import Text
 from mailflow_imap.names import SPECIAL, Folder, canonical, matching
 
@@ -64,6 +65,21 @@ def fruitless(patterns: Sequence[str], folders: Sequence[Folder]) -> list[str]:
     ]
 
 
-def use_of(name: str, folders: Sequence[Folder]) -> str | None:
-    r"""The folder for a special use such as "\Archive"; None where there is none."""
-    return next((folder.name for folder in matching([name], folders)), None)
+def reads(patterns: Sequence[str], name: str) -> bool:
+    r"""Whether a folder of that name, or for that use, is read, as far as the file tells."""
+    use = frozenset((name[1:].lower(),)) if special(name) else frozenset()
+    name = canonical(name)
+    return name in chosen(patterns, [Folder(name, "/", use)])
+
+
+def target_of(name: str, patterns: Sequence[str], folders: Sequence[Folder]) -> str | None:
+    r"""The one folder of that name, or for a special use such as "\Archive"; None where there is
+    none. Raises RefusedError where it is read: what is moved there would come again."""
+    meant = matching([name], folders)
+    exact = [each.name for each in meant if special(name) or each.name == canonical(name)]
+    if exact and exact[0] in chosen(patterns, folders):
+        raise RefusedError(
+            f"the folder {exact[0]!r}, where {name} leads, is one of those that are read:"
+            " what is moved there would come again"
+        )
+    return exact[0] if exact else None

@@ -81,7 +81,7 @@ class ImapFetcher:
         self._runtime = runtime
         self._log = runtime.log
         self._session: Session | None = None
-        self._settling = Settling(options.on_done, self._once)
+        self._settling = Settling(options.on_done, options.folders, self._once)
         self._sizes: dict[str, int | None] = {}
         self._flagged: set[str] = set()
         self._read: dict[str, int] = {}
@@ -98,7 +98,7 @@ class ImapFetcher:
         """Nobody is asked yet: what is asked first goes out with the log-in."""
         self._said.clear()
         self._watched = []
-        self._settling = Settling(self._options.on_done, self._once)
+        self._settling = Settling(self._options.on_done, self._options.folders, self._once)
         return self
 
     def __exit__(

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mailflow.live import faults_of_secret
 from mailflow.options import Duration, Flag, ListOf, Text
-from mailflow_imap.choice import FolderPattern, chosen, is_plain, special
-from mailflow_imap.names import Folder, canonical
+from mailflow_imap.choice import FolderPattern, is_plain, reads
 from mailflow_imap.settings import TOKEN_WAYS, WAYS, ImapAccount
 from mailflow_imap.uidl import DEFAULT, UidlFormat, tells_folders_apart
 
@@ -57,11 +56,8 @@ class ImapDropOptions(ImapAccount):
             yield "uidl", "expected %h or %m in it: messages of two folders would be called alike"
         if self.trash and self.trash.startswith("!"):
             yield "trash", "expected one folder"
-        elif self.trash:
-            use = frozenset((self.trash[1:].lower(),)) if special(self.trash) else frozenset()
-            name = canonical(self.trash)
-            if name in chosen(self.folders, [Folder(name, "/", use)]):
-                yield "trash", f"{self.trash} is served: what is deleted would come again"
+        elif self.trash and reads(self.folders, self.trash):
+            yield "trash", f"{self.trash} is served: what is deleted would come again"
 
     def passing(self, *, by_token: bool) -> Sequence[str]:
         """The ways to log in with what a client gave."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mailflow.errors import GoneError, RefusedError
 from mailflow.typed import TYPE_CHECKING
-from mailflow_imap.choice import chosen, fruitless, use_of
+from mailflow_imap.choice import chosen, fruitless, target_of
 from mailflow_imap.source import FLAGS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def facts(session: Session, patterns: Sequence[str], on_done: str) -> Iterator[s
         if session.offers("IDLE")
         else "no IDLE; `serve` asks as often as `every` says"
     )
-    yield from _done(session, on_done, folders)
+    yield from _done(session, on_done, patterns, folders)
 
 
 def _names(folders: Sequence[Folder]) -> str:
@@ -68,7 +68,9 @@ def _read(session: Session, names: Sequence[str]) -> Iterator[str]:
         yield f"and {len(names) - SHOWN} folders more"
 
 
-def _done(session: Session, on_done: str, folders: Sequence[Folder]) -> Iterator[str]:
+def _done(
+    session: Session, on_done: str, patterns: Sequence[str], folders: Sequence[Folder]
+) -> Iterator[str]:
     """What the server can do of `on_done`."""
     target = on_done.removeprefix("move ")
     if on_done == "keep" or on_done in FLAGS:
@@ -80,7 +82,11 @@ def _done(session: Session, on_done: str, folders: Sequence[Folder]) -> Iterator
             else "no UIDPLUS; messages are marked as deleted, and stay until somebody expunges"
         )
         return
-    found = use_of(target, folders)
+    try:
+        found = target_of(target, patterns, folders)
+    except RefusedError as error:
+        yield f"on_done: nothing is moved: {error.text}"
+        return
     if found is None and target.startswith("\\"):
         yield f"on_done: there is no folder for {target}, so that nothing can be moved there"
         return

@@ -26,9 +26,9 @@ from mailflow.lines import stuff
 from mailflow.mail import Content, OctetFile, Octets, read
 from mailflow.typed import TYPE_CHECKING, Any, TypeVar
 from mailflow_imap.answers import Body
-from mailflow_imap.choice import use_of
 from mailflow_imap.flight import Flight
 from mailflow_imap.partial import PIECE, Partial
+from mailflow_imap.settling import DELETED, copied, found_or_made
 from mailflow_imap.uidl import writer
 from mailflow_imap.wire import LITERAL_LIMIT
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DELETED, SEEN = "\\Deleted", "\\Seen"
+SEEN = "\\Seen"
 
 GRACE = 10.0
 """Seconds that the end of a session may still take when everything stops."""
@@ -389,11 +389,15 @@ class OpenImap:
             raise UnavailableError("the folder cannot be changed: nothing was deleted in it")
         session.wire.grace = GRACE
         if self._options.trash is not None:
-            target = self._trash(session, self._options.trash)
+            target = found_or_made(session, self._options.trash, self._options.folders)
+            if target is None:
+                raise UnavailableError(
+                    f"{session.peer} has no folder for {self._options.trash}: nothing was deleted"
+                )
             if session.can_move:
                 session.move(uids, target).wait()
                 return
-            session.copy(uids, target).wait()
+            copied(session, uids, target)  # unless that was done before the connection was lost
         answers: list[Answer[Any]] = [session.store(uids, [DELETED, SEEN])]
         if session.can_expunge:
             answers.append(session.expunge(uids))
@@ -404,16 +408,6 @@ class OpenImap:
             )
         for answer in answers:
             answer.wait()
-
-    def _trash(self, session: Session, name: str) -> str:
-        """The folder that is meant, made where it is not there."""
-        found = use_of(name, session.folders().wait())
-        if found is not None:
-            return found
-        if name.startswith("\\"):
-            raise UnavailableError(f"{session.peer} has no folder for {name}: nothing was deleted")
-        session.create(name).wait()
-        return name
 
 
 def _octets(found: Sequence[Items], offset: int, octets: int) -> bytes:

@@ -6,11 +6,11 @@ they were found in; where the server cannot remove single messages, nothing is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mailflow.errors import MailflowError
 from mailflow.typed import TYPE_CHECKING, Any
-from mailflow_imap.choice import use_of
+from mailflow_imap.choice import target_of
 from mailflow_imap.source import FLAGS
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ DELETED = "\\Deleted"
 
 
 class Settling:
-    """What is to be done, and what was asked for. `on_done` is as in the options; `once` says
-    something that one session says once."""
+    """What is to be done, and what was asked for. `on_done` and `folders` are as in the options;
+    `once` says something that one session says once."""
 
-    def __init__(self, on_done: str, once: Callable[..., None]) -> None:
+    def __init__(self, on_done: str, folders: Sequence[str], once: Callable[..., None]) -> None:
         self._on_done = on_done
+        self._folders = folders
         self._once = once
         self._due: dict[tuple[str, int], set[int]] = {}
         self._done: set[Place] = set()
@@ -101,7 +102,7 @@ class Settling:
             return
         elif session.can_move:
             yield session.move(uids, target)
-        elif uids := self._copied(session, uids, target):
+        elif uids := copied(session, uids, target):
             yield from self._removed(session, uids)
 
     def _removed(self, session: Session, uids: list[int]) -> Iterator[Answer[Any]]:
@@ -114,26 +115,31 @@ class Settling:
                 " deleted, and go when somebody expunges the folder"
             )
 
-    def _copied(self, session: Session, uids: list[int], target: str) -> list[int]:
-        r"""Those that lie in `target` too, now. What is \Deleted already does: it was marked
-        after it was copied, and must not be copied again."""
-        facts = session.facts(uids, size=False, date=False)
-        left = [fact.uid for fact in facts if not fact.flags or DELETED not in fact.flags]
-        if not left:
-            return []
-        session.copy(left, target).wait()
-        return left
-
     def _moved_to(self, session: Session) -> str | None:
         """The folder to move to, made where it is not there; None where it cannot be had."""
         if self._target is None:
-            name = self._on_done.removeprefix("move ")
-            folders = session.folders().wait()
-            found = use_of(name, folders)
-            self._target = found or ""
-            if found is None and not name.startswith("\\"):
-                session.create(name).wait()
-                self._target = name
-            elif found is None:
+            name, self._target = self._on_done.removeprefix("move "), ""
+            self._target = found_or_made(session, name, self._folders) or ""
+            if not self._target:
                 self._once("on_done is not done: there is no such folder", folder=name)
         return self._target or None
+
+
+def found_or_made(session: Session, name: str, folders: Sequence[str]) -> str | None:
+    """The folder to move to, made where there is none of that name; None for a use that none
+    has. Raises RefusedError where it is one of `folders`, which are as in the options."""
+    found = target_of(name, folders, session.folders().wait())
+    if found is None and not name.startswith("\\"):
+        session.create(name).wait()
+        found = name
+    return found
+
+
+def copied(session: Session, uids: Sequence[int], target: str) -> list[int]:
+    r"""Those that lie in `target` too, now. What is \Deleted already does: it was marked
+    after it was copied, and must not be copied again."""
+    facts = session.facts(uids, size=False, date=False)
+    left = [fact.uid for fact in facts if not fact.flags or DELETED not in fact.flags]
+    if left:
+        session.copy(left, target).wait()
+    return left

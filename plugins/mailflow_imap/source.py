@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailflow.options import Flag, ListOf, Option, Size
-from mailflow_imap.choice import FolderPattern, chosen, special
-from mailflow_imap.names import Folder, canonical
+from mailflow_imap.choice import FolderPattern, reads, special
+from mailflow_imap.names import canonical
 from mailflow_imap.settings import ImapOptions
 
 FLAGS = {"seen": "\\Seen", "flag": "\\Flagged"}
@@ -65,14 +65,10 @@ class ImapSourceOptions(ImapOptions):
         if not any(not pattern.startswith("!") for pattern in self.folders):
             yield "folders", 'expected at least one folder to read, such as "INBOX"'
         target = self.target
-        if target and target in chosen(self.folders, [Folder(target, "/", _use(target))]):
+        if target and reads(self.folders, target):
             yield "on_done", f"{target} is one of the folders that are read: it would come again"
 
     @property
     def target(self) -> str:
         """The folder to move to, "" where nothing is moved."""
         return self.on_done.removeprefix("move ") if self.on_done.startswith("move ") else ""
-
-
-def _use(target: str) -> frozenset[str]:
-    return frozenset((target[1:].lower(),)) if special(target) else frozenset()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mailflow_imap.choice import FolderPattern, chosen, use_of
+from mailflow.errors import RefusedError
+from mailflow_imap.choice import FolderPattern, chosen, target_of
 from mailflow_imap.names import Folder
 
 FOLDERS = [
@@ -57,5 +58,18 @@ def test_what_can_be_no_folder_is_told_at_check(word: str) -> None:
 
 
 def test_the_folder_for_a_use_is_found_under_whatever_name() -> None:
-    assert use_of("\\Drafts", FOLDERS) == "Entwürfe"
-    assert use_of("\\Archive", FOLDERS) is None
+    assert target_of("\\Drafts", ["INBOX"], FOLDERS) == "Entwürfe"
+    assert target_of("\\Archive", ["INBOX"], FOLDERS) is None
+
+
+@pytest.mark.parametrize("name", ["*", "Entw%"])
+def test_a_folder_to_move_to_is_one_of_that_name_and_none_like_it(name: str) -> None:
+    assert target_of(name, [], FOLDERS) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"), [("\\Drafts", "Entwürfe"), ("Entwürfe", "\\Drafts"), ("inbox", "*")]
+)
+def test_what_is_read_is_no_folder_to_move_to(name: str, pattern: str) -> None:
+    with pytest.raises(RefusedError, match="would come again"):
+        target_of(name, [pattern], FOLDERS)

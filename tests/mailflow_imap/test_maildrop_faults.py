@@ -363,3 +363,27 @@ def test_a_changed_password_does_not_stay_good_for_who_goes_on_using_it(
     with pytest.raises(LoginError):
         drop.login(old)
     stage.halt.close()
+
+
+def test_what_is_deleted_goes_to_no_folder_that_is_served(trial: Trial) -> None:
+    """What a use stands for is known only there."""
+    trial.server.deliver("ann", message("old"), "Gone")
+    trial.server.folder("ann", "Gone").attributes = ["\\Trash"]
+    trial.stage.table |= {"folders": ["\\Trash"], "trash": "Gone"}
+    drop = trial.stage.make().login(ANN)
+    with pytest.raises(RefusedError, match="would come again"):
+        drop.close([drop.items()[0].key])
+    assert trial.server.folder("ann", "Gone").uid_next == 2
+
+
+def test_without_move_what_is_copied_to_the_trash_before_a_cut_is_not_copied_again(
+    trial: Trial,
+) -> None:
+    trial.server.capabilities = [c for c in trial.server.capabilities if c != "MOVE"]
+    trial.stage.table |= {"trash": "Gone"}
+    trial.server.faults = Faults(cut_before=["UID EXPUNGE"])
+    drop = trial.stage.make().login(ANN)
+    trial.server.faults = NO_FAULTS
+    drop.close([drop.items()[0].key])
+    assert trial.left == MESSAGES[1:]
+    assert trial.server.messages("ann", "Gone") == MESSAGES[:1]

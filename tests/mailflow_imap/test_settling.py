@@ -178,3 +178,23 @@ def test_to_move_into_what_is_not_there_is_told_where_only_a_use_is_named(
             fetcher.settle(item.key, Fate.DONE)
     assert log.warnings() == ["on_done is not done: there is no such folder"]
     assert server.messages("red") == MAIL
+
+
+@pytest.mark.parametrize(
+    ("folders", "on_done"),
+    [(["\\Archive"], "move Old"), (["INBOX", "Old"], "move \\Archive")],
+)
+def test_nothing_is_moved_to_where_it_would_come_again(
+    server: ImapServer, make: Make, log: Log, folders: list[str], on_done: str
+) -> None:
+    """What a use stands for is known only there."""
+    server.deliver("red", MAIL[0], "Old")
+    server.folder("red", "Old").attributes = ["\\Archive"]
+    with make(folders=folders, on_done=on_done) as fetcher:
+        for item in list(fetcher.listing(Query.always)):
+            fetcher.settle(item.key, Fate.DONE)
+    assert log.warnings() == ["on_done is not done"]
+    assert server.messages("red") == MAIL
+    assert server.folder("red", "Old").uid_next == 2
+    with make(folders=folders, on_done=on_done) as fetcher:
+        assert any("nothing is moved" in line for line in fetcher.offers())
