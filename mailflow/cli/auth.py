@@ -11,13 +11,12 @@ import click
 
 from mailflow.cli.tables import dry_run_option, json_option, moment, say, show, show_json, span
 from mailflow.errors import ConfigError, LoginError, MailflowError
+from mailflow.oauth2.provider import FLOWS
 from mailflow.values import FOREVER
 
 if TYPE_CHECKING:
     from mailflow.oauth2 import Access
     from mailflow.oauth2.store import Tokens
-
-FLOWS = ("browser", "paste", "device", "client")
 
 pipeline_option = click.option(
     "--file", metavar="FILE",

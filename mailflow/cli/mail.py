@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from mailflow.cli.tables import dry_run_option, json_option, moment, say, show, show_json
+from mailflow.mailboxes.database import WRITABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-FLAGS = ("answered", "deleted", "draft", "flagged", "seen")
 COLUMNS = ("folder", "uid", "created", "size", "flags", "sender", "subject")
 
 
@@ -31,6 +31,11 @@ class Asked(NamedTuple):
     folders: tuple[str, ...]
     where: str
     uids: tuple[int, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether they may be in more folders than one."""
+        return len(self.folders) > 1 or any(map(is_pattern, self.folders))
 
     @property
     def everything(self) -> bool:
@@ -56,7 +61,7 @@ class Asked(NamedTuple):
 
 def meant(box: Database, patterns: Sequence[str]) -> list[str]:
     r"""The folders that are meant: names, "*" for any letters, "\Sent" for what it is for."""
-    if not any("*" in each or each.startswith("\\") for each in patterns):
+    if not any(map(is_pattern, patterns)):
         return list(dict.fromkeys(patterns))
     there = box.folders()
     found: dict[str, None] = {}
@@ -72,6 +77,11 @@ def meant(box: Database, patterns: Sequence[str]) -> list[str]:
             raise click.BadParameter(f"there is no folder for {pattern}", param_hint="--folder")
         found.update(dict.fromkeys(names))
     return list(found)
+
+
+def is_pattern(folder: str) -> bool:
+    """Whether it stands for all folders that fit, and is no name."""
+    return "*" in folder or folder.startswith("\\")
 
 
 file_option = click.option(
@@ -182,7 +192,7 @@ def list_(
         if as_json:
             _stream(row.as_dict() for row in rows)
         else:
-            _table(list(rows), several=len(folders) > 1 or "*" in "".join(folders))
+            _table(list(rows), several=asked.several)
 
 
 def _table(rows: Sequence[Row], *, several: bool) -> None:
@@ -303,9 +313,9 @@ def _save(rows: Iterator[Row], directory: str) -> None:
 @choice
 @all_option
 @click.option(
-    "--set", "set_", multiple=True, type=click.Choice(FLAGS), help="Set this flag.",
+    "--set", "set_", multiple=True, type=click.Choice(WRITABLE), help="Set this flag.",
 )  # fmt: skip
-@click.option("--clear", multiple=True, type=click.Choice(FLAGS), help="Remove this flag.")
+@click.option("--clear", multiple=True, type=click.Choice(WRITABLE), help="Remove this flag.")
 @dry_run_option
 @json_option
 def update(
@@ -353,7 +363,7 @@ def _change(
                 rows = list(selection.select())
                 found[table.mailbox] = len(rows)
                 if rows:
-                    _table(rows, several=len(asked.folders) > 1 or "*" in "".join(asked.folders))
+                    _table(rows, several=asked.several)
             else:
                 found[table.mailbox] = selection.count() if dry else act(selection)
             if not as_json:
@@ -369,7 +379,7 @@ def _change(
 @click.argument("account")
 @file_option
 @click.option("--folder", default="INBOX", metavar="FOLDER", help="Where to; by default INBOX.")
-@click.option("--set", "set_", multiple=True, type=click.Choice(FLAGS), help="With this flag.")
+@click.option("--set", "set_", multiple=True, type=click.Choice(WRITABLE), help="With this flag.")
 @dry_run_option
 def insert(account: str, file: str | None, folder: str, set_: tuple[str, ...], dry: bool) -> None:
     """Put the message on standard input into a folder, octet for octet; prints its id."""

@@ -89,6 +89,9 @@ class TestLooking:
         assert [(row.split()[0], row.split()[-1]) for row in rows[1:]] == [
             ("INBOX", "a"), ("INBOX", "b"), ("Archive", "d"),
         ]  # fmt: skip
+        for purpose in ("\\Archive", "Arch*"):  # which may be several
+            heading, row = office("list", "work", "--folder", purpose).out.splitlines()
+            assert (heading.split()[0], row.split()[0]) == ("FOLDER", "Archive")
 
     def test_a_list_as_json_has_every_field_that_needs_no_body(self, office: Office) -> None:
         assert json.loads(office("list", "work", "--json").out) == []
