@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, build_opener
 
 import pytest
 
@@ -18,6 +16,7 @@ from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.oauth2 import SECRET, OAuth2Server
 
 from ..engine.standing import eventually
+from ..oauth2.conftest import last_address
 from .command import Done, Shop
 from .serving import Begin
 
@@ -194,19 +193,9 @@ def test_the_last_address_may_be_pasted(desk):
         "auth", "login", "work", "--flow", "paste", env=desk.env
     )  # fmt: skip
     lines = [child.stderr.readline().decode() for _ in range(2)]
-    done = desk.shop.end(child, _last_address(lines[1].strip()).encode() + b"\n")
+    done = desk.shop.end(child, last_address(lines[1].strip()).encode() + b"\n")
     assert done.status == 0, done.err
     assert desk.status()["mine/ann@example.org"]["logged_in"]
-
-
-def _last_address(url: str) -> str:
-    class Stay(HTTPRedirectHandler):
-        def redirect_request(self, *words: object) -> None:
-            return None
-
-    with pytest.raises(HTTPError) as answer:
-        build_opener(Stay()).open(url)
-    return str(answer.value.headers["Location"])
 
 
 def test_a_dry_run_asks_nobody_and_keeps_nothing(desk):

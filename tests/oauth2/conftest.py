@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -10,6 +11,8 @@ import pytest
 
 from mailflow.oauth2 import Access, access
 from mailflow.oauth2.flows import log_in
+from mailflow.oauth2.store import Store
+from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.oauth2 import OAuth2Server
 
 ANN = "ann@example.org"
@@ -103,3 +106,52 @@ def logged_in(mine, user):
 def token(logged_in):
     """Ann's token."""
     return logged_in().token(ANN)
+
+
+def change(**fields: object) -> None:
+    """What is kept of Ann, changed as time would."""
+    store = Store("mine", ANN)
+    with store.locked():
+        store.save(store.load()._replace(**fields))
+
+
+def end() -> None:
+    """Her access token has ended."""
+    change(expires=time.time() - 1)
+
+
+# A provider that real servers ask about tokens, under the name of `home`
+
+
+@pytest.fixture(scope="module")
+def authority():
+    with OAuth2Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def dovecot(authority, tmp_path_factory):
+    """Ann has a mailbox there, and logs in by tokens."""
+    where = tmp_path_factory.mktemp("dovecot")
+    with Dovecot(where, imap=True, introspection=authority.introspection) as running:
+        running.add_user(ANN, "not this one")
+        yield running
+
+
+@pytest.fixture
+def oauth2(authority, places):
+    """What a file says; Ann has logged in."""
+    (places / "home.toml").write_text("")
+    authority.requests.clear()
+    authority.user = ANN
+    table = {"provider": "home", **authority.provider()}
+    log_in(access(table, "."), ANN, User())
+    return table
+
+
+def expire(authority) -> None:
+    """The token that is kept is not good any more, and looks as if it were."""
+    authority.end_access()
+    store = Store("home", ANN)
+    with store.locked():
+        store.save(store.load()._replace(obtained=time.time() - 3000, expires=time.time() + 900))

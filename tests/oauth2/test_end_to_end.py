@@ -4,38 +4,18 @@ provider whether it is good."""
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
 import mailflow
-from mailflow.oauth2 import access
-from mailflow.oauth2.flows import log_in
-from mailflow.oauth2.store import Store
-from mailflow.testing.dovecot import Dovecot
-from mailflow.testing.oauth2 import OAuth2Server
 from mailflow.testing.postfix import Postfix
 
-from .conftest import ANN, User
+from .conftest import ANN, expire
 
 pytestmark = pytest.mark.interop("dovecot-pop3d", "dovecot-imapd", "postfix")
 
 MECHANISMS = ("oauthbearer", "xoauth2")
 PORTS = {"imap": "imaps_port", "pop3": "pop3s_port"}
-
-
-@pytest.fixture(scope="module")
-def authority():
-    with OAuth2Server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def dovecot(authority, tmp_path_factory):
-    where = tmp_path_factory.mktemp("dovecot")
-    with Dovecot(where, imap=True, introspection=authority.introspection) as running:
-        running.add_user(ANN, "not this one")
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +25,6 @@ def postfix(authority, tmp_path_factory):
         introspection=authority.introspection,
     ) as running:  # fmt: skip
         yield running
-
-
-@pytest.fixture
-def oauth2(authority, places):
-    """What a file says; Ann has logged in."""
-    (places / "home.toml").write_text("")
-    authority.requests.clear()
-    authority.user = ANN
-    table = {"provider": "home", **authority.provider()}
-    log_in(access(table, "."), ANN, User())
-    return table
 
 
 @pytest.fixture
@@ -79,14 +48,6 @@ def fetch(dovecot, tmp_path, oauth2):
         )
 
     return run
-
-
-def expire(authority) -> None:
-    """The token that is kept is not good any more, and looks as if it were."""
-    authority.end_access()
-    store = Store("home", ANN)
-    with store.locked():
-        store.save(store.load()._replace(obtained=time.time() - 3000, expires=time.time() + 900))
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
+import socket
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from mailflow import LoginError, MailflowError, PeerError, UnavailableError
 from mailflow.oauth2 import ask, flows
 from mailflow.oauth2.store import Store
-from mailflow.testing.oauth2 import Fault
+from mailflow.testing.oauth2 import SECRET, Fault
 
-from .conftest import ANN
-
-
-def end() -> None:
-    """Her access token has ended."""
-    store = Store("mine", ANN)
-    with store.locked():
-        store.save(store.load()._replace(expires=time.time() - 1))
+from .conftest import ANN, end, last_address
 
 
 @pytest.mark.parametrize(
@@ -54,6 +48,28 @@ def test_json_that_is_no_object_is_an_error_of_ours(token, server, status, body)
         token.reveal()
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_what_is_secret_follows_no_redirect(logged_in, server, status):
+    token = logged_in(client_auth="basic").token(ANN)
+    end()
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        there = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/"
+        server.faults += [Fault(status, "", {"Location": there})]
+        with pytest.raises(UnavailableError, match=f"HTTP status {status}"):
+            token.reveal()
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+def test_an_answer_without_end_is_cut(token, server):
+    end()
+    given = json.dumps({"access_token": "new-1", "refresh_token": "new-2"})
+    server.faults += [Fault(200, given + " " * (1 << 21))]
+    with pytest.raises(UnavailableError, match="answers with more than 1048576 octets"):
+        token.reveal()
+
+
 def test_a_redirect_to_nowhere_is_no_answer(token, server, recwarn):
     end()
     server.faults += [Fault(302, "", {"Location": "http://["})]
@@ -61,6 +77,24 @@ def test_a_redirect_to_nowhere_is_no_answer(token, server, recwarn):
         token.reveal()
     assert raised.value.text.isprintable()
     assert not list(recwarn)
+
+
+def test_what_is_sent_for_a_token_comes_back_in_no_error(mine, server, user, monkeypatch):
+    proof = ask.proof()
+    monkeypatch.setattr(ask, "proof", lambda: proof)
+
+    def answer(question):
+        address = last_address(user.said[0].rpartition("\n")[2])
+        secrets.append(parse_qs(urlsplit(address).query)["code"][0])
+        said = {"error": "invalid_grant", "error_description": " ".join(secrets)}
+        server.faults.append(Fault(400, json.dumps(said)))
+        return address
+
+    secrets = [proof[0], SECRET]
+    user.ask = answer
+    with pytest.raises(LoginError, match="invalid_grant") as raised:
+        flows.log_in(mine(flow="paste"), ANN, user)
+    assert [each for each in secrets if each in raised.value.text] == []
 
 
 def test_words_without_end_are_cut(token, server):

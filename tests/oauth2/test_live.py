@@ -4,7 +4,6 @@ program's own."""
 from __future__ import annotations
 
 import poplib
-import time
 from base64 import b64encode
 
 import pytest
@@ -14,14 +13,10 @@ from mailflow.engine.registry import Registry
 from mailflow.halt import Halt
 from mailflow.kinds import Runtime
 from mailflow.oauth2 import access
-from mailflow.oauth2.flows import log_in
-from mailflow.oauth2.store import Store
-from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.engine import LogDouble
 from mailflow.testing.gateway import Gateway, plain
-from mailflow.testing.oauth2 import OAuth2Server
 
-from .conftest import ANN, User
+from .conftest import ANN, expire
 
 pytestmark = pytest.mark.interop("dovecot-pop3d", "dovecot-imapd")
 
@@ -31,29 +26,9 @@ MAIL = b"Subject: hello\r\n\r\nhello\r\n"
 
 
 @pytest.fixture(scope="module")
-def authority():
-    with OAuth2Server() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def dovecot(authority, tmp_path_factory):
-    where = tmp_path_factory.mktemp("dovecot")
-    with Dovecot(where, imap=True, introspection=authority.introspection) as running:
-        running.add_user(ANN, "not this one")
-        running.deliver(ANN, MAIL)
-        yield running
-
-
-@pytest.fixture
-def oauth2(authority, places):
-    """What a file says; Ann has logged in."""
-    (places / "home.toml").write_text("")
-    authority.requests.clear()
-    authority.user = ANN
-    table = {"provider": "home", **authority.provider()}
-    log_in(access(table, "."), ANN, User())
-    return table
+def dovecot(dovecot):
+    dovecot.deliver(ANN, MAIL)
+    return dovecot
 
 
 @pytest.fixture
@@ -90,11 +65,7 @@ def test_p3s_08_a_program_with_a_password_reads_a_mailbox_that_wants_tokens(
     serve, oauth2, authority, use, ended
 ):
     if ended:
-        authority.end_access()
-        store = Store("home", ANN)
-        with store.locked():
-            now = time.time()
-            store.save(store.load()._replace(obtained=now - 3000, expires=now + 900))
+        expire(authority)
     client = serve(use, user=ANN, oauth2=oauth2)
     client.user(ANN)
     client.pass_("secret")

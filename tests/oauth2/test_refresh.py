@@ -17,19 +17,7 @@ from mailflow.oauth2.flows import log_in
 from mailflow.oauth2.store import Store, Tokens
 from mailflow.testing.oauth2 import CLIENT, SECRET, Fault
 
-from .conftest import ANN
-
-
-def change(**fields: object) -> None:
-    """What is kept of Ann, changed as time would."""
-    store = Store("mine", ANN)
-    with store.locked():
-        store.save(store.load()._replace(**fields))
-
-
-def end() -> None:
-    """Her access token has ended."""
-    change(expires=time.time() - 1)
+from .conftest import ANN, change, end
 
 
 def invalid(error="invalid_grant", **more):
