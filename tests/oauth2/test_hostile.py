@@ -62,6 +62,13 @@ def test_what_is_secret_follows_no_redirect(logged_in, server, status):
             elsewhere.accept()
 
 
+def test_what_is_said_in_clear_on_this_machine_goes_through_no_proxy(token, server, monkeypatch):
+    end()
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1/")
+    assert token.reveal() == server.tokens[1].access_token
+
+
 def test_an_answer_without_end_is_cut(token, server):
     end()
     given = json.dumps({"access_token": "new-1", "refresh_token": "new-2"})
