@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import corpus, fetchers, mailbox, report
+from bench import corpus, fetchers, mailbox, report, visits
 from bench.measure import Command, Launcher, Sample, Series
 from bench.row import Contender, Options, Outcome, Row, Within
 from bench.rows import imap, live
@@ -45,6 +45,15 @@ def test_a_void_run_meets_no_time() -> None:
 )
 def test_a_line_that_a_peer_cannot_but_add_is_no_fault(line: bytes) -> None:
     assert mailbox.as_sent(b"Subject: a\n" + line + b"\nbody\n") == b"Subject: a\n\nbody\n"
+
+
+def test_such_a_line_in_a_long_message_is_no_fault_either(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    pieces = list(corpus.long_message(3_000_000))
+    head, _, body = pieces[0].partition(b"\n\n")
+    added = head + b"\nX-TUID: b3kGxcbDT6p1\n\n" + body
+    (tmp_path / "new" / "1").write_bytes(b"".join([added, *pieces[1:]]))
+    assert visits.arrived(tmp_path) == [visits.digest(pieces)]
 
 
 def test_any_other_line_is_kept() -> None:
