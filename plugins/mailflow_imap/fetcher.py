@@ -33,6 +33,7 @@ from mailflow_imap.login import begin
 from mailflow_imap.looking import TOGETHER, Look, Plan, Renewed
 from mailflow_imap.mark import Left, Mark, asked_for
 from mailflow_imap.names import canonical
+from mailflow_imap.settings import SCHEMES
 from mailflow_imap.settling import Settling
 from mailflow_imap.source import FLAGS, ImapSourceOptions
 
@@ -63,10 +64,7 @@ class ImapFetcher:
     """Fetches the messages of folders on an IMAP server."""
 
     options: ClassVar[type[Options]] = ImapSourceOptions
-    schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "imap": {"tls": "starttls"},
-        "imaps": {"tls": "implicit"},
-    }
+    schemes = SCHEMES
     url_folder: ClassVar[str] = "folders"
     knows = ("uid", "folder", "answered", "deleted", "draft", "flagged", "recent", "seen")
 

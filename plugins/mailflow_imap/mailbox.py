@@ -13,7 +13,7 @@ from mailflow.errors import GoneError, RefusedError
 from mailflow.kinds import Folder, Found
 from mailflow.mailboxes import order as orders
 from mailflow.options import Integer
-from mailflow.typed import TYPE_CHECKING, ClassVar, Self
+from mailflow.typed import TYPE_CHECKING, Self
 from mailflow_imap.answers import Body
 from mailflow_imap.finding import Chosen, Finding
 from mailflow_imap.kept import kept
@@ -21,7 +21,7 @@ from mailflow_imap.keys import Place
 from mailflow_imap.login import begin
 from mailflow_imap.names import canonical
 from mailflow_imap.pool import Pool, told_absent
-from mailflow_imap.settings import ImapOptions
+from mailflow_imap.settings import SCHEMES, ImapOptions
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,10 +57,7 @@ class ImapMailbox:
     their UIDs; nothing is marked as seen by reading it."""
 
     options = MailboxOptions
-    schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "imap": {"tls": "starttls"},
-        "imaps": {"tls": "implicit"},
-    }
+    schemes = SCHEMES
 
     def __init__(self, options: MailboxOptions, runtime: Runtime) -> None:
         self._options = options

@@ -7,7 +7,7 @@ opened again and go on with the same snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mailflow.errors import LoginError, PeerError, UnavailableError
 from mailflow.kinds import Credentials, Runtime
@@ -21,6 +21,7 @@ from mailflow_imap.live import ImapDropOptions
 from mailflow_imap.login import connect, log_in
 from mailflow_imap.names import canonical
 from mailflow_imap.opened import OpenImap, Taken, take
+from mailflow_imap.settings import SCHEMES
 
 if TYPE_CHECKING:
     from mailflow_imap.answers import Folders
@@ -39,10 +40,7 @@ class ImapDrop:
     """Serves mailboxes of an IMAP server, each session one there."""
 
     options: ClassVar[type[Options]] = ImapDropOptions
-    schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "imap": {"tls": "starttls"},
-        "imaps": {"tls": "implicit"},
-    }
+    schemes = SCHEMES
     url_folder: ClassVar[str] = "folders"
     passthrough = True
     tokens = True

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mailflow.mailserver import MailServerOptions
 from mailflow.options import Choice, Integer, ListOf, Path
 
 PORTS = {"implicit": 993, "starttls": 143, "none": 143}
 """`tls` -> the port where nothing else is said."""
+
+SCHEMES: Mapping[str, Mapping[str, object]] = {
+    "imap": {"tls": "starttls"},
+    "imaps": {"tls": "implicit"},
+}
+"""Scheme of a URL -> what it says of the options."""
 
 WAYS = ("login", "plain")
 """The command LOGIN (RFC 3501, 6.2.3), behind which other commands may leave at once, and SASL

@@ -7,7 +7,7 @@ arrived, never before, and DELE is said only when the journal has it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from mailflow.errors import (
     BadMailError,
@@ -30,7 +30,7 @@ from mailflow_pop3.guess import Guess, may_delete
 from mailflow_pop3.identity import Catalogue, catalogue
 from mailflow_pop3.login import log_in
 from mailflow_pop3.session import Session, refusal
-from mailflow_pop3.settings import Pop3Options
+from mailflow_pop3.settings import SCHEMES, Pop3Options
 from mailflow_pop3.wire import Command, Piece, Reply
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ class Pop3Fetcher:
     """Fetches the messages of a POP3 mailbox, all asked for at once."""
 
     options: ClassVar[type[Options]] = Pop3Options
-    schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "pop3": {"tls": "starttls"},
-        "pop3s": {"tls": "implicit"},
-    }
+    schemes = SCHEMES
 
     def __init__(self, options: Pop3Options, runtime: Runtime) -> None:
         self.source = f"{options.user}@{options.host}"

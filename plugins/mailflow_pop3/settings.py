@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mailflow.mailserver import MailServerOptions
 from mailflow.options import (
@@ -16,6 +16,12 @@ from mailflow_pop3.login import TOKEN_WAYS, WAYS
 
 PORTS = {"implicit": 995, "starttls": 110, "none": 110}
 """`tls` -> the port where nothing else is said."""
+
+SCHEMES: Mapping[str, Mapping[str, object]] = {
+    "pop3": {"tls": "starttls"},
+    "pop3s": {"tls": "implicit"},
+}
+"""Scheme of a URL -> what it says of the options."""
 
 
 class Pop3Account(MailServerOptions):
