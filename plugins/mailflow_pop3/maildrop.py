@@ -8,7 +8,7 @@ found again by their unique-ids, never by their numbers.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 
 from mailflow.digests import sha256
@@ -32,7 +32,7 @@ from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow_pop3.identity import UIDL_LIMIT, catalogue
 from mailflow_pop3.login import TOKEN_WAYS, log_in
 from mailflow_pop3.session import Session, refusal
-from mailflow_pop3.settings import Pop3Account
+from mailflow_pop3.settings import SCHEMES, Pop3Account
 from mailflow_pop3.stream import Stream
 from mailflow_pop3.wire import Command, Piece, Reply
 
@@ -75,10 +75,7 @@ class Pop3Drop:
     """Serves the mailboxes of another POP3 server, each session one there."""
 
     options: ClassVar[type[Options]] = Pop3DropOptions
-    schemes: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "pop3": {"tls": "starttls"},
-        "pop3s": {"tls": "implicit"},
-    }
+    schemes = SCHEMES
     passthrough = True
     tokens = True
 
@@ -91,7 +88,7 @@ class Pop3Drop:
         """Raises LoginError, InUseError, UnavailableError, PeerError."""
         options, runtime = self._options, self._runtime
         user = user_of(options.user or "{login}", who.login)
-        hold = Hold(runtime.scratch, "pop3", options.host, str(options.port), user)
+        hold = Hold(runtime.scratch, "pop3", options.host, str(options.number), user)
 
         def enter() -> Entered:
             return self._enter(who, user)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mailflow.accounts import Account, Accounts, Pace
-from mailflow.errors import ConfigError, GoneError, LoginError, UnavailableError
+from mailflow.errors import ConfigError, GoneError, InUseError, LoginError, UnavailableError
 from mailflow.kinds import Credentials
 from mailflow.mail import read
 from mailflow.testing.contracts.component import Stage
@@ -100,6 +100,17 @@ def test_nothing_is_deleted_there_before_the_end(server: Pop3Server, stage: Stag
     assert not any(line.startswith("DELE") for line in server.commands)
     drop.close(keys[:2])
     assert server.messages("ann") == [message("three")]
+
+
+def test_a_mailbox_is_the_same_one_whether_its_usual_port_is_named_or_not(
+    proxy: Proxy, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pop3DropOptions, "ports", {"none": proxy.port})
+    drop = stage.make().login(ANN)
+    del stage.table["port"]  # type: ignore[attr-defined]
+    with pytest.raises(InUseError, match=r"\Aanother session has"):  # the server says more
+        stage.make().login(ANN)
+    drop.close()
 
 
 def test_top_asks_for_no_more_than_that(server: Pop3Server, stage: Stage) -> None:
