@@ -17,6 +17,7 @@ from mailflow.testing.imap import ImapServer
 from mailflow.testing.imap_link import Faults
 from mailflow.verdicts import Fate
 from mailflow_imap import fetcher as module
+from mailflow_imap import loading
 from mailflow_imap.loading import MOST, batches
 from mailflow_imap.mark import WEEK
 
@@ -251,6 +252,18 @@ def test_dal_33_many_messages_are_asked_for_at_once_in_batches_of_about_one_size
     bodies = [line for line in asked(server, "UID FETCH") if "BODY" in line]
     assert 5 <= len(bodies) <= 7
     assert server.flights <= 2
+
+
+def test_no_more_is_asked_for_ahead_than_may_be_held(
+    server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "AHEAD", 1)
+    with make(batch=1) as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        got = fetcher.retrieve(keys)
+        next(got)
+        assert len([line for line in asked(server, "UID FETCH") if "BODY" in line]) <= 2
+        assert len(list(got)) == len(MAIL) - 1
 
 
 @given(st.lists(st.integers(0, 3000), max_size=60), st.integers(1, 4000))
