@@ -3,9 +3,10 @@
     pytest tests/mailflow_pop3/server --server 127.0.0.1:1110 --server-login red:secret \\
         --server-maildir ~/red/Maildir
 
-Rule of the file: where Dovecot is known to answer otherwise, dovecot.toml says so, and its
-test must fail there; docs/pop3.rst prints that table. live.toml says the same of ours, where
-it serves the mailboxes of another server.
+Rule of the file: ours, with mail of its own, passes every point. What Dovecot answers otherwise
+stands in dovecot.toml, which docs/pop3.rst prints; what of that cannot be mended by a gateway
+that serves a mailbox of Dovecot live stands in live.toml. Such a point is asked all the same and
+must fail there: a line that is not true any more fails the run.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def told_of(item: pytest.Item) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is known to be otherwise somewhere must fail there; and what can be seen only
-    where we are at home is not asked of another server."""
+    """What Dovecot is known to answer otherwise must fail there (`strict`), so that the tables stay
+    true; and what can be seen only where we are at home is not asked of another server."""
     for item in items:
         if told := told_of(item):
             item.add_marker(pytest.mark.xfail(reason=told, strict=True))
