@@ -58,10 +58,9 @@ COPIED_LIMIT = 1 << 20
 
 
 class Searching(Answer[list[int]]):
-    """UIDs of UID SEARCH or UID SORT: in ascending order, or as sorted. `modseq` if told."""
+    """UIDs of UID SEARCH or UID SORT: in ascending order, or as sorted."""
 
     def __init__(self, session: Connection, command: Command, *, ordered: bool = False) -> None:
-        self.modseq: int | None = None
         self._ordered = ordered
         self._found: list[int] = []
         self._command = command
@@ -74,11 +73,7 @@ class Searching(Answer[list[int]]):
             return self._extended(response)
         if response.keyword not in ("SEARCH", "SORT"):
             return False
-        numbers, bracket, extra = response.line.partition(b"(")
-        self._found += _numbers(self.session, numbers, len(self._found))
-        if bracket and extra.upper().startswith(b"MODSEQ "):
-            extra = extra[7:].rstrip(b") ")
-            self.modseq = int(extra) if extra.isdigit() and len(extra) < 20 else None
+        self._found += _numbers(self.session, response, len(self._found))
         return True
 
     def _extended(self, response: Untagged) -> bool:
@@ -94,16 +89,16 @@ class Searching(Answer[list[int]]):
                     self._found += sets.expand(text, most)
                 except ValueError as error:
                     raise PeerError(f"{self.session.peer} answers a search with {error}") from None
-            elif name == b"MODSEQ" and isinstance(value, int):
-                self.modseq = value
         return True
 
     def result(self) -> list[int]:
         return self._found if self._ordered else sorted(self._found)
 
 
-def _numbers(session: Connection, text: bytes, before: int) -> list[int]:
-    """The UIDs of a SEARCH (RFC 3501, 7.2.5), behind so many others. Raises PeerError."""
+def _numbers(session: Connection, response: Untagged, before: int) -> list[int]:
+    """The UIDs of a SEARCH (RFC 3501, 7.2.5), behind so many others; a MODSEQ may follow them
+    (RFC 7162, 3.1.5). Raises PeerError."""
+    text = response.line.partition(b"(")[0]
     if before + text.count(b" ") > sets.at_most(session.exists):
         raise PeerError(f"{session.peer} finds more messages than there can be")
     try:
@@ -138,8 +133,7 @@ class Counting(Answer[int]):
         if isinstance(response, Status) or response.keyword not in ("ESEARCH", "SEARCH"):
             return False
         if response.keyword == "SEARCH":
-            numbers = response.line.partition(b"(")[0]
-            self._count += len(_numbers(self.session, numbers, self._count))
+            self._count += len(_numbers(self.session, response, self._count))
             return True
         found = _told(response, self._command)
         if found is None:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     import ssl
 
     from mailflow.log import Logger
-    from mailflow.sasl import Credentials
 
 T = TypeVar("T")
 
@@ -206,13 +205,6 @@ class Connection:
         return self.command("CAPABILITY")
 
     # The session
-
-    def log_in(self, credentials: Credentials, ways: Sequence[str], follow: Callable[[], T]) -> T:
-        """By the first of `ways` that works; gives what `follow` gives, which asks for what is
-        to leave in the same flight. Raises LoginError, UnavailableError, PeerError."""
-        from mailflow_imap.login import log_in
-
-        return log_in(self, credentials, ways, follow)
 
     def attempt(self, login: Answer[None], command: Command, follow: Callable[[], T]) -> T:
         """One way to log in, with what `follow` asks for in the same flight where that may be.

@@ -35,7 +35,7 @@ WORDS_LIMIT = 1 << 19
 """Words and lists in one response that is parsed: each takes some hundred times its octets."""
 
 SIZE_LIMIT = (1 << 63) - 1
-"""Of a size (RFC 9051, 9: number64) and of a MODSEQ (RFC 7162, 7)."""
+"""Of a size (RFC 9051, 9: number64)."""
 
 _BACKOFF = re.compile(r"backoff time: *(\d{1,9}) *(milliseconds|ms|seconds|s)?\b", re.I)
 
@@ -47,7 +47,6 @@ class Fact(NamedTuple):
     size: int | None = None
     date: float | None = None
     flags: frozenset[str] | None = None
-    modseq: int | None = None
 
 
 def backoff(text: str) -> float | None:
@@ -84,7 +83,7 @@ def refusal(text: str, reply: Reply, otherwise: type[MailflowError]) -> Mailflow
 
 _ITEM = (
     rb"(?:UID (?P<uid>\d{1,10})|RFC822\.SIZE (?P<size>\d{1,18})|FLAGS \((?P<flags>[^()\"{}\[\]]*)\)"
-    rb"|INTERNALDATE \"(?P<date>[^\"\\]{26})\"|MODSEQ \((?P<modseq>\d{1,19})\))"
+    rb"|INTERNALDATE \"(?P<date>[^\"\\]{26})\"|MODSEQ \(\d{1,19}\))"
 )
 _FACTS = re.compile(rb"\((?:%b(?: (?!\))|(?=\))))+\)" % _ITEM)
 
@@ -93,7 +92,7 @@ def fact(response: Untagged) -> Fact | None:
     """The facts in a FETCH response; None where it has no UID. Raises PeerError."""
     line = response.line
     if found := _FACTS.fullmatch(line):
-        number, size, marks, when, modseq = found.groups()
+        number, size, marks, when = found.groups()
         if number is None or not 0 < int(number) <= UID_LIMIT:
             return None
         values = (
@@ -101,7 +100,6 @@ def fact(response: Untagged) -> Fact | None:
             None if size is None else int(size),
             None if when is None else date(when),
             None if marks is None else flags(marks),
-            None if modseq is None else int(modseq),
         )
         return tuple.__new__(
             Fact, values
@@ -111,7 +109,6 @@ def fact(response: Untagged) -> Fact | None:
     if not isinstance(uid, int) or not 0 < uid <= UID_LIMIT:
         return None
     found_flags = items.get(b"FLAGS")
-    modseq = items.get(b"MODSEQ")
     size = items.get(b"RFC822.SIZE")
     if size is not None and not (isinstance(size, int) and size <= SIZE_LIMIT):
         size = 0  # such as -5: the message is there all the same
@@ -121,13 +118,7 @@ def fact(response: Untagged) -> Fact | None:
         size,
         date(when) if isinstance(when, bytes) else None,
         _flag_set(found_flags) if isinstance(found_flags, tuple) else None,
-        _modseq(modseq),
     )
-
-
-def _modseq(value: object) -> int | None:
-    found = value[0] if isinstance(value, tuple) and value else None
-    return found if isinstance(found, int) and found <= SIZE_LIMIT else None
 
 
 def fetched(response: Untagged) -> dict[bytes, Any]:

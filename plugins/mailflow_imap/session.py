@@ -1,7 +1,7 @@
 """One connection to an IMAP server, used by one thread at a time.
 
     session = Session.open(dial, context=context, name="imap.example.org", implicit=True, ...)
-    selecting, facts = session.log_in(credentials, ("plain", "login"), lambda: (
+    selecting, facts = log_in(session, credentials, ("plain", "login"), lambda: (
         session.select("INBOX"), session.facts("1:*")))       # one flight
     for fact in facts: ...
 

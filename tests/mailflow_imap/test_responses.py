@@ -67,7 +67,7 @@ def test_a_server_says_how_long_to_stay_away(text: str, seconds: float | None) -
 
 REST = b"FLAGS (\\Seen $Forwarded) MODSEQ (99)"
 
-WHOLE = Fact(7, 123, 848232149.0, frozenset({"\\Seen", "$Forwarded"}), 99)
+WHOLE = Fact(7, 123, 848232149.0, frozenset({"\\Seen", "$Forwarded"}))
 
 
 @pytest.mark.parametrize(
