@@ -7,7 +7,7 @@ else by imapclient's parser; what neither understands breaks the protocol.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from mailflow.errors import (
@@ -22,7 +22,7 @@ from mailflow.errors import (
 from mailflow.record import NamedTuple
 from mailflow.typed import Any
 from mailflow_imap.uids import UID_LIMIT
-from mailflow_imap.wire import Reply, Untagged, printable
+from mailflow_imap.wire import MONTHS, Reply, Untagged, printable
 
 Part = bytes | tuple[bytes, bytes]
 
@@ -186,12 +186,7 @@ def _flag_set(words: tuple[Any, ...]) -> frozenset[str]:
 _FIRST, _END = -62_135_510_400.0, 253_402_214_400.0
 """2 January of the year 1, 31 December 9999: what a date can tell in every zone."""
 
-_MONTHS: Mapping[bytes, int] = {
-    month: number for number, month in enumerate(
-        (b"jan", b"feb", b"mar", b"apr", b"may", b"jun",
-         b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"), 1
-    )
-}  # fmt: skip
+_MONTHS = {month.lower().encode(): number for number, month in enumerate(MONTHS, 1)}
 _DATE = re.compile(
     rb"([ \d]\d-[A-Za-z]{3}-\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)",
 )

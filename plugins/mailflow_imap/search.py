@@ -26,7 +26,8 @@ from mailflow.query.match import decide, plain
 from mailflow.query.tree import And, Node, Not, Test, joined, moment, negated, quoted
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
-from mailflow_imap.wire import Word
+from mailflow_imap import uids
+from mailflow_imap.wire import MONTHS, Word
 
 if TYPE_CHECKING:
     from mailflow_imap.session import Session
@@ -39,7 +40,7 @@ DEPTH_LIMIT = 20
 WORD_LIMIT = 100
 WORDS_LIMIT = 4
 
-UID_LIMIT = (1 << 32) - 2
+UID_LIMIT = uids.UID_LIMIT - 1
 """The last UID: there is one more (RFC 3501, 9: nz-number), which to Cyrus is "*"."""
 
 SIZE_LIMIT = (1 << 31) - 1
@@ -47,7 +48,6 @@ SIZE_LIMIT = (1 << 31) - 1
 
 DAY = 86400
 LAST_DAY = 2145916800  # 2038-01-01: where a server's clock may have 31 bits
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Search(NamedTuple):
@@ -345,7 +345,8 @@ def _size(test: Test, wanted: bool) -> _Bound | None:
 def _uid(test: Test, wanted: bool) -> _Bound:
     value: Any = test.value
     if test.verb in ("is", "in"):
-        ranges = _ranges(value if isinstance(value, tuple) else (value,))
+        values = value if isinstance(value, tuple) else (value,)
+        ranges = list(uids.ranges(uid for uid in values if 0 < uid <= UID_LIMIT))
     else:
         edge = value + (test.verb in ("<=", ">"))
         ranges = [(1, edge - 1)] if test.verb in ("<", "<=") else [(edge, UID_LIMIT)]
@@ -362,17 +363,7 @@ def _uid(test: Test, wanted: bool) -> _Bound:
 
 
 def _set(ranges: list[tuple[int, int]]) -> bytes:
-    return ",".join(f"{low}" if low == high else f"{low}:{high}" for low, high in ranges).encode()
-
-
-def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    for number in sorted(set(numbers)):
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
+    return ",".join(uids.spelled(low, high) for low, high in ranges).encode()
 
 
 def _others(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -413,7 +404,7 @@ def _before(at: float) -> Keys:
 
 def _date(at: float) -> bytes:
     year, month, day = time.gmtime(at)[:3]
-    return f"{day}-{_MONTHS[month - 1]}-{year}".encode()
+    return f"{day}-{MONTHS[month - 1]}-{year}".encode()
 
 
 def _words(text: str, verb: str, charset: bool) -> list[str]:

@@ -38,11 +38,7 @@ from mailflow_imap.answers import (
 )
 from mailflow_imap.connection import Connection
 from mailflow_imap.names import canonical, encode
-from mailflow_imap.wire import (
-    Command,
-    Literal,
-    Word,
-)
+from mailflow_imap.wire import MONTHS, Command, Literal, Word
 
 if TYPE_CHECKING:
     from mailflow.mail import Content
@@ -274,5 +270,4 @@ def _sets(uids: Uids) -> tuple[frozenset[int], list[bytes]]:
 def _internal_date(seconds: float) -> str:
     """INTERNALDATE in UTC (RFC 3501, 9: date-time)."""
     year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
-    name = "JanFebMarAprMayJunJulAugSepOctNovDec"[3 * month - 3 : 3 * month]
-    return f"{day:2d}-{name}-{year:04d} {hour:02d}:{minute:02d}:{second:02d} +0000"
+    return f"{day:2d}-{MONTHS[month - 1]}-{year:04d} {hour:02d}:{minute:02d}:{second:02d} +0000"

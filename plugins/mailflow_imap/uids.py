@@ -38,12 +38,16 @@ def ranges(uids: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
+def spelled(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}:{last}"
+
+
 def sets(uids: Iterable[int], limit: int = SET_LIMIT) -> Iterator[str]:
     """As few sets as hold them all, each of at most `limit` octets."""
     words: list[str] = []
     size = 0
     for first, last in ranges(uids):
-        word = str(first) if first == last else f"{first}:{last}"
+        word = spelled(first, last)
         if words and size + len(word) > limit:
             yield ",".join(words)
             words, size = [], 0

@@ -55,6 +55,9 @@ WITHOUT_LIMIT = 1 << 62
 
 NUMBER_LIMIT = (1 << 32) - 1
 
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+"""As dates have them (RFC 3501, 9: date-month)."""
+
 
 class Literal:
     """The octets of a Content as one argument, sent as they are. Only APPEND has one."""
@@ -396,6 +399,8 @@ class Client:
             return self._part(line[found.end() :])
         if line.startswith(b"* "):
             return self._status(line)
+        if not self.greeted:
+            raise self._broken("no greeting of IMAP", line)
         if line.startswith(b"+"):
             return self._continuation(line[1:].removeprefix(b" "))
         return self._tagged(line)
