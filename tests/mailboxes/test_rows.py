@@ -78,6 +78,14 @@ def test_a_message_larger_than_the_listing_said_is_not_taken_into_memory_either(
     assert found.raw.size == 114
 
 
+def test_a_message_that_the_listing_says_is_too_large_is_not_asked_for() -> None:
+    paper = Paper(b"Subject: x\r\n\r\nbody")
+    found = row(paper, most=20)
+    with pytest.raises(BadMailError, match="30"):
+        found.email  # noqa: B018
+    assert paper.asked == []
+
+
 def test_a_field_that_there_is_not_is_told_as_python_tells_it() -> None:
     found = row(Paper(b""))
     with pytest.raises(AttributeError, match="colour"):
