@@ -162,15 +162,22 @@ def test_an_address_that_is_not_the_answer_is_told(mine, server, user, change, c
     assert server.tokens == []
 
 
-def test_a_code_is_entered_on_another_device(mine, server, user, monkeypatch):
+def entered_after(number, server, monkeypatch) -> list[float]:
+    """The waits between two questions, of which no time is taken; in that one the code is
+    entered."""
     waits = []
 
     def pause(seconds):
         waits.append(seconds)
-        if len(waits) == 2:
+        if len(waits) == number:
             server.enter(next(iter(server.codes.values())).user_code)
 
     monkeypatch.setattr(flows.time, "sleep", pause)
+    return waits
+
+
+def test_a_code_is_entered_on_another_device(mine, server, user, monkeypatch):
+    waits = entered_after(2, server, monkeypatch)
     work = mine(flow="device")
     log_in(work, ANN, user)
     code = next(iter(server.codes.values()))
@@ -183,14 +190,7 @@ def test_a_code_is_entered_on_another_device(mine, server, user, monkeypatch):
 def test_a_device_is_asked_for_less_often_where_the_provider_wants_it(
     mine, server, user, monkeypatch
 ):
-    waits = []
-
-    def pause(seconds):
-        waits.append(seconds)
-        if len(waits) == 3:
-            server.enter(next(iter(server.codes.values())).user_code)
-
-    monkeypatch.setattr(flows.time, "sleep", pause)
+    waits = entered_after(3, server, monkeypatch)
     server.faults += [
         Fault(400, json.dumps({"error": "slow_down"})), Fault(503, ""),
     ]  # fmt: skip

@@ -70,7 +70,7 @@ def test_a_secret_of_a_providers_file_starts_at_that_file(places):
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ("gogle", "no provider 'gogle'; did you mean `google`"),
+        ("gogle", "no provider 'gogle'; did you mean `google`.; one of your own is a file /"),
         ("nobody", "there are google, microsoft"),
         ("../google", "there is no provider"),
         ("", "expected the name of a provider"),
