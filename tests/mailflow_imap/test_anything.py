@@ -14,6 +14,8 @@ from mailflow.errors import MailflowError
 from mailflow_imap.answers import Body
 from mailflow_imap.session import Session
 
+from .mouth import Mouth
+
 HEADS = st.sampled_from(
     b"* 1 FETCH (|* 1 FETCH (UID 1 |* 2 FETCH (UID 2 BODY[] |* SEARCH |* SORT |* 3 EXISTS|* LIST |"
     b"* ESEARCH |* ESEARCH (TAG m1) UID |* ESEARCH (TAG m2) |* STATUS |* STATUS INBOX (|"
@@ -36,25 +38,6 @@ LINES = st.builds(
     st.lists(WORDS, max_size=12),
     st.sampled_from((b"\r\n", b"\r\n", b")\r\n", b"] done\r\n", b"\n", b"")),
 )
-
-
-class Mouth:
-    """A wire that says what it was given, and hears everything."""
-
-    peer = "test"
-    unsent = 0
-
-    def __init__(self, octets: bytes) -> None:
-        self.rest = [octets[at : at + 50] for at in range(0, len(octets), 50)] + [b""]
-
-    def read(self) -> bytes:
-        return self.rest.pop(0) if self.rest else b""
-
-    def write(self, octets: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def ask(session: Session) -> list[Any]:
@@ -94,7 +77,7 @@ def outcome(answer: Any) -> tuple[Any, MailflowError | None]:
 def test_f18_anything_at_all_is_an_answer_or_an_error_of_ours(said: bytes) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         log: Any = SimpleNamespace(warning=lambda *_, **__: None)
-        wire: Any = Mouth(b"* OK [CAPABILITY IMAP4rev1 ESEARCH] hello\r\n" + said)
+        wire: Any = Mouth(b"* OK [CAPABILITY IMAP4rev1 ESEARCH] hello\r\n" + said, 50)
         session = Session(wire, log, scratch)
         session._capabilities = frozenset(("IMAP4REV1", "ESEARCH"))
         answers = ask(session)

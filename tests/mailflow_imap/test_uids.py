@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,17 @@ def test_a_range_may_be_written_backwards() -> None:
 def test_f18_a_range_that_cannot_be_is_not_expanded() -> None:
     with pytest.raises(ValueError, match="more than 100"):
         uids.expand("1:4294967295", 100)
+
+
+def test_a_set_of_too_many_words_is_not_taken_apart() -> None:
+    text = "1," * 200_000 + "1"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than 100"):
+            uids.expand(text, 100)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("text", ["1,", "a", "1:*", "0", "1 2", "4294967296", "-1", "1:2:3"])
