@@ -30,15 +30,13 @@ class Settling:
         self._folders = folders
         self._once = once
         self._due: dict[tuple[str, int], set[int]] = {}
-        self._done: set[Place] = set()
         self._sent: list[Answer[Any]] = []
         self._target: str | None = None
         self._failure: MailflowError | None = None
 
     def add(self, place: Place) -> None:
         """The journal answers for this one; to say so again changes nothing."""
-        if self._on_done != "keep" and place not in self._done:
-            self._done.add(place)
+        if self._on_done != "keep":
             self._due.setdefault((place.folder, place.validity), set()).add(place.uid)
 
     @property

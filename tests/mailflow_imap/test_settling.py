@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mailflow.errors import UnavailableError
@@ -11,8 +13,18 @@ from mailflow.testing.imap import CAPABILITIES, ImapServer
 from mailflow.testing.imap_link import Faults
 from mailflow.verdicts import Fate
 from mailflow_imap import loading
+from mailflow_imap.fetcher import ImapFetcher
 
-from .conftest import MAIL, SECRET, Log, Make, asked, visit
+from .conftest import MAIL, SECRET, Log, Make, asked, message, visit
+
+
+def settle_each(fetcher: ImapFetcher, came: list[str] | None = None) -> None:
+    """A session that settles each message when it has come; `came` are their keys."""
+    with fetcher:
+        for each in fetcher.retrieve([item.key for item in fetcher.listing(Query.always)]):
+            fetcher.settle(each.key, Fate.DONE)
+            if came is not None:
+                came.append(each.key)
 
 
 def test_f14_nothing_is_fetched_on_where_what_is_settled_lies_in_another_folder_by_now(
@@ -136,18 +148,47 @@ def test_what_time_may_mend_ends_the_session_so_that_it_is_settled_again(
     server: ImapServer, make: Make
 ) -> None:
     server.faults = Faults(answers={"UID MOVE": b"<tag> NO [OVERQUOTA] full\r\n"})
-    got: dict[str, bytes | str] = {}
-
-    def session() -> None:
-        with make(on_done="move Done", batch=1) as fetcher:
-            keys = [item.key for item in fetcher.listing(Query.always)]
-            for each in fetcher.retrieve(keys):
-                got[each.key] = ""
-                fetcher.settle(each.key, Fate.DONE)
-
+    came: list[str] = []
     with pytest.raises(UnavailableError, match="full"):
-        session()
-    assert len(got) == len(MAIL), "mail comes in though it cannot be moved away"
+        settle_each(make(on_done="move Done", batch=1), came)
+    assert len(came) == len(MAIL), "mail comes in though it cannot be moved away"
+
+
+def test_what_time_may_mend_is_not_forgotten_for_what_is_settled_after_it(
+    server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "AHEAD", 1)
+    server.faults = Faults(answers={"UID MOVE 1 ": b"<tag> NO [OVERQUOTA] full\r\n"})
+    with pytest.raises(UnavailableError, match="full"):
+        settle_each(make(on_done="move Done", batch=1))
+    assert len(asked(server, "UID MOVE")) < len(MAIL), "the server has no room now"
+
+
+def test_what_comes_for_nobody_while_the_last_is_settled_is_not_kept(
+    server: ImapServer, make: Make, scratch: Path
+) -> None:
+    for number in (5, 6, 7):
+        server.deliver("red", message(number, 400_000))
+    with make() as fetcher:
+        got = fetcher.retrieve([item.key for item in fetcher.listing(Query.always)][4:])
+        fetcher.settle(next(got).key, Fate.DONE)
+        got.close()
+    assert server.messages("red") == [
+        *MAIL[:4],
+        *(message(number, 400_000) for number in (5, 6, 7)),
+    ]
+    assert list(scratch.iterdir()) == []
+
+
+def test_to_settle_again_in_the_next_batch_is_to_settle_once(
+    server: ImapServer, make: Make, log: Log
+) -> None:
+    with make(on_done="move Done", batch=1) as fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        for _ in fetcher.retrieve(keys):
+            fetcher.settle(keys[0], Fate.DONE)
+    assert (server.messages("red"), server.messages("red", "Done")) == (MAIL[1:], MAIL[:1])
+    assert log.warnings() == []
 
 
 def test_a_refusal_to_settle_is_told_and_the_mail_is_here(
