@@ -62,6 +62,9 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 _CLEAR_PORT = "this port does not speak TLS from the first octet"
 _TLS_PORT = 'if this port is for TLS from the first octet, set tls = "implicit"'
+_OWN_AUTHORITY = "; where its authority is one of your own, name that by `ca_file`"
+_UNTRUSTED = (18, 19, 20, 21)
+"""X509_V_ERR of a certificate that nobody we trust has signed."""
 
 
 class Wire:
@@ -147,9 +150,10 @@ class Wire:
         import ssl
 
         if isinstance(error, ssl.SSLCertVerificationError):
+            hint = _OWN_AUTHORITY if error.verify_code in _UNTRUSTED else ""
             return LoginError(
                 f"the certificate of {self.peer} is refused: {error.verify_message}"
-                f" (expected for {server_name})"
+                f" (expected for {server_name}){hint}"
             )
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
             reason = (error.reason or str(error)).lower().replace("_", " ")

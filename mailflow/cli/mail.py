@@ -74,7 +74,10 @@ def meant(box: Database, patterns: Sequence[str]) -> list[str]:
         else:
             names = [pattern]
         if not names:
-            raise click.BadParameter(f"there is no folder for {pattern}", param_hint="--folder")
+            raise click.BadParameter(
+                f"there is no folder for {pattern}; `mailflow mail folders` shows those there are",
+                param_hint="--folder",
+            )
         found.update(dict.fromkeys(names))
     return list(found)
 
@@ -283,7 +286,7 @@ def _print(rows: Iterator[Row]) -> None:
 
     first = next(rows, None)
     if first is None:
-        raise GoneError("there is no such message")
+        raise GoneError("there is no such message; `mailflow mail list` shows those there are")
     if next(rows, None) is not None:
         raise click.UsageError("these are several messages: say --to DIRECTORY or --json")
     for piece in chunks(first.raw):
@@ -324,8 +327,11 @@ def update(
 ) -> None:  # fmt: skip
     """Set or remove flags of messages; `--set deleted` marks, and removes nothing."""
     flags = dict.fromkeys(set_, True) | dict.fromkeys(clear, False)
-    if not flags or set(set_) & set(clear):
+    if not flags:
         raise click.UsageError("say which flag: --set seen, --clear flagged ...")
+    for flag in set_:
+        if flag in clear:
+            raise click.UsageError(f"--set {flag} and --clear {flag}: say one of the two")
     asked = _for_a_change(Asked(account, file, folders, where, uids), everything)
     _change(asked, "changed", lambda each: each.update(**flags), dry=dry, as_json=as_json)
 
@@ -378,7 +384,10 @@ def _change(
 @command.command()
 @click.argument("account")
 @file_option
-@click.option("--folder", default="INBOX", metavar="FOLDER", help="Where to; by default INBOX.")
+@click.option(
+    "--folder", default="INBOX", metavar="FOLDER",
+    help='Where to, by default INBOX; "\\Sent" is the folder for sent mail.',
+)  # fmt: skip
 @click.option("--set", "set_", multiple=True, type=click.Choice(WRITABLE), help="With this flag.")
 @dry_run_option
 def insert(account: str, file: str | None, folder: str, set_: tuple[str, ...], dry: bool) -> None:
@@ -387,6 +396,10 @@ def insert(account: str, file: str | None, folder: str, set_: tuple[str, ...], d
     if not octets.strip():
         raise click.UsageError("there is no message on standard input")
     with opened(account, file) as box:
+        if is_pattern(folder):
+            folder, *others = meant(box, (folder,))
+            if others:
+                raise click.BadParameter("these are several folders", param_hint="--folder")
         table = box.folder(folder)
         if dry:
             table().count()

@@ -82,10 +82,7 @@ def as_mailbox(said: Sequence[Said], registry: Registry) -> Read:
 
 def _missing(name: str, sources: list[Source]) -> str:
     """Why there is no such account, and where one could stand."""
-    known = [
-        each for source in sources if isinstance(source.data.get(TABLE), dict)
-        for each in source.data[TABLE]
-    ]  # fmt: skip
+    known = layers.accounts(sources)
     if not sources:
         where = os.path.join(directories()[1], layers.NAME)
         return f"there is no [account.{name}]: {where} is not there, and no --file was given"

@@ -144,6 +144,12 @@ def of_account(layers: Sequence[Source], name: object) -> Iterator[Said]:
     return _tables(layers, ("account", str(name)))
 
 
+def accounts(layers: Sequence[Source]) -> list[str]:
+    """The names of all [account.NAME], once each."""
+    tables = (layer.data.get("account") for layer in layers)
+    return list(dict.fromkeys(name for each in tables if isinstance(each, dict) for name in each))
+
+
 def of_component(layers: Sequence[Source], kind: str, use: object) -> Iterator[Said]:
     """[fetch.pop3] and such of every file that has one, the nearest first."""
     return _tables(layers, (kind, *str(use).split(".")))

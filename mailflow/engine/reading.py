@@ -378,7 +378,8 @@ class Reader:
             tables.append((self._source, ("account", name), self._accounts[name]))
         tables += layers.of_account(self._layers, name)
         if not tables:
-            hint = nearest(name, self._accounts) or f"; there is no [account.{name}]"
+            known = [*self._accounts, *layers.accounts(self._layers)]
+            hint = nearest(name, known) or f"; there is no [account.{name}]"
             self._fault((*path, "account"), f"unknown account{hint}")
             return
         keys = self._account_keys.setdefault(name, set())

@@ -52,6 +52,11 @@ def serve(
         log.configure(level="debug", json=bool(ctx.find_root().params.get("log_json")))
     drop = dict(table_of(backend, "maildrop"))
     if "host" in drop and "password" not in drop:
+        if passwords is not None:
+            raise click.UsageError(
+                "--passwords: they are those of the server that --backend names, unless the URL"
+                " says a password for it, such as ?password_file=PATH"
+            )
         drop["login"] = "passthrough"
     elif passwords is not None:
         drop["passwords"] = passwords

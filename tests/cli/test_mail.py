@@ -207,6 +207,19 @@ class TestChanging:
         assert office("count", "work", "--folder", "Drafts", "--where", "draft").out == "1\n"
         assert office.refused("insert", "work").status == 64
 
+    def test_a_message_is_inserted_into_the_folder_that_is_for_it(self, office: Office) -> None:
+        octets = post("new")
+        key = office("insert", "work", "--folder", r"\Drafts", stdin=octets).out
+        assert key.startswith("Drafts;")
+        done = office.shop("mail", "insert", "work", "--folder", "*", stdin=octets)
+        assert done.status == 64
+        assert "these are several folders" in done.err
+
+    def test_a_flag_that_is_both_set_and_cleared_is_named(self, office: Office) -> None:
+        done = office.refused("update", "work", "1", "--set", "seen", "--clear", "seen")
+        assert done.status == 64
+        assert "--set seen and --clear seen: say one of the two" in done.err
+
 
 class TestAccounts:
     def test_an_account_may_stand_in_the_file_that_is_named(self, office: Office) -> None:

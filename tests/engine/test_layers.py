@@ -124,6 +124,11 @@ def test_a_fault_is_told_with_the_file_and_line_of_the_defaults(
     assert second == f"{where}:4: fetch.pop3.timeuot: unknown key; did you mean `timeout`?"
 
 
+def test_an_account_of_another_file_is_known_to_whoever_mistypes_it(say: Say) -> None:
+    path = say('account = "clbu"', user=f"[account.club]\n{FULL}")
+    assert "fetch[1].account: unknown account; did you mean `club`?" in fault(path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

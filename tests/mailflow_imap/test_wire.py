@@ -263,7 +263,7 @@ def test_f18_what_answers_nothing_is_no_imap(octets: bytes) -> None:
     "octets", [b"+OK ready\r\n", b"220 smtp\r\n", b"* 3 EXISTS\r\n", b"* NO\r\n"]
 )
 def test_only_a_greeting_of_imap_begins_a_session(octets: bytes) -> None:
-    with pytest.raises(PeerError):
+    with pytest.raises(PeerError, match=r"no (greeting|response) of IMAP: "):
         events(Client(), octets)
 
 

@@ -163,6 +163,15 @@ def test_stls_without_a_certificate_is_refused(home: Path) -> None:
     assert "--stls needs a --certificate" in done.output
 
 
+def test_passwords_that_nobody_would_be_asked_for_are_refused() -> None:
+    """They are those of the server behind, whatever stands in a file."""
+    done = CliRunner().invoke(
+        command, ["--backend", "imaps://imap.example.org", "--passwords", "x"]
+    )
+    assert done.exit_code == 2
+    assert "--passwords: they are those of the server" in done.output
+
+
 def test_what_is_no_back_end_is_said(tmp_path: Path) -> None:
     for url, said in (
         ("smtp://example.org", "smtp: is a destination, and here stands the back end"),
