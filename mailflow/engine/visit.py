@@ -85,9 +85,7 @@ class Visit:
                 else arrivals.known_of(tx, lane, list(self.listed))
             )
         )
-        self.intents: dict[str, tuple[str, int]] = journal.read(
-            lambda tx: arrivals.intents(tx, lane)
-        )
+        self.intents = journal.read(lambda tx: arrivals.intents(tx, lane))
         gone = {key: known for key, known in self.known.items() if self._has_gone(key)}
         self.missing = [key for key, known in gone.items() if known.missing is None]
         self.back = [
@@ -107,6 +105,7 @@ class Visit:
         self._refused: set[str] = set()
         self._passed: list[str] = []
         self._rebound: list[tuple[str, str]] = []
+        self._orphans: list[str] = []
         self._doubted = self._doubt()
 
     @property
@@ -145,16 +144,18 @@ class Visit:
                 del doubted[got.key]
         for key in doubted:
             del self.known[key]
-            self.intents.pop(key, None)
         return doubted
 
     def _is_doubtful(self, key: str, known: Known) -> bool:
         """Whether a key may name another message: where the source says so, and where that
         which it named was removed for sure."""
-        if self.told.doubtful is not None and self.told.doubtful(key):
+        if self._says_doubtful(key):
             return True
         removed = self.incremental and self.told.removes and known.state == "settled"
         return removed and known.digest is not None
+
+    def _says_doubtful(self, key: str) -> bool:
+        return self.told.doubtful is not None and self.told.doubtful(key)
 
     def _was_at_start(self, item: Item, known: Known) -> bool:
         return known.why == "start" and (item.date or known.at) < known.at
@@ -213,7 +214,10 @@ class Visit:
         if self._is_renamed(got.key, digest):
             return False
         intent = self.intents.get(got.key)
-        mail = Mail(intent[0] if intent else new_id(), got.envelope, got.content)
+        if intent is not None and self._says_doubtful(got.key) and intent.digest != digest:
+            self._orphans.append(intent.mail)  # its copy, if there is one, is of another message
+            intent = None
+        mail = Mail(intent.mail if intent else new_id(), got.envelope, got.content)
         passes = self._passes(mail, self.listed.get(got.key))
         if not passes:
             if passes is False:
@@ -221,7 +225,7 @@ class Visit:
             return False
         arrival = Arrival(
             mail, self.lane, got.key, digest, time.time(),
-            resumed=intent is not None, crashes=intent[1] if intent else 0,
+            resumed=intent is not None, crashes=intent.crashes if intent else 0,
         )  # fmt: skip
         self.intake.sent(got.content.size)
         self.intake.put(Arrived(arrival, self.intake))
@@ -230,9 +234,10 @@ class Visit:
     def close(self) -> None:
         """What this visit has learnt besides mail; the source hears what is still wanted."""
         now = time.time()
-        gone = [mail for key, (mail, _) in self.intents.items() if self._has_gone(key)]
+        gone = [intent.mail for key, intent in self.intents.items() if self._has_gone(key)]
+        gone += self._orphans
         refused = {*self._refused, *self._passed}
-        unwanted = [mail for key, (mail, _) in self.intents.items() if key in refused]
+        unwanted = [intent.mail for key, intent in self.intents.items() if key in refused]
         rebound = {old for old, _ in self._rebound}
         missing = [key for key in self.missing if key not in rebound]
         doubtful = self.told.doubtful

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -393,8 +394,9 @@ class GrowingFetcher(BoxFetcher):
     nothing leaves the mailbox for being settled."""
 
     removes = False
-    doubtful = None
     renewed = False
+    doubtful: Callable[[str], bool] | None = None
+    date: float | None = None
 
     def lists(self, key: str) -> bool:
         return True
@@ -403,7 +405,7 @@ class GrowingFetcher(BoxFetcher):
         last, _, again = mark.partition(" ")
         self.complete = not mark or self.box.renumbered
         items = [
-            item
+            item._replace(date=self.date)
             for item in super().listing(where)
             if self.complete or item.key > last or item.key in again.split()
         ]
@@ -419,9 +421,9 @@ class GrowingFetcher(BoxFetcher):
 
 
 class TestListingsThatStartAfterTheLast:
-    def step(self, box: Mailbox, **words: Any) -> FetchStep:
+    def step(self, box: Mailbox, traits: Mapping[str, object] = {}, **words: Any) -> FetchStep:
         return fetch(box, **{"keep": 0.0, **words})._replace(
-            component=type("Fetcher", (GrowingFetcher,), {"box": box})
+            component=type("Fetcher", (GrowingFetcher,), {"box": box, **traits})
         )
 
     def test_only_what_is_new_is_fetched(self, works: Works) -> None:
@@ -487,3 +489,45 @@ class TestListingsThatStartAfterTheLast:
         works.run(pipeline)
         assert post.subjects[3:] == ["m3"]
         assert works.rows("SELECT key FROM seen") == [("nk0",), ("nk1",), ("nk2",), ("nk3",)]
+
+    def test_f14_a_key_that_may_name_another_message_is_told_by_its_content(
+        self, works: Works
+    ) -> None:
+        box, post = mailbox(3), Post()
+        works.run(works.pipeline([self.step(box)], [distribute(post)]))
+        box.messages = {"k1": message("other"), "k2": message("m2")}
+        box.renumbered = True
+        doubtful = self.step(box, {"doubtful": lambda self, key: True})
+        for _ in range(2):
+            works.run(works.pipeline([doubtful], [distribute(post)]))
+        assert post.subjects == ["m0", "m1", "m2", "other"]
+        assert box.fetched == ["k0", "k1", "k2", "k1"]
+        assert works.rows("SELECT key FROM seen") == [("k1",), ("k2",)], "k0 may name another, too"
+
+    @pytest.mark.parametrize(("age", "come"), [(DAY, []), (-DAY, ["m0", "m1"])])
+    def test_f14_under_such_a_key_what_was_there_at_the_start_is_told_by_its_date(
+        self, works: Works, age: float, come: list[str]
+    ) -> None:
+        box, post = mailbox(2), Post()
+        traits = {"date": time.time() - age}
+        works.run(works.pipeline([self.step(box, traits, start="new")], [distribute(post)]))
+        box.renumbered = True
+        doubtful = self.step(box, {**traits, "doubtful": lambda self, key: True}, start="new")
+        works.run(works.pipeline([doubtful], [distribute(post)]))
+        assert post.subjects == come
+
+    @pytest.mark.parametrize(("name", "come"), [("m0", ["m0"]), ("other", ["m0", "other"])])
+    def test_f14_under_such_a_key_a_cut_delivery_is_resumed_of_the_same_message_alone(
+        self, works: Works, name: str, come: list[str]
+    ) -> None:
+        box, post = mailbox(1), here()
+        works.run(works.pipeline([self.step(box)], [distribute(post)]))
+        works.change("UPDATE mail SET state = 'intent', ended = NULL, owner = 'dead', working = 1")
+        works.change("DELETE FROM delivery")
+        works.change("DELETE FROM seen")
+        box.messages = {"k0": message(name)}
+        box.renumbered = True
+        doubtful = self.step(box, {"doubtful": lambda self, key: True})
+        works.run(works.pipeline([doubtful], [distribute(post)]))
+        assert post.subjects == come
+        assert works.waits() == []

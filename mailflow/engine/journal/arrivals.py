@@ -219,14 +219,22 @@ def fulfil(
         _see(tx, arrivals)
 
 
-def intents(tx: Transaction, lane: Lane) -> dict[str, tuple[str, int]]:
-    """key -> (mail id, crashes) of deliveries that a crash has cut."""
+class Intent(NamedTuple):
+    """A delivery that a crash has cut, of the message that this digest tells."""
+
+    mail: str
+    crashes: int
+    digest: bytes | None
+
+
+def intents(tx: Transaction, lane: Lane) -> dict[str, Intent]:
+    """Those of a source, by key."""
     rows = tx.execute(
-        "SELECT key, id, crashes FROM mail INDEXED BY mail_unfinished WHERE state != 'done'"
+        "SELECT key, id, crashes, digest FROM mail INDEXED BY mail_unfinished WHERE state != 'done'"
         " AND state = 'intent' AND pipeline = ? AND step = ? AND source = ? AND open IS NULL",
         lane,
     )
-    return {key: (mail, crashes) for key, mail, crashes in rows.fetchall()}
+    return {key: Intent(*rest) for key, *rest in rows.fetchall()}
 
 
 def stale_intents(tx: Transaction, before: float) -> list[str]:
