@@ -149,10 +149,13 @@ class Row:
 
     @property
     def email(self) -> bytes:
-        if (self.size or 0) > self._most or self.raw.size > self._most:
+        size = self.size or 0
+        if size <= self._most:
+            size = self.raw.size
+        if size > self._most:
             raise BadMailError(
-                f"message {self.uid} of {self._folder} has {max(self.size or 0, self.raw.size)}"
-                f" octets, more than are taken into memory; `raw` reads it in pieces"
+                f"message {self.uid} of {self._folder} has {size} octets, more than are taken"
+                " into memory; `raw` reads it in pieces"
             )
         return whole(self.raw)
 
