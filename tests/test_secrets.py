@@ -210,6 +210,12 @@ class TestACommand:
         monkeypatch.setattr(time, "monotonic", lambda: later)
         assert [found.reveal(), found.reveal()] == ["2", "2"]
 
+    def test_is_run_anew_for_what_was_refused_however_fresh_that_is(self, tmp_path: Path) -> None:
+        found = secret({"command": ["sh", "-c", "echo x >> runs; wc -l < runs"]}, str(tmp_path))
+        assert found.reveal() == "1"
+        assert found.renew("1") == "2"
+        assert found.renew("1") == "2", "another one has asked for it already"
+
     def test_is_run_once_for_many_threads(self, tmp_path: Path) -> None:
         program = "echo x >> runs; sleep 0.2; wc -l < runs"
         found = secret({"command": ["sh", "-c", program]}, str(tmp_path))

@@ -80,9 +80,6 @@ def _never(arrived: Arrived) -> None:
 class _Look(Visit):
     """A visit that writes nothing."""
 
-    def _first_visit(self, fresh: list[Item]) -> list[Item]:
-        return [] if self.step.start == "new" else super()._first_visit(fresh)
-
     def _pass_by(self, keys: list[str], at: float) -> None:
         """They are looked at alike the next time."""
 

@@ -63,6 +63,20 @@ def test_c02_a_password_in_the_file_is_not_shown(shop: Shop) -> None:
     assert row["origin"].startswith(f"{file}:")
 
 
+def test_c02_a_client_secret_in_the_file_is_not_shown(shop: Shop) -> None:
+    said = f'{{ provider = "google", client_id = "mine", client_secret = "{CANARY}" }}'
+    file = shop.write(
+        f'[[fetch]]\nuse = "pop3"\nhost = "localhost"\nuser = "ann"\noauth2 = {said}\n'
+        '[[distribute]]\nuse = "maildir"\npath = "Mail"\n'
+    )
+    shop.path.chmod(0o600)
+    for words in ((), ("--json",)):
+        out = shop("config", "show", *words, file).out
+        assert CANARY not in out
+        assert "mine" in out
+        assert "********" in out
+
+
 def test_pwm06_config_takes_the_place_of_all_defaults(shop: Shop) -> None:
     defaults(shop, '[fetch.pop3]\ntimeout = "5s"\n')
     other = shop.home / "other.toml"

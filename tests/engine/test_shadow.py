@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pytest
 
+from mailflow.engine.config import FetchStep
 from mailflow.engine.journal import Database, queue
 from mailflow.engine.preview import due, visit
 from mailflow.engine.shadow import Shadow
 from mailflow.errors import ConfigError, JournalError
+from mailflow.kinds import Item
+from mailflow.query import Query
 
-from .parts import Mailbox, Post, Works, distribute, fetch, message
+from .parts import BoxFetcher, Mailbox, Post, Works, distribute, fetch, message
 
 
 def names(directory: Path) -> list[str]:
@@ -78,11 +82,14 @@ class TestAShadow:
 
 class TestAPreview:
     def preview(self, works: Works, box: Mailbox, **words: object):  # type: ignore[no-untyped-def]
+        return self.look(works, fetch(box, **words))
+
+    def look(self, works: Works, step: FetchStep):  # type: ignore[no-untyped-def]
         from mailflow.engine.flow import Flow
         from mailflow.halt import Halt
         from mailflow.log import get_logger
 
-        pipeline = works.pipeline([fetch(box, **words)], [distribute(Post())])
+        pipeline = works.pipeline([step], [distribute(Post())])
         shadow, halt = Shadow(works.path), Halt()
         try:
             flow = Flow(pipeline, shadow, works.registry, halt, get_logger())
@@ -119,3 +126,26 @@ class TestAPreview:
     def test_what_would_stop_a_run_is_raised(self, works: Works) -> None:
         with pytest.raises(ConfigError, match='add start = "all"'):
             self.preview(works, self.box(101))
+
+    def test_where_keys_have_changed_nothing_is_noted(self, works: Works) -> None:
+        """What was there at the start is told by its date, and would be passed by."""
+
+        class Renewed(BoxFetcher):
+            complete = removes = renewed = True
+            doubtful = None
+
+            def listing(self, where: Query, mark: str = "") -> Iterable[Item]:
+                return [item._replace(date=1.0) for item in super().listing(where, mark)]
+
+            def lists(self, key: str) -> bool:
+                return True
+
+            def unfinished(self, keys: Collection[str]) -> None: ...
+
+        box = self.box(2)
+        step = fetch(box, start="new")
+        works.run(works.pipeline([step], [distribute(Post())]))
+        box.messages = {f"n{key}": octets for key, octets in box.messages.items()}
+        component = type("Fetcher", (Renewed,), {"box": box})
+        assert self.look(works, step._replace(component=component))[0].wanted == []
+        assert works.rows("SELECT key FROM seen") == [("k0",), ("k1",)]
