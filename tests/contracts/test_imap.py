@@ -1,71 +1,90 @@
-"""The IMAP fetcher keeps the contract of its kind, with Dovecot."""
+"""The IMAP fetcher, the live maildrop and the mailbox keep the contracts of their kinds, with two
+real servers."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mailflow.testing.contracts import PushFetcherContract, RemoteFetcherContract, RemoteSource
-from mailflow.testing.corpus import stored
+from mailflow.testing.contracts import (
+    MailboxContract,
+    MaildropContract,
+    PushFetcherContract,
+    RemoteFetcherContract,
+)
+from mailflow.testing.cyrus import Cyrus
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.proxy import Proxy
 from mailflow_imap.fetcher import ImapFetcher
+from mailflow_imap.mailbox import ImapMailbox
+from mailflow_imap.maildrop import ImapDrop
 
-SECRET = "canary-41d0-secret"
-
-
-class Mailbox(RemoteSource):
-    """An IMAP mailbox behind a proxy."""
-
-    def __init__(self, dovecot: Dovecot, proxy: Proxy, directory: Path) -> None:
-        self.proxy = proxy
-        self.user = f"u{os.urandom(6).hex()}"
-        secret = directory / "secret"
-        secret.write_text(f"{SECRET}\n")
-        secret.chmod(0o600)
-        self.table = {
-            "host": proxy.host,
-            "port": proxy.port,
-            "tls": "none",
-            "user": self.user,
-            "password": {"file": str(secret)},
-            "timeout": "1s",
-            "on_done": "delete",
-        }
-        self._dovecot = dovecot
-        dovecot.add_user(self.user, SECRET)
-
-    def put(self, octets: bytes) -> None:
-        self._dovecot.deliver(self.user, octets)
-
-    def expected(self, octets: bytes) -> bytes:
-        """A literal of IMAP holds no NUL (RFC 9051, 9: CHAR8): Dovecot sends 0x80 instead."""
-        return stored(octets).replace(b"\0", b"\x80")
-
-    def messages(self) -> Sequence[bytes]:
-        return self._dovecot.messages(self.user)
-
-    def lose(self, octets: bytes) -> None:
-        for path in Path(self._dovecot.maildir(self.user)).glob("[nc]*/*"):
-            if path.read_bytes() == octets:
-                path.unlink()
+from .imap_sources import SECRET, FarInbox, Inbox
 
 
-@pytest.fixture(scope="module")
-def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
-    with Dovecot(tmp_path_factory.mktemp("dovecot"), imap=True) as dovecot:
-        yield dovecot
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(Dovecot, marks=pytest.mark.interop("dovecot-imapd")),
+        pytest.param(Cyrus, marks=pytest.mark.interop("cyrus-imapd")),
+    ],
+)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Dovecot | Cyrus]:
+    directory = tmp_path_factory.mktemp("server")
+    made = (
+        Dovecot(directory, imap=True)
+        if request.param is Dovecot
+        else Cyrus(directory, prefixed=False)
+    )
+    with made as running:
+        yield running
 
 
-@pytest.mark.interop("dovecot-imapd")
-class TestWithDovecot(RemoteFetcherContract, PushFetcherContract):
+class TestFetcher(RemoteFetcherContract, PushFetcherContract):
     component = ImapFetcher
     secrets = (SECRET,)
 
     @pytest.fixture
-    def source(self, dovecot: Dovecot, tmp_path: Path) -> Iterator[Mailbox]:
-        with Proxy((dovecot.host, dovecot.imap_port)) as proxy:
-            yield Mailbox(dovecot, proxy, tmp_path)
+    def source(self, server: Dovecot | Cyrus, tmp_path: Path) -> Iterator[FarInbox]:
+        with Proxy((server.host, server.imap_port)) as proxy:
+            yield FarInbox(server, proxy, tmp_path)
+
+
+class TestDrop(MaildropContract):
+    component = ImapDrop
+    secrets = (SECRET,)
+    whole = False
+    measured = False
+
+    @pytest.fixture
+    def source(self, server: Dovecot | Cyrus, tmp_path: Path) -> Inbox:
+        return Inbox(server, tmp_path)
+
+
+class TestMailbox(MailboxContract):
+    component = ImapMailbox
+    secrets = (SECRET,)
+
+    @pytest.fixture
+    def source(self, server: Dovecot | Cyrus, tmp_path: Path) -> Inbox:
+        return Inbox(server, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def without_sort(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
+    directory = tmp_path_factory.mktemp("plain")
+    with Dovecot(directory, imap=True, without=("SORT", "ESEARCH")) as running:
+        yield running
+
+
+@pytest.mark.interop("dovecot-imapd")
+class TestMailboxWithoutSort(TestMailbox):
+    """What the server does not sort is sorted here, and comes to the same order."""
+
+    @pytest.fixture
+    def server(self, without_sort: Dovecot) -> Dovecot:
+        return without_sort

@@ -88,15 +88,26 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
         yield dovecot
 
 
+@pytest.fixture
+def in_dovecot(dovecot: Dovecot, tmp_path: Path) -> Iterator[OfDovecot]:
+    with Proxy((dovecot.host, dovecot.pop3_port)) as proxy:
+        yield OfDovecot(dovecot, proxy, tmp_path)
+
+
+@pytest.fixture
+def in_ours(tmp_path: Path) -> Iterator[OfOurs]:
+    with Pop3Server({"red": SECRET}) as server, Proxy((server.host, server.port)) as proxy:
+        yield OfOurs(server, proxy, tmp_path)
+
+
 @pytest.mark.interop("dovecot-pop3d")
 class TestWithDovecot(RemoteFetcherContract):
     component = Pop3Fetcher
     secrets = (SECRET,)
 
     @pytest.fixture
-    def source(self, dovecot: Dovecot, tmp_path: Path) -> Iterator[OfDovecot]:
-        with Proxy((dovecot.host, dovecot.pop3_port)) as proxy:
-            yield OfDovecot(dovecot, proxy, tmp_path)
+    def source(self, in_dovecot: OfDovecot) -> OfDovecot:
+        return in_dovecot
 
 
 class TestWithOurServer(RemoteFetcherContract):
@@ -104,31 +115,25 @@ class TestWithOurServer(RemoteFetcherContract):
     secrets = (SECRET,)
 
     @pytest.fixture
-    def source(self, tmp_path: Path) -> Iterator[OfOurs]:
-        with Pop3Server({"red": SECRET}) as server, Proxy((server.host, server.port)) as proxy:
-            yield OfOurs(server, proxy, tmp_path)
+    def source(self, in_ours: OfOurs) -> OfOurs:
+        return in_ours
+
+
+class DropContract(MaildropContract):
+    component = Pop3Drop
+    secrets = (SECRET,)
+    whole = False
+    measured = False
 
 
 @pytest.mark.interop("dovecot-pop3d")
-class TestDropOfDovecot(MaildropContract):
-    component = Pop3Drop
-    secrets = (SECRET,)
-    whole = False
-    measured = False
-
+class TestDropOfDovecot(DropContract):
     @pytest.fixture
-    def source(self, dovecot: Dovecot, tmp_path: Path) -> Iterator[OfDovecot]:
-        with Proxy((dovecot.host, dovecot.pop3_port)) as proxy:
-            yield OfDovecot(dovecot, proxy, tmp_path)
+    def source(self, in_dovecot: OfDovecot) -> OfDovecot:
+        return in_dovecot
 
 
-class TestDropOfOurServer(MaildropContract):
-    component = Pop3Drop
-    secrets = (SECRET,)
-    whole = False
-    measured = False
-
+class TestDropOfOurServer(DropContract):
     @pytest.fixture
-    def source(self, tmp_path: Path) -> Iterator[OfOurs]:
-        with Pop3Server({"red": SECRET}) as server, Proxy((server.host, server.port)) as proxy:
-            yield OfOurs(server, proxy, tmp_path)
+    def source(self, in_ours: OfOurs) -> OfOurs:
+        return in_ours
