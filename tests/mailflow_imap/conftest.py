@@ -56,6 +56,11 @@ def fetch(fetcher: ImapFetcher, keys: Sequence[str]) -> dict[str, bytes | str]:
     return got
 
 
+def modseq(number: int) -> dict[str, bytes]:
+    """What the server says before the answer to EXAMINE where it counts changes (RFC 7162)."""
+    return {"EXAMINE": b"* OK [HIGHESTMODSEQ %d] highest\r\n" % number}
+
+
 class Log:
     """Keeps every line."""
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mailflow.errors import ConfigError, GoneError, LoginError, RefusedError, UnavailableError
 from mailflow.kinds import Item, Missed
 from mailflow.query import Query
-from mailflow.testing.imap import ImapServer
+from mailflow.testing.imap import CAPABILITIES, ImapServer
 from mailflow.testing.imap_link import Faults
 from mailflow.verdicts import Fate
 from mailflow_imap import fetcher as module
@@ -21,7 +21,7 @@ from mailflow_imap import loading
 from mailflow_imap.loading import MOST, batches
 from mailflow_imap.mark import WEEK
 
-from .conftest import MAIL, Log, Make, asked, fetch, message, visit
+from .conftest import MAIL, SECRET, Log, Make, asked, fetch, message, modseq, visit
 
 # What is listed
 
@@ -63,6 +63,18 @@ def test_what_is_still_wanted_is_listed_again_and_nothing_else(
     visit(first, unfinished=2)
     server.deliver("red", message(6))
     assert visit(make(), first.mark) == [4, 5, 6]
+
+
+def test_without_uidnext_what_was_seen_last_is_where_the_next_visit_starts(
+    server: ImapServer, make: Make
+) -> None:
+    untold = {"EXAMINE": lambda right: right.replace(b"UIDNEXT", b"X-NEXT")}
+    server.faults = Faults(answers=untold)
+    mark = ""
+    for found in ([1, 2, 3, 4, 5], [], []):
+        fetcher = make()
+        assert visit(fetcher, mark) == found
+        mark = fetcher.mark
 
 
 def test_after_a_week_everything_is_listed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +122,21 @@ def test_flags_that_may_change_are_searched_for_in_each_visit(
     server.folder("red").messages[0].change(b"+FLAGS", ["\\Flagged"])
     assert visit(make(), first.mark, "flagged") == [1, 2]
     assert [line.split()[-1] for line in asked(server, "UID SEARCH")] == ["FLAGGED", "FLAGGED"]
+
+
+@pytest.mark.parametrize(("later", "found"), [(701, []), (9, [1, 2, 3, 4, 5])])
+def test_where_a_folder_counts_its_changes_from_one_again_none_is_overlooked(
+    fetcher_of: Make, later: int, found: list[int]
+) -> None:
+    nothing = {"UID FETCH 1:* (UID RFC822.SIZE INTERNALDATE FLAGS) (CHANGED": b"<tag> OK none\r\n"}
+    able = [*CAPABILITIES, "CONDSTORE"]
+    with ImapServer({"red": SECRET}, {"red": MAIL}, capabilities=able) as server:
+        server.faults = Faults(before=modseq(700), answers=nothing)
+        first = fetcher_of(server)
+        assert visit(first, where="flagged") == []
+        server.folder("red").messages[1].change(b"+FLAGS", ["\\Flagged"])
+        server.faults = Faults(before=modseq(later), answers=nothing)
+        assert visit(fetcher_of(server), first.mark, "flagged") == found
 
 
 def test_the_first_visit_is_narrowed_and_the_next_needs_no_search(

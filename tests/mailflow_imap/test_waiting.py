@@ -10,7 +10,7 @@ from mailflow.testing.imap import CAPABILITIES, ImapServer
 from mailflow.testing.imap_link import Faults
 from mailflow_imap import fetcher as module
 
-from .conftest import MAIL, SECRET, Make, message, visit
+from .conftest import MAIL, SECRET, Make, message, modseq, visit
 
 
 def test_a_wait_without_idle_keeps_no_connection(server: ImapServer, make: Make) -> None:
@@ -65,6 +65,17 @@ def test_a_flag_that_changes_is_news_where_it_is_asked_for(server: ImapServer, m
     visit(other)
     with other:
         assert not other.wait(0.1)
+
+
+def test_a_flag_that_has_changed_before_the_wait_is_news(server: ImapServer, make: Make) -> None:
+    fetcher = make()
+    server.faults = Faults(before=modseq(700))
+    visit(fetcher, where="flagged")
+    with fetcher:
+        assert not fetcher.wait(0.01)
+    server.faults = Faults(before=modseq(701))
+    with fetcher:
+        assert fetcher.wait(0.01)
 
 
 def test_a_connection_that_is_lost_after_a_long_wait_is_worth_a_look(
