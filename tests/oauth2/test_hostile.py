@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -75,6 +77,31 @@ def test_an_answer_without_end_is_cut(token, server):
     server.faults += [Fault(200, given + " " * (1 << 21))]
     with pytest.raises(UnavailableError, match="answers with more than 1048576 octets"):
         token.reveal()
+
+
+def test_octets_that_trickle_in_are_not_waited_for(logged_in, mine):
+    logged_in()
+    end()
+    enough = threading.Event()
+
+    def trickle():
+        client, _ = provider.accept()
+        with client, suppress(OSError):
+            for _ in range(100):
+                client.sendall(b"H")
+                if enough.wait(0.03):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as provider:
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        where = f"http://127.0.0.1:{provider.getsockname()[1]}/"
+        try:
+            with pytest.raises(UnavailableError, match="does not answer in time"):
+                mine(token_endpoint=where, timeout="200ms").token(ANN).reveal()
+        finally:
+            enough.set()
+            thread.join()
 
 
 def test_a_redirect_to_nowhere_is_no_answer(token, server, recwarn):

@@ -191,12 +191,15 @@ def test_a_provider_that_fails_is_left_alone_for_a_while(token, server, monkeypa
     assert Store("mine", ANN).load().failures == 0
 
 
-def test_a_provider_that_says_when_to_come_back_is_obeyed(token, server):
+@pytest.mark.parametrize(("said", "pause"), [("120", 120), ("86400", refresh.LONGEST_PAUSE)])
+def test_a_provider_that_says_when_to_come_back_is_obeyed_for_a_while(token, server, said, pause):
     end()
-    server.faults.append(Fault(429, "", {"Retry-After": "120"}))
-    with pytest.raises(UnavailableError):
-        token.reveal()
-    assert Store("mine", ANN).load().retry_at == pytest.approx(time.time() + 120, abs=5)
+    server.faults.append(Fault(429, "", {"Retry-After": said}))
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="HTTP status 429"):
+            token.reveal()
+    assert len(server.asked("refresh_token")) == 1
+    assert Store("mine", ANN).load().retry_at == pytest.approx(time.time() + pause, abs=5)
 
 
 def test_a_token_that_still_works_is_used_while_the_provider_fails(token, server):

@@ -50,6 +50,7 @@ def holds(text: str, subject: Mail, **more: object) -> bool:
         ('list is "red.x.org"', "List-Id: Red people <red.x.org>"),
         ('mime is "text/html"', "Content-Type: Text/HTML; charset=utf-8"),
         ('mime contains "utf-8"', "Content-Type: text/html; charset=UTF-8"),
+        ('mime contains "grüße"', 'Content-Type: x/y; name="=?utf-8?q?Gr=C3=BC=C3=9Fe?="'),
         ('from is "ann@example.org"', "From: Ann Other <ANN@Example.Org>"),
         ('from is "bob@x.org"', "From: a@x.org, Bob <bob@x.org>"),
         ('from contains "other"', 'From: "Ann Other" <ann@example.org>'),
