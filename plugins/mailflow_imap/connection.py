@@ -69,7 +69,7 @@ _LEFT = Command("LOGOUT")
 
 class Connection:
     """Speaks over `wire`. `selected` is the folder that is open, `scratch` a directory for
-    bodies too long for memory, `spelled` the names of folders that the server spells in a way
+    bodies too long for memory, `spelled` the names of folders that the last LIST spelled in a way
     of its own; `turned_down` says that a LOGIN ahead of the greeting was refused,
     `believed` that the user has the server look for texts, whatever it is known to find.
 

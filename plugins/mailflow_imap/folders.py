@@ -95,6 +95,7 @@ class Folders(Answer[list[Folder]]):
 
     def __init__(self, session: Connection, command: Command) -> None:
         self._found: dict[str, Folder] = {}
+        self._spelled: dict[str, bytes] = {}
         self._octets = 0
         super().__init__(session, [command], "list the folders")
 
@@ -116,7 +117,7 @@ class Folders(Answer[list[Folder]]):
                 raise PeerError(f"{self.session.peer} has too many folders")
             name = decode(wire)
             if name != "INBOX" and encode(name).encode() != wire:
-                self.session.spelled[name] = wire
+                self._spelled[name] = wire
             self._found[name] = Folder(
                 name,
                 delimiter.decode("ascii", "replace") if len(delimiter) == 1 else "",
@@ -125,6 +126,9 @@ class Folders(Answer[list[Folder]]):
                 ),
             )
         return True
+
+    def finish(self, reply: Reply) -> None:
+        self.session.spelled = self._spelled  # not beside what earlier lists said: it would grow
 
     def result(self) -> list[Folder]:
         return list(self._found.values())

@@ -171,6 +171,15 @@ def test_a_folder_has_the_attributes_that_mean_something(hearing: Callable[..., 
     assert (found.attributes, found.delimiter) == ({"sent"}, "")
 
 
+def test_names_that_change_with_every_list_are_not_kept(hearing: Callable[..., Session]) -> None:
+    said = b'* LIST () "/" "\xff%d"\r\nm%d OK done\r\n'
+    session = hearing(b"")
+    for number in range(1, 4):
+        session.wire.rest.append(said % (number, number))  # type: ignore[attr-defined]
+        [found] = session.folders().wait()
+    assert session.spelled == {found.name: b"\xff3"}
+
+
 def test_a_folder_with_a_name_of_any_length_is_none(hearing: Callable[..., Session]) -> None:
     said = b'* LIST () "/" ' + b"a" * (folders.NAME_LIMIT + 1) + b"\r\nm1 OK done\r\n"
     with pytest.raises(PeerError, match="4097 octets"):
