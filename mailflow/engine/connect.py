@@ -10,31 +10,37 @@ import threading
 from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 
+from mailflow.accounts.book import is_glob
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
 from mailflow.errors import PluginError, UnavailableError
 from mailflow.halt import Halt
-from mailflow.kinds import Runtime
+from mailflow.kinds import Credentials, Runtime
 from mailflow.log import get_logger
 from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mailflow.engine.pipeline import DistributeStep, FetchStep, Pipeline
+    from mailflow.engine.pipeline import DistributeStep, FetchStep, MaildropStep, Pipeline
+
+    Step = FetchStep | DistributeStep | MaildropStep
 
 LONGEST = 30.0
 """Seconds for all that one server is asked."""
 
 
-def servers(pipeline: Pipeline) -> Iterator[tuple[str, FetchStep | DistributeStep]]:
-    """The steps that can say what their server offers, with the table they stand under."""
+def servers(pipeline: Pipeline) -> Iterator[tuple[str, Step]]:
+    """The steps that can say what their server offers, with the table they stand under; and the
+    live maildrops that need nothing of a client to be entered."""
     for table, steps in (("fetch", pipeline.fetch), ("distribute", pipeline.distribute)):
         for step in steps:
             if callable(getattr(step.component, "offers", None)):
                 yield table, step
+    for drop in pipeline.maildrop:
+        live = getattr(drop.component, "passthrough", False) and drop.login != "passthrough"
+        if live and not is_glob(drop.name):
+            yield "maildrop", drop
 
 
-def ask(
-    pipeline: Pipeline, step: FetchStep | DistributeStep, longest: float = LONGEST
-) -> list[str]:
+def ask(pipeline: Pipeline, step: Step, longest: float = LONGEST) -> list[str]:
     """What the server of a step offers, a line for each fact. Raises MailflowError."""
     halt = Halt()
     late = threading.Timer(longest, halt.set)
@@ -44,7 +50,7 @@ def ask(
         with TemporaryDirectory(prefix="mailflow-") as scratch:
             log = get_logger(pipeline=pipeline.name, step=step.name)
             runtime = Runtime(step.name, pipeline.name, halt, log, scratch, pipeline.base)
-            return _asked(step.component(step.options, runtime), step.use)
+            return _asked(step.component(step.options, runtime), step)
     except PLUGIN_FAULTS as error:
         if halt.is_set():
             raise UnavailableError(f"no answer within {longest:g} s") from None
@@ -55,9 +61,21 @@ def ask(
         halt.close()
 
 
-def _asked(component: Any, use: str) -> list[str]:
+def _asked(component: Any, step: Step) -> list[str]:
+    if getattr(component, "passthrough", False):
+        return _entered(component, step.name)
     with component as entered:
         facts = list(entered.offers())
     if not all(isinstance(fact, str) for fact in facts):
-        raise PluginError(f"{use} says what is no text about its server")
+        raise PluginError(f"{step.use} says what is no text about its server")
     return facts
+
+
+def _entered(maildrop: Any, login: str) -> list[str]:
+    """As a client's session enters it, its password here being right."""
+    drop = maildrop.login(Credentials(login, checked=True))
+    try:
+        number = len(drop.items())
+    finally:
+        drop.close()
+    return [f"can be entered; it has {number} message{'' if number == 1 else 's'}"]

@@ -120,3 +120,38 @@ def test_a_server_that_is_down_is_75(shop: Shop) -> None:
         done = shop("check", "--connect", shop.write(SMTP, port=nobody.getsockname()[1]))
     assert done.status == 75
     assert "smtp cannot be used: " in done.err
+
+
+LIVE = """
+[maildrop.red]
+use = "pop3"
+host = "127.0.0.1"
+port = {port}
+tls = "none"
+user = "red"
+password = {secret}
+secret = {secret}
+
+[maildrop."*@example.org"]
+use = "pop3"
+host = "192.0.2.1"
+login = "passthrough"
+
+[[serve]]
+use = "pop3"
+listen = ["127.0.0.1:0"]
+"""
+
+
+def test_a_live_maildrop_is_entered_with_what_the_file_has(shop: Shop) -> None:
+    with pop3(MAIL.replace(b"\n", b"\r\n")) as server:
+        file = shop.write(LIVE, port=server.port, secret=shop.secret())
+        done = shop("check", "--connect", file)
+        assert (done.status, done.err) == (0, "")
+        assert "  maildrop    red: can be entered; it has 1 message\n" in done.out
+        assert "  maildrop    *@example.org: " not in done.out
+        assert len(server.messages("red")) == 1
+        shop.secret(value="canary-3x7q-wrong")
+        done = shop("check", "--connect", file)
+    assert done.status == 77
+    assert "  maildrop    red cannot be used: " in done.err
