@@ -28,7 +28,12 @@ PAGES = [page for page in PAGES if page.stem not in ELSEWHERE_PAGES]
 TOML = [block for page in PAGES for block in blocks(page) if block.language == "toml"]
 CONSOLE = [page for page in PAGES if any(b.language == "console" for b in blocks(page))]
 
-ELSEWHERE = {"$ make test", "$ python3 -m venv ~/mailflow", "$ ~/mailflow/bin/pip install ."}
+ELSEWHERE = {
+    "$ make test",
+    "$ python3 -m venv ~/mailflow",
+    "$ ~/mailflow/bin/pip install .",
+    "$ export PATH=~/mailflow/bin:$PATH       # and in ~/.profile, to have it tomorrow",
+}
 """What other tests of the README run: this one itself, and the installation."""
 
 SETS_UP = {"$ make demo": "$ mailflow demo"}
