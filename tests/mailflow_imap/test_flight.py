@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.errors import GoneError
+from mailflow.errors import GoneError, UnavailableError
 from mailflow.kinds import Credentials
 from mailflow.lines import stuff
 from mailflow.mail import read
 from mailflow.testing.contracts.component import Stage
 from mailflow.testing.imap import ImapServer
+from mailflow.testing.imap_link import Faults
 from mailflow.testing.proxy import Proxy
 from mailflow_imap.maildrop import ImapDrop
 from mailflow_imap.opened import AHEAD, OpenImap
@@ -149,3 +150,20 @@ def test_a_connection_that_is_lost_takes_nothing_along(drop: OpenImap, proxy: Pr
         whole = b"+OK message follows\r\n" + stuff(message(index)) + b".\r\n"
         assert found == whole if found else got(drop, index) == message(index)
     assert proxy.connections == 2
+
+
+def test_what_the_server_puts_off_with_others_can_be_had_alone_later(
+    server: ImapServer, tmp_path: Path
+) -> None:
+    for number in range(9):
+        server.deliver("ann", message(number))
+    server.faults = Faults(answers={"UID FETCH 2:": b"<tag> NO [UNAVAILABLE] later\r\n"})
+    where = {"host": server.host, "port": server.port, "tls": "none"}
+    stage = Stage(ImapDrop, {**where, "user": "ann", "password": "secret"}, tmp_path)
+    drop = stage.make().login(Credentials("ann", checked=True))
+    assert got(drop, 0) == message(0)
+    with pytest.raises(UnavailableError, match="later"):
+        got(drop, 1)
+    assert [got(drop, index) for index in (1, 2)] == [message(1), message(2)]
+    drop.close()
+    stage.halt.set()
