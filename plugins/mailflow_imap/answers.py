@@ -10,7 +10,6 @@ for it, and a message is known by its UID; what nobody asked for goes to the ses
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,13 +23,14 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.lines import to_crlf
-from mailflow.mail import Content, OctetFile, Octets
+from mailflow.mail import Content, Octets
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any, TypeVar
 from mailflow_imap import uids as sets
 from mailflow_imap.answer import Answer, Done, Idling, Starting
 from mailflow_imap.arrival import Arrival
 from mailflow_imap.folders import Folders, Selected, Selecting, Standing
+from mailflow_imap.kept import drop
 from mailflow_imap.responses import Fact, fact, fetched, parse
 from mailflow_imap.wire import Command, Reply, Status, Untagged
 
@@ -329,9 +329,8 @@ class Bodies(Stream[Body | Missing]):
         return True
 
     def waste(self, found: Body | Missing) -> None:
-        if isinstance(found, Body) and isinstance(found.content, OctetFile):
-            with suppress(OSError):
-                os.unlink(found.content.path)
+        if isinstance(found, Body):
+            drop(found.content)
 
     def _read(self, response: Untagged) -> tuple[int, bytes, bytes | None]:
         """(UID, name of the item, octets); a UID of 0 where it says none."""

@@ -7,7 +7,6 @@ that another client may shift.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,12 +20,13 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.kinds import Fetched, Item, Missed
-from mailflow.mail import HEADER_LIMIT, Content, Envelope, OctetFile, Octets, read
+from mailflow.mail import HEADER_LIMIT, Content, Envelope, Octets, read
 from mailflow.options import Options
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
 from mailflow_imap.answers import Body, Missing
 from mailflow_imap.choice import chosen, fruitless, is_plain, special
+from mailflow_imap.kept import drop
 from mailflow_imap.keys import Place, place_of
 from mailflow_imap.loading import load
 from mailflow_imap.login import begin
@@ -367,7 +367,7 @@ class ImapFetcher:
         if said is not None and said != got.octets:
             self._once("octet count is wrong", key=key, said=said, had=got.octets)
         if most is not None and got.octets > most:
-            _drop(got.content)
+            drop(got.content)
             return Missed(key, BadMailError(f"{key} at {self._connected.peer} is over max_size"))
         self._log.info("received", octets=got.octets, key=key)
         return Fetched(key, got.content, NO_ENVELOPE)
@@ -459,11 +459,5 @@ def _folder(key: str) -> str | None:
 def _octets(content: Content) -> bytes:
     """All of a content that is ours, which is gone then."""
     octets = read(content)
-    _drop(content)
+    drop(content)
     return octets
-
-
-def _drop(content: Content) -> None:
-    if isinstance(content, OctetFile):
-        with suppress(OSError):
-            os.unlink(content.path)

@@ -6,14 +6,12 @@ told to whoever waits for it, and to nobody else.
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from contextlib import suppress
 
 from mailflow.errors import MailflowError
-from mailflow.mail import OctetFile
 from mailflow.typed import TYPE_CHECKING
 from mailflow_imap.answers import Body
+from mailflow_imap.kept import drop
 
 if TYPE_CHECKING:
     from mailflow_imap.answers import Bodies
@@ -62,9 +60,7 @@ class Flight:
             bodies.abandon()
         self._flying.clear()
         for body in self._here.values():
-            if isinstance(body.content, OctetFile):
-                with suppress(OSError):
-                    os.unlink(body.content.path)
+            drop(body.content)
         self._here.clear()
 
     def here(self, index: int) -> Body | None:

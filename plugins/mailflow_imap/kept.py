@@ -21,6 +21,13 @@ class Kept(OctetFile):
             os.unlink(self.path)
 
 
+def drop(content: Content) -> None:
+    """Nobody reads it: remove its file, if it has one."""
+    if isinstance(content, OctetFile):
+        with suppress(OSError):
+            os.unlink(content.path)
+
+
 def kept(content: Content) -> Content:
     """The same content; a file of it lasts as long as what is returned."""
     if isinstance(content, OctetFile):
