@@ -84,7 +84,7 @@ def test_a_connection_that_is_lost_after_a_long_wait_is_worth_a_look(
     """Else mail that comes after each restart of a server would lie there for a minute."""
     monkeypatch.setattr(module, "BACKSTOP", 0.1)
     monkeypatch.setattr(module, "LASTED", 0.05)
-    fetcher = make(timeout="200ms")
+    fetcher = make(timeout="1s")
     visit(fetcher)
     before = server.connections
     server.faults = Faults(answers={"IDLE": b"+ idling\r\n"})
@@ -99,7 +99,7 @@ def test_a_silent_server_ends_the_wait_with_an_error(
     server: ImapServer, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BACKSTOP", 0.1)
-    fetcher = make(timeout="200ms")
+    fetcher = make(timeout="1s")
     visit(fetcher)
     server.faults = Faults(answers={"IDLE": b"+ idling\r\n"})
     with pytest.raises(UnavailableError, match="silent"), fetcher:
