@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -78,8 +79,8 @@ def _signed(names: tuple[str, ...], days: int) -> tuple[bytes, bytes, str]:
     from datetime import UTC, datetime, timedelta
 
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0][:64])])
     alternative = x509.SubjectAlternativeName([_general(each) for each in names])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0][:64])])
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -112,9 +113,12 @@ def _general(name: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        return x509.DNSName(name.encode("idna").decode("ascii") if not name.isascii() else name)
+        ascii_ = name if name.isascii() else name.encode("idna").decode("ascii")
     except ValueError:
-        raise ConfigError(f"{name!a} is neither a host name nor an address") from None
+        ascii_ = ""
+    if not re.fullmatch(r"(\*\.)?[\w-]+(\.[\w-]+)*", ascii_, re.ASCII):
+        raise ConfigError(f"{name!a} is neither a host name nor an address")
+    return x509.DNSName(ascii_)
 
 
 def _write(path: str, data: bytes, mode: int) -> None:

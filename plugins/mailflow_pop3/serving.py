@@ -54,8 +54,8 @@ def serve(
     if "host" in drop and "password" not in drop:
         if passwords is not None:
             raise click.UsageError(
-                "--passwords: they are those of the server that --backend names, unless the URL"
-                " says a password for it, such as ?password_file=PATH"
+                "--passwords is not asked: the server of --backend knows its users; one for all"
+                " of them would be in its URL, such as ?password_file=PATH"
             )
         drop["login"] = "passthrough"
     elif passwords is not None:

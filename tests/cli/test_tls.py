@@ -90,8 +90,11 @@ def test_a_dry_run_writes_nothing(shop: Shop) -> None:
     assert not out.parent.exists()
 
 
-def test_what_is_no_name_is_refused(shop: Shop) -> None:
-    done = shop("tls", "self-signed", "a" * 80 + "\u00e4.example.org")
+@pytest.mark.parametrize(
+    "name", ["a" * 80 + "\u00e4.example.org", "my home", "home:995", "https://home", "", "home.."]
+)
+def test_what_is_no_name_is_refused(shop: Shop, name: str) -> None:
+    done = shop("tls", "self-signed", name)
     assert done.status == 78
     assert "neither a host name nor an address" in done.err
     assert not paths(shop)[0].exists()

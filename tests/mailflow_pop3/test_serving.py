@@ -169,7 +169,7 @@ def test_passwords_that_nobody_would_be_asked_for_are_refused() -> None:
         command, ["--backend", "imaps://imap.example.org", "--passwords", "x"]
     )
     assert done.exit_code == 2
-    assert "--passwords: they are those of the server" in done.output
+    assert "--passwords is not asked: the server of --backend knows its users" in done.output
 
 
 def test_what_is_no_back_end_is_said(tmp_path: Path) -> None:
