@@ -239,7 +239,7 @@ class LoggingIn(Done):
             )
         if reply.code in ("", "AUTHENTICATIONFAILED"):
             what = "`token`" if self._way in ("oauthbearer", "xoauth2") else "`password`"
-            text += f"; check `user` and {what}"
+            text = f"{text.rstrip('.')}; check `user` and {what}"
         return refusal(text, reply._replace(status="NO"), LoginError)
 
 

@@ -245,6 +245,7 @@ class TestAccounts:
         done = office.refused("count", "work")
         assert done.status == 77
         assert len(done.err.splitlines()) == 1
+        assert done.err.endswith("Authentication failed; check `user` and `password`\n")
 
     def test_a_server_that_is_away_is_75(self, office: Office) -> None:
         text = office.table.replace(f"{office.dovecot.imap_port}", "1")
