@@ -91,6 +91,21 @@ def test_the_limit_fetches_everything_over_imap(
     assert series.fault == ""
 
 
+@pytest.mark.interop
+def test_the_limit_fetches_a_long_message_and_who_does_not_is_void(tmp_path: Path) -> None:
+    lazy = Contender("lazy", "gauge", lambda where, account: idle(where))
+    known = [fetchers.limit(), lazy]
+    with Launcher() as launcher:
+        options = Options(launcher, tmp_path, tmp_path / "none", tmp_path, repetitions=1)
+        found = visits.run_long(row(Within(30)), options, known, 3_000_000, imap=True)
+    assert [series.fault for series in found.series] == ["", "the message is not there"]
+
+
+def idle(where: Path) -> Command:
+    fetchers.maildir(where)
+    return Command(["/bin/true"], where)
+
+
 def answering(said: bytes, size: int) -> live.Line:
     """A line to a server that says this, `size` octets at a time."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -105,7 +120,7 @@ def answering(said: bytes, size: int) -> live.Line:
             while server.recv(1000):
                 pass
 
-    threading.Thread(target=say).start()
+    threading.Thread(target=say, daemon=True).start()
     return line
 
 

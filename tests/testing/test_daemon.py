@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from mailflow.testing.daemon import Daemon
+from mailflow.testing.daemon import Daemon, greets
 from mailflow.testing.serving import free_ports
 
 LATE = "import socket, sys, time; time.sleep(0.1); s = socket.create_server(('127.0.0.1', {port}))"
@@ -50,6 +52,20 @@ def test_one_that_finds_its_port_taken_is_started_on_another(tmp_path: Path) -> 
         assert program.codes == []
 
 
+def test_it_is_there_when_every_port_greets() -> None:
+    (near, far) = free_ports(2)
+    code = GREETING.format(port=far)
+    with (
+        socket.create_server(("127.0.0.1", near)) as first,
+        subprocess.Popen([sys.executable, "-c", code]) as program,
+    ):
+        threading.Thread(target=lambda: first.accept()[0].sendall(b"* OK\r\n")).start()
+        assert greets(program, near, far)
+        socket.create_connection(("127.0.0.1", far), 5).close()
+        program.kill()
+
+
+@pytest.mark.timeout(20)  # seconds, before which it is not waited for any longer
 def test_one_that_does_not_start_is_told_with_what_it_said(tmp_path: Path) -> None:
     program = Program(tmp_path, DYING, DYING, DYING)
     with pytest.raises(RuntimeError, match="Pigeon does not start:\nno such option"):
