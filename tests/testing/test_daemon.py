@@ -59,10 +59,15 @@ def test_it_is_there_when_every_port_greets() -> None:
         socket.create_server(("127.0.0.1", near)) as first,
         subprocess.Popen([sys.executable, "-c", code]) as program,
     ):
-        threading.Thread(target=lambda: first.accept()[0].sendall(b"* OK\r\n")).start()
-        assert greets(program, near, far)
-        socket.create_connection(("127.0.0.1", far), 5).close()
-        program.kill()
+        answer = threading.Thread(
+            target=lambda: first.accept()[0].sendall(b"* OK\r\n"), daemon=True
+        )
+        answer.start()
+        try:
+            assert greets(program, near, far)
+            socket.create_connection(("127.0.0.1", far), 5).close()
+        finally:
+            program.kill()
 
 
 @pytest.mark.timeout(20)  # seconds, before which it is not waited for any longer
