@@ -28,6 +28,10 @@ RECENT = 8
 worth nothing, and each one makes every line cost more."""
 
 
+LONGEST = 1 << 16
+"""Octets of what a server said that are looked at: more than those of any secret."""
+
+
 class _State:
     """What `configure` and `register_secret` set, for the whole process; `secrets` by where
     they are from, the newest last."""
@@ -119,6 +123,15 @@ def mask(text: str) -> str:
 def clean(text: str) -> str:
     """`text` masked, on one line, with nothing in it that a terminal would obey."""
     return re.sub(_OBEYED, _escaped, mask(text))
+
+
+def printable(text: bytes, limit: int = 200) -> str:
+    """At most `limit` letters of what a server said, on one line. No part of a secret is left
+    where a long one is cut."""
+    shown = text[:LONGEST].decode("utf-8", "replace")
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else "?" for c in shown)
+    return shown.strip() if len(shown) <= limit else mask(shown)[:limit].strip() + "..."
 
 
 # C0, DEL and C1 controls; soft hyphen; marks, overrides and isolates that turn the

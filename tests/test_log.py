@@ -16,7 +16,16 @@ from urllib.parse import quote
 import pytest
 
 from mailflow import log
-from mailflow.log import MASK, RECENT, clean, configure, get_logger, mask, register_secret
+from mailflow.log import (
+    MASK,
+    RECENT,
+    clean,
+    configure,
+    get_logger,
+    mask,
+    printable,
+    register_secret,
+)
 
 Lines = Callable[[], list[str]]
 
@@ -319,3 +328,14 @@ def test_the_application_s_own_structlog_is_left_alone() -> None:
     """)
         == "False\n"
     )
+
+
+def test_c02_no_part_of_a_secret_is_left_where_a_long_answer_is_cut() -> None:
+    token = "ya29." + "x" * 300
+    register_secret(token)
+    assert printable(b"no such token: " + token.encode()) == f"no such token: {MASK}..."
+
+
+def test_what_a_server_said_is_one_line_of_a_bounded_length() -> None:
+    assert printable(b" hello\x1b[2J\r\n") == "hello?[2J??"
+    assert printable(b"x" * 100, 80) == "x" * 80 + "..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -12,6 +11,7 @@ import click
 
 from mailflow.cli.tables import dry_run_option, json_option, moment, say, show, show_json
 from mailflow.mailboxes.database import WRITABLE
+from mailflow.wildcards import fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,8 +69,7 @@ def meant(box: Database, patterns: Sequence[str]) -> list[str]:
         if pattern.startswith("\\"):
             names = [each.name for each in there if each.purpose == pattern[1:].lower()]
         elif "*" in pattern:
-            spelled = ".*".join(map(re.escape, pattern.split("*")))
-            names = [each.name for each in there if re.fullmatch(spelled, each.name, re.DOTALL)]
+            names = [each.name for each in there if fits(pattern, each.name)]
         else:
             names = [pattern]
         if not names:

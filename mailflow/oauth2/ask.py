@@ -284,7 +284,7 @@ def _refused(url: str, answer: Answer, code: str, description: str) -> MailflowE
 
 def _words(code: str, description: str | None) -> str:
     line = (description or "").strip().partition("\n")[0]
-    return clean(f"{code[:100]} ({line[:200]})" if line else code[:100])
+    return f"{clean(code)[:100]} ({clean(line)[:200]})" if line else clean(code)[:100]
 
 
 __all__ = [

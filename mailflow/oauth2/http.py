@@ -87,7 +87,7 @@ def _post(provider: Provider, url: str, form: str, headers: Mapping[str, str]) -
 
 def _lost(url: str, reason: object) -> UnavailableError:
     text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return UnavailableError(f"cannot ask {host_of(url)}: {clean(text.strip()[:200])}")
+    return UnavailableError(f"cannot ask {host_of(url)}: {clean(text.strip())[:200]}")
 
 
 def _opener(provider: Provider, url: str) -> Any:

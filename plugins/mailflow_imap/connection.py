@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from mailflow.errors import LoginError, MailflowError, PeerError, RefusedError, UnavailableError
+from mailflow.log import printable
 from mailflow.net import SLOWEST, Wire
 from mailflow.typed import TYPE_CHECKING, Any, Self, TypeVar
 from mailflow_imap.answers import (
@@ -35,7 +36,6 @@ from mailflow_imap.wire import (
     Status,
     Untagged,
     Word,
-    printable,
 )
 
 if TYPE_CHECKING:

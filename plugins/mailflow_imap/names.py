@@ -6,10 +6,10 @@ UTF-7 (RFC 3501, 5.1.3) and the server's case of INBOX stay on the wire.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from mailflow.record import NamedTuple
+from mailflow.wildcards import fits
 
 SPECIAL = ("all", "archive", "drafts", "flagged", "important", "junk", "sent", "trash")
 """What a folder may be for, as \\Sent and so on (RFC 6154; RFC 8457), in lower case."""
@@ -87,20 +87,4 @@ def _matches(pattern: str, folder: Folder) -> bool:
         return pattern[1:].lower() in folder.attributes
     if folder.name == canonical(pattern):
         return True
-    return _fits(pattern, folder.name, folder.delimiter)
-
-
-def _fits(pattern: str, name: str, delimiter: str) -> bool:
-    """In time that only the lengths decide: a regular expression may take for ever with a name
-    that a server has made for it."""
-    ends = {0}  # in `name`, of the words so far
-    for word in re.split("([*%])", pattern):
-        if word in ("*", "%"):
-            stop = delimiter if word == "%" else ""
-            before, ends = ends, set()
-            for at in range(len(name) + 1):
-                if at in before or (at - 1 in ends and name[at - 1] != stop):
-                    ends.add(at)
-        else:
-            ends = {at + len(word) for at in ends if name.startswith(word, at)}
-    return len(name) in ends
+    return fits(pattern, folder.name, folder.delimiter)

@@ -19,10 +19,11 @@ from mailflow.errors import (
     RefusedError,
     UnavailableError,
 )
+from mailflow.log import printable
 from mailflow.record import NamedTuple
 from mailflow.typed import Any
 from mailflow_imap.uids import UID_LIMIT
-from mailflow_imap.wire import MONTHS, Reply, Untagged, printable
+from mailflow_imap.wire import MONTHS, Reply, Untagged
 
 Part = bytes | tuple[bytes, bytes]
 

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from mailflow.errors import PeerError, UnavailableError
+from mailflow.log import printable
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
 
@@ -409,7 +410,7 @@ class Client:
         """A line of a response: its last, or one that ends in the size of a literal."""
         self._size += len(text)
         if self._parts and text[:1] not in _BEHIND:
-            raise self._broken("a literal that is not as long as it said", text[:80])
+            raise self._broken("a literal that is not as long as it said", text)
         if not text.endswith(b"}"):
             parts, self._parts = self._parts, []
             parts.append(text)
@@ -499,8 +500,8 @@ class Client:
         raise UnavailableError(f"{self.peer} closed the connection {where}")
 
     def _broken(self, what: str, line: bytes = b"") -> PeerError:
-        said = f": {printable(line[:80])}" if line else ""
-        return PeerError(f"{self.peer} sent {what}{said}", lines=(printable(line[:80]),))
+        said = f": {printable(line, 80)}" if line else ""
+        return PeerError(f"{self.peer} sent {what}{said}", lines=(printable(line, 80),))
 
 
 _BEHIND = (b" ", b")", b"")
@@ -519,11 +520,3 @@ def _told(found: re.Match[bytes]) -> tuple[str, bytes, str]:
     """(code, argument, text) of a status response."""
     _, code, argument, text = found.groups()
     return (code or b"").decode("ascii").upper(), argument or b"", printable(text or b"")
-
-
-def printable(text: bytes, limit: int = 200) -> str:
-    """What a server said, fit for one line of a log."""
-    shown = text[: 4 * limit].decode("utf-8", "replace")
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else "?" for c in shown)
-    return shown.strip() if len(shown) <= limit else shown[:limit].strip() + "..."

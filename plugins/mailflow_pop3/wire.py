@@ -29,6 +29,7 @@ from enum import Enum
 
 from mailflow import lines
 from mailflow.errors import PeerError, UnavailableError
+from mailflow.log import printable
 from mailflow.record import NamedTuple
 
 PIECE = 1 << 18
@@ -313,22 +314,14 @@ class Client:
     def _broken(self, what: str, line: bytes = b"") -> PeerError:
         command = self._due[0] if self._due else None
         asked = f" to {command!r}" if command else ""
-        said = f": {printable(line[:80])}" if line else ""
-        return PeerError(f"{self.peer} sent {what}{asked}{said}", lines=(printable(line[:80]),))
+        said = f": {printable(line, 80)}" if line else ""
+        return PeerError(f"{self.peer} sent {what}{asked}{said}", lines=(printable(line, 80),))
 
 
 _STATUS = re.compile(
     rb"(\+OK|-ERR)(?![A-Za-z])[ \t]*(?:\[([A-Za-z][A-Za-z0-9/-]*)\][ \t]*)?(.*)\Z", re.S
 )
 _TIMESTAMP = re.compile(rb"<[!-;=?-~]+@[!-;=?-~]+>")
-
-
-def printable(text: bytes, limit: int = 200) -> str:
-    """What a server said, fit for one line of a log."""
-    shown = text[: 4 * limit].decode("utf-8", "replace")
-    if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else "?" for c in shown)
-    return shown.strip() if len(shown) <= limit else shown[:limit].strip() + "..."
 
 
 def capabilities(body: bytes) -> dict[str, tuple[str, ...]]:

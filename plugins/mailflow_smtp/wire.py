@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from mailflow.errors import PeerError
+from mailflow.log import printable
 from mailflow.record import NamedTuple
 
 LINE_KEPT = 1000
@@ -109,28 +110,19 @@ class ReplyReader:
         """Keep one line; True if it is the last of its reply."""
         found = _LINE.fullmatch(line)
         if found is None:
-            raise PeerError(f"{self.peer} answered what is no SMTP reply: {_clean(line[:80])!r}")
+            raise PeerError(f"{self.peer} answered what is no SMTP reply: {printable(line, 80)!r}")
         code = int(found[1])
         if self._lines and code != self._code:
             raise PeerError(f"{self.peer} answered {self._code} and {code} in one reply")
         self._code = code
         if len(self._lines) < LINES_KEPT:
-            text = found[3] or b""
-            self._lines.append(_clean(text[:LINE_KEPT]) + "..." * (len(text) > LINE_KEPT))
+            self._lines.append(printable(found[3] or b"", LINE_KEPT))
         return found[2] != b"-"
 
     def _count(self, octets: int) -> None:
         self._octets += octets
         if self._octets > REPLY_LIMIT:
             raise PeerError(f"{self.peer} answered with more than {REPLY_LIMIT >> 20} MiB")
-
-
-def _clean(text: bytes) -> str:
-    """Safe to log and to put into a delivery status notification."""
-    decoded = text.decode("utf-8", "replace")
-    if decoded.isprintable():
-        return decoded
-    return "".join(each if each.isprintable() else " " for each in decoded)
 
 
 class Extensions:

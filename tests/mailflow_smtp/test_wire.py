@@ -128,7 +128,7 @@ def test_a_reply_in_one_line_says_its_enhanced_code_once():
 
 def test_control_characters_never_leave_a_reply():
     (found,) = replies(b"550 a\x00b\x1b[31mc\rd\xff\xe2\x80\xaee\r\n")
-    assert re.fullmatch(r"550 a b \[31mc d\ufffd e", str(found))
+    assert str(found) == "550 a?b?[31mc?d\ufffd?e"
 
 
 @given(st.binary(max_size=300))
