@@ -250,7 +250,7 @@ class Intake:
             self.flow.journal.commit(work)
         except MailflowError as again:
             self._log(lane).error("the failure was not noted", error=again.text)
-            self.flow.failed(again)
+            self.flow.give_up(again)
         self.flow.event("source.failed", step=self.step.name, source=lane.source, error=error.text)
 
 

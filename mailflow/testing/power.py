@@ -86,8 +86,13 @@ class Disk:
 
     def on(self) -> None:
         """Mount what reached the disk: the log is replayed."""
-        self._unmount()
+        self.away()
         self._mount()
+
+    def away(self) -> None:
+        """Unmounted, where it is not: what is there is the directory beneath."""
+        if self._device:
+            self._unmount()
 
     def _mount(self) -> None:
         """On a loop device of its own: `mount -o loop` would take the one of the file

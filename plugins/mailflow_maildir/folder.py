@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
-from mailflow.durable import flush_directory, make_directory
+from mailflow.durable import flush_directory, look_for_disk, make_directory, used
 from mailflow.errors import BadMailError, UnavailableError
 
 MARK = ".mailflow"
@@ -81,10 +81,12 @@ class Folder:
                 raise UnavailableError(
                     f"no Maildir at {path}: make it, or set create = true"
                 ) from None
+            look_for_disk(under or path)
             if under:
                 _make(under)
             _make(path, marker=bool(under))
             self._open_all()
+        used(under or path)
 
     def _open_all(self) -> None:
         try:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from mailflow.durable import make_directory
+from mailflow.durable import look_for_disk, make_directory, used
 from mailflow.errors import MailflowError, UnavailableError, from_os
 from mailflow.lines import lf_pieces
 from mailflow.mail import chunks
@@ -121,9 +121,11 @@ class MboxDistributor:
         """Append a group; what fails as a whole is LATER for each that has no report."""
         failed: dict[str, Report] = {}
         try:
+            look_for_disk(self._path)
             if self._options.create:
                 make_directory(os.path.dirname(self._path))
             with self._open() as (mbox, log):
+                used(self._path)
                 self._append(mbox, log, group, failed)
         except FileNotFoundError:
             hint = "it cannot be made" if self._options.create else "make it, or set create = true"

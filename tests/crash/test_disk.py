@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_d8_it_stays_up_and_goes_on_once_the_disk_is_back(
             if dies == "journal":
                 eventually(lambda: state(shop) == "broken", "the break")
             else:
-                eventually(lambda: shop.rows("SELECT * FROM mail"), "the mail in the journal")
+                eventually(lambda: len(shop.rows("SELECT * FROM mail")) == 2, "the second mail")
             assert child.poll() is None
             _on(disk)
             eventually(lambda: len(delivered()) == 2, "the second mail")
@@ -80,18 +81,56 @@ def test_d8_it_stays_up_and_goes_on_once_the_disk_is_back(
         assert len(set(delivered())) == len(delivered()) == 2
 
 
+@pytest.mark.skipif(bool(power.obstacle("ext4")), reason=power.obstacle("ext4") or "-")
+@pytest.mark.parametrize("use", ["maildir", "mbox"])
+def test_d8_nothing_is_made_in_the_place_of_a_disk_that_is_away(
+    shop: Shop, tmp_path: Path, use: str
+) -> None:
+    """It would be hidden beneath the disk when that is back."""
+    with power.Disk(tmp_path / "disk", "ext4") as disk:
+        where = disk.path / "box"
+        shop.write(BOX, use=use, where=where)
+
+        def subjects() -> int:
+            files = [*where.glob("new/*")] if use == "maildir" else [*disk.path.glob("box")]
+            return sum(path.read_bytes().count(b"Message-ID") for path in files)
+
+        def attempts() -> int:
+            found = shop.rows("SELECT max(attempt) FROM delivery WHERE state != 'sent'")
+            return found[0][0] or 0
+
+        drop(shop, 1)
+        child: Any = shop.start("serve", shop.file)
+        try:
+            eventually(lambda: subjects() == 1, "the first mail")
+            disk.off()
+            drop(shop, 2)
+            eventually(lambda: attempts() > 0, "a failure at the dead disk")
+            eventually(lambda: _away(disk), "the disk to be away")
+            before = attempts()
+            eventually(lambda: attempts() > before, "a failure without the disk")
+            assert not list(disk.path.iterdir())
+            disk.on()
+            eventually(lambda: subjects() == 2, "the second mail")
+        finally:
+            child.send_signal(signal.SIGTERM)
+            done = shop.end(child)
+        assert done.status == 0
+
+
+def _away(disk: power.Disk) -> bool:
+    """Whether it is unmounted, as soon as nobody has a file open."""
+    try:
+        disk.away()
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
 def _on(disk: power.Disk) -> None:
     """As soon as nobody has a file open: what is tried meanwhile fails."""
-    import subprocess
-
-    def mounted() -> bool:
-        try:
-            disk.on()
-        except subprocess.CalledProcessError:
-            return False
-        return True
-
-    eventually(mounted, "the disk")
+    eventually(lambda: _away(disk), "the disk to be away")
+    disk.on()
 
 
 @pytest.fixture
