@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 INSTALL := sh tests/install-packages.sh
 UNPACK := sh tests/unpack-cyrus.sh
+# The tests start the program thousands of times, also where the environment keeps Python
+# from writing what it has compiled.
+COMPILE := $(BIN)/python -m compileall -q mailflow plugins
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -rs
 
@@ -29,6 +32,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@$(INSTALL) tests/debian-packages.txt
 	@$(UNPACK) $(VENV)/cyrus
+	@$(COMPILE)
 	@$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev
