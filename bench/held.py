@@ -11,7 +11,6 @@ import resource
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Self
 
 from bench.load import LoadError
@@ -132,11 +131,6 @@ class Sessions:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for sock in self._sockets:
             sock.close()

@@ -1,5 +1,4 @@
-"""Names that neither a power cut nor a disk that comes back takes away: directories made and
-flushed, files replaced, disks known again.
+"""Names that a power cut does not take back: directories made and flushed, files replaced.
 
 Rule of the file: what a call has done when it returns is on the disk.
 """
@@ -9,11 +8,6 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-
-from mailflow.errors import UnavailableError
-
-_DISKS: dict[str, int] = {}
-"""The device of each path that this process has used."""
 
 
 def flush_directory(where: str | int) -> None:
@@ -65,27 +59,6 @@ def replace(path: str, data: bytes, mode: int = 0o600, like: os.stat_result | No
             os.unlink(new)
         raise
     flush_directory(os.path.dirname(path) or os.curdir)
-
-
-def used(path: str) -> None:
-    """Know the disk again on which `path` is."""
-    with suppress(OSError):  # gone meanwhile: the next to look will see
-        _DISKS[path] = os.stat(path).st_dev
-
-
-def look_for_disk(path: str) -> None:
-    """To be called before anything is made at `path`. Raises UnavailableError where this process
-    has used it, and it is gone with its disk: what is made in the place where the disk is
-    mounted is hidden as soon as it is back."""
-    known = _DISKS.get(path)
-    there = path
-    while known is not None:
-        try:
-            if os.stat(there).st_dev != known and there != path:
-                raise UnavailableError(f"{path} is gone, and its disk too; is it mounted?")
-            return
-        except (FileNotFoundError, NotADirectoryError):
-            there = os.path.dirname(there)
 
 
 def _opened(path: str) -> int:

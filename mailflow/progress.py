@@ -13,7 +13,7 @@ from mailflow.engine.flow import Meter
 from mailflow.typed import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 EVERY = 0.2
 CLEAR = "\r\x1b[K"
@@ -34,12 +34,7 @@ class Progress:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._thread is not None:
             self._thread.join()

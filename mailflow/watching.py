@@ -14,8 +14,6 @@ from select import POLLIN, poll
 from mailflow.typed import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from mailflow.halt import Halt
 
 PERIOD = 60.0
@@ -64,12 +62,7 @@ class _Notices:
             self._add = libc.inotify_add_watch
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 

@@ -1,4 +1,4 @@
-"""Names that a power cut does not take back, and disks that are away."""
+"""Names that a power cut does not take back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from mailflow import durable
-from mailflow.errors import UnavailableError
 
 
 @pytest.fixture
@@ -100,36 +99,3 @@ def test_a_directory_and_those_above_it_are_made_each_flushed_for_this_user(
         durable.make_directory(str(tmp_path / "a" / "b"))
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
     assert steps == [f"flush {tmp_path.name}", "flush a"]
-
-
-def test_nothing_may_be_made_where_what_was_used_is_gone_with_its_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mounted = tmp_path / "mount"
-    (mounted / "box").mkdir(parents=True)
-    stat_as_it_is = os.stat
-
-    def stat_of_a_disk(path: str) -> os.stat_result:
-        found = list(stat_as_it_is(path))
-        if "box" in os.fspath(path):
-            found[stat.ST_DEV] += 1
-        return os.stat_result(found)
-
-    monkeypatch.setattr(os, "stat", stat_of_a_disk)
-    durable.used(str(mounted / "box"))
-    durable.look_for_disk(str(mounted / "box"))
-    (mounted / "box").rmdir()
-    with pytest.raises(UnavailableError, match=r"mount/box is gone, and its disk too; is it mou"):
-        durable.look_for_disk(str(mounted / "box"))
-
-
-def test_what_was_removed_on_a_disk_that_is_there_may_be_made_again(tmp_path: Path) -> None:
-    (tmp_path / "a" / "box").mkdir(parents=True)
-    durable.used(str(tmp_path / "a" / "box"))
-    (tmp_path / "a" / "box").rmdir()
-    (tmp_path / "a").rmdir()
-    durable.look_for_disk(str(tmp_path / "a" / "box"))
-
-
-def test_what_was_never_used_may_be_made_on_any_disk(tmp_path: Path) -> None:
-    durable.look_for_disk(str(tmp_path / "new" / "box"))

@@ -5,10 +5,10 @@ Rule of the file: what breaks one pipeline ends neither the program nor another 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 
+from mailflow import disks
 from mailflow.engine import places, upkeep
 from mailflow.engine.flow import PLUGIN_FAULTS, Flow, as_error
 from mailflow.engine.intake import interested
@@ -38,11 +38,6 @@ TIDY_SECONDS = 3600.0
 
 IDLE_SECONDS = 60.0
 """How long destinations are kept open for which there was nothing to do."""
-
-
-_MET: set[str] = set()
-"""The journals that this process has used. One that was there is not made anew: its disk is
-away, and without it all mail that was fetched would be fetched again."""
 
 
 class StandingLine(Line):
@@ -199,12 +194,12 @@ class Station:
 
     def _at_work(self, halt: Halt) -> MailflowError | None:
         path = self.pipeline.journal
-        if path in _MET and not os.path.lexists(path):
+        if disks.is_gone(path):  # all mail that was fetched would be fetched again into a new one
             raise JournalError(
                 f"the journal {path} is gone; is its disk there? A new one is made after a restart"
             )
         journal = Database(path)
-        _MET.add(path)
+        disks.used(path)
         try:
             places.remember(journal.path)
             upkeep.free_the_dead(journal)

@@ -13,7 +13,6 @@ import struct
 import threading
 import time
 from abc import ABC, abstractmethod
-from types import TracebackType
 from typing import Protocol, Self
 
 BATCH = 1 << 18
@@ -166,12 +165,7 @@ class Loopback(ABC):
         thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()

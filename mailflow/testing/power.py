@@ -13,7 +13,6 @@ import struct
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 SIZE = 320 << 20
@@ -56,12 +55,7 @@ class Disk:
         self._mount()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._device:
             try:
                 self._unmount()

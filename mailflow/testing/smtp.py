@@ -31,7 +31,6 @@ from mailflow.testing.smtp_dialogue import (
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
 
 __all__ = ["CUT", "EXTENSIONS", "RESET", "STALL", "Connection", "Message", "SmtpSink"]
 
@@ -124,12 +123,7 @@ class SmtpSink:
         self._spawn(self._accept)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self.lock:
             self._stopped = True
             for sock in (self._listener, *self.sockets):

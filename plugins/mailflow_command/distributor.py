@@ -15,8 +15,6 @@ from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import FAILED, LATER, SENT, Outcome, Report
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from mailflow.kinds import Runtime, Ticket
     from mailflow.mail import Mail
     from mailflow.options import Options
@@ -54,12 +52,7 @@ class CommandDistributor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing: each program has ended."""
 
     def distribute(self, mail: Mail, ticket: Ticket) -> Iterator[Report]:

@@ -24,8 +24,6 @@ from mailflow_imap.pool import Pool, told_absent
 from mailflow_imap.settings import SCHEMES, ImapOptions
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from mailflow.kinds import Runtime
     from mailflow.mail import Content
     from mailflow_imap.responses import Fact
@@ -72,12 +70,7 @@ class ImapMailbox:
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()

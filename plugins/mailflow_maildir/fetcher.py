@@ -36,7 +36,6 @@ from mailflow_maildir.reading import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from mailflow.kinds import Runtime
     from mailflow.query import Query
@@ -132,12 +131,7 @@ class MaildirFetcher:
         self._said.clear()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Make what was settled last: the journal is told next that it is. Never raises."""
         while self._targets:
             self._targets.popitem()[1].close()

@@ -14,7 +14,8 @@ import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
-from mailflow.durable import flush_directory, look_for_disk, make_directory, used
+from mailflow.disks import look_for_disk, used
+from mailflow.durable import flush_directory, make_directory
 from mailflow.errors import BadMailError, UnavailableError
 
 MARK = ".mailflow"

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from mailflow.durable import look_for_disk, make_directory, used
+from mailflow.disks import look_for_disk, used
+from mailflow.durable import make_directory
 from mailflow.errors import MailflowError, UnavailableError, from_os
 from mailflow.lines import lf_pieces
 from mailflow.mail import chunks
@@ -24,7 +25,6 @@ from mailflow_mbox.redo import APPEND, log_path, opened, padding
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from mailflow.kinds import Runtime, Ticket
     from mailflow.mail import Mail
@@ -76,12 +76,7 @@ class MboxDistributor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing: no file stays open between groups."""
 
     def distribute(self, mail: Mail, ticket: Ticket) -> Iterator[Report]:

@@ -24,8 +24,6 @@ from mailflow_mbox.reading import Message, catalogue, message, octets
 from mailflow_mbox.redo import CUT, opened
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from mailflow.kinds import Runtime
     from mailflow.mail import Content
     from mailflow.query import Query
@@ -84,12 +82,7 @@ class MboxFetcher:
             raise UnavailableError(f"no directory {os.path.dirname(self._path)}")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Delete what was settled, in one change. Never raises."""
         if not self._done:
             return

@@ -15,8 +15,6 @@ from mailflow_smtp.settings import LmtpOptions, Settings, SmtpOptions
 from mailflow_smtp.transfer import Transfer, Turns
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from mailflow.kinds import Runtime, Ticket
     from mailflow.mail import Mail
     from mailflow.options import Options
@@ -44,12 +42,7 @@ class SmtpDistributor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._session:
             self._session.quit()
             self._session = None

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from mailflow import sqlite
+from mailflow import disks, sqlite
 from mailflow.errors import UnavailableError, from_os
 from mailflow.typed import TypeVar
 
@@ -22,9 +22,6 @@ T = TypeVar("T")
 Transaction = sqlite3.Connection
 
 APPLICATION = 0x6D667370  # "mfsp"
-
-_MET: set[str] = set()
-"""The indexes that this process has used."""
 
 IDLE = 8
 """So many connections wait for their next use."""
@@ -104,7 +101,7 @@ class Index:
         self._writing = threading.Lock()
         self._file: tuple[int, int] | None = None
         self._put_back(self._connect())
-        _MET.add(path)
+        disks.used(path)
 
     def read(self, query: Callable[[Transaction], T]) -> T:
         """Run `query`, which is one statement and fetches all it gives."""
@@ -194,7 +191,7 @@ class Index:
 
 def look_for(path: str) -> None:
     """Raise UnavailableError where this process has used that index, and it is gone."""
-    if path in _MET and not os.path.lexists(path):
+    if disks.is_gone(path):
         raise UnavailableError(
             f"the spool {path} is gone; is its disk there? A new one is made after a restart"
         )

@@ -22,8 +22,6 @@ from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow_stdin.envelope import envelope, split_from_line
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from mailflow.kinds import Runtime
     from mailflow.query import Query
     from mailflow.verdicts import Fate
@@ -67,12 +65,7 @@ class StdinFetcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._message = None
         if self._file:
             with suppress(OSError):

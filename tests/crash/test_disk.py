@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,18 @@ def state(shop: Shop) -> str:
     return ""
 
 
+@contextmanager
+def serving(shop: Shop) -> Iterator[Any]:
+    """`serve` at work, which ends with 0 in the end."""
+    child: Any = shop.start("serve", shop.file)
+    try:
+        yield child
+    finally:
+        child.send_signal(signal.SIGTERM)
+        done = shop.end(child)
+    assert done.status == 0
+
+
 @pytest.mark.skipif(bool(power.obstacle("ext4")), reason=power.obstacle("ext4") or "-")
 @pytest.mark.parametrize("dies", ["journal", "destination"])
 def test_d8_it_stays_up_and_goes_on_once_the_disk_is_back(
@@ -62,8 +76,7 @@ def test_d8_it_stays_up_and_goes_on_once_the_disk_is_back(
             return sorted(path.read_bytes() for path in where.glob("new/*"))
 
         drop(shop, 1)
-        child: Any = shop.start("serve", shop.file)
-        try:
+        with serving(shop) as child:
             eventually(lambda: len(delivered()) == 1, "the first mail")
             disk.off()
             drop(shop, 2)
@@ -74,10 +87,6 @@ def test_d8_it_stays_up_and_goes_on_once_the_disk_is_back(
             assert child.poll() is None
             _on(disk)
             eventually(lambda: len(delivered()) == 2, "the second mail")
-        finally:
-            child.send_signal(signal.SIGTERM)
-            done = shop.end(child)
-        assert done.status == 0
         assert len(set(delivered())) == len(delivered()) == 2
 
 
@@ -100,8 +109,7 @@ def test_d8_nothing_is_made_in_the_place_of_a_disk_that_is_away(
             return found[0][0] or 0
 
         drop(shop, 1)
-        child: Any = shop.start("serve", shop.file)
-        try:
+        with serving(shop):
             eventually(lambda: subjects() == 1, "the first mail")
             disk.off()
             drop(shop, 2)
@@ -112,10 +120,6 @@ def test_d8_nothing_is_made_in_the_place_of_a_disk_that_is_away(
             assert not list(disk.path.iterdir())
             disk.on()
             eventually(lambda: subjects() == 2, "the second mail")
-        finally:
-            child.send_signal(signal.SIGTERM)
-            done = shop.end(child)
-        assert done.status == 0
 
 
 def _away(disk: power.Disk) -> bool:

@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from mailflow.accounts import Account, Accounts, Pace
@@ -51,12 +50,7 @@ class OurServer(Server):
         self.port, self.tls_port = self._clear.port, self._secure.port
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def grant(self, maildrop: Maildrop, password: str) -> Drop:
