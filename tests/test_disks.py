@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,8 @@ def test_nothing_may_be_made_where_what_was_used_is_gone_with_its_disk(
     (mounted / "box").mkdir(parents=True)
     stat_as_it_is = os.stat
 
-    def stat_of_a_disk(path: str) -> os.stat_result:
-        found = list(stat_as_it_is(path))
+    def stat_of_a_disk(path: str, **how: Any) -> os.stat_result:
+        found = list(stat_as_it_is(path, **how))
         if "box" in os.fspath(path):
             found[stat.ST_DEV] += 1
         return os.stat_result(found)

@@ -11,7 +11,7 @@ import pytest
 
 from mailflow.engine import station, upkeep
 from mailflow.engine.config import DistributeStep
-from mailflow.engine.journal import Database, plans
+from mailflow.engine.journal import Database, arrivals, plans
 from mailflow.errors import JournalError, UnavailableError
 from mailflow.verdicts import LATER, SENT, Report, Retry, Stop
 
@@ -208,6 +208,28 @@ class TestBreaks:
             eventually(lambda: post.subjects == ["a"])
             assert (at_work.state, at_work.error) == ("running", "")
         assert capfd.readouterr().err.count("begun again soon") == 2
+
+    def test_a_failure_that_the_journal_cannot_take_begins_it_again(
+        self, works: Works, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Else the source would wait as long as failures make it, though the journal is back."""
+        real, faults, downs = arrivals.source_failed, iter([True]), iter([True])
+
+        def fail(*arguments: Any) -> None:
+            if next(faults, False):
+                raise JournalError("the disk is gone")
+            real(*arguments)
+
+        def down() -> None:
+            if next(downs, False):
+                raise UnavailableError("down")
+
+        monkeypatch.setattr(arrivals, "source_failed", fail)
+        box, post = Mailbox(a=message("a")), Post()
+        box.on_listing = down
+        with standing(works, works.pipeline([fetch(box)], [distribute(post)])):
+            eventually(lambda: post.subjects == ["a"])
+        assert capfd.readouterr().err.count("begun again soon") == 1
 
     def test_a_journal_that_fails_at_work_loses_and_doubles_nothing(
         self, works: Works, monkeypatch: pytest.MonkeyPatch
