@@ -54,10 +54,10 @@ def test_g09_an_unknown_name_takes_as_long_as_a_wrong_password(where, tmp_path):
         for name in pair:
             claim = PasswordClaim(f"{name}{number % 100}", "guess")
             times[name].append(took(accounts, claim, "192.0.2.1"))
-    known, unknown = median(times["user"]), median(times["none"])
-    low, _, high = quantiles(times["user"])
-    assert abs(known - unknown) < high - low, "less than what one try differs from the next"
-    assert abs(known - unknown) < 0.03 * known
+    # Of two tries in a row, since what else the machine does weighs on both alike.
+    low, told, high = quantiles(a - b for a, b in zip(times["user"], times["none"], strict=True))
+    assert abs(told) < high - low, "less than what one try differs from the next"
+    assert abs(told) < 0.05 * median(times["user"])
 
 
 @pytest.mark.parametrize("made", [app_verifier, argon2_verifier, scram_verifier])
