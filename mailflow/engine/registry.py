@@ -33,6 +33,7 @@ BUILT_IN = {
     "smtp": "mailflow_smtp",
     "spool": "mailflow_spool",
     "stdin": "mailflow_stdin",
+    "webmail": "mailflow_webmail",
 }
 """Our own plugins, as in pyproject.toml: nobody can take their names, and no
 distribution is scanned for them."""

@@ -1,0 +1,14 @@
+"""Webmail: a page as a mailbox, described by data."""
+
+from __future__ import annotations
+
+from mailflow.hooks import hookimpl
+from mailflow.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mailflow.hooks import Register
+
+
+@hookimpl
+def mailflow_register(register: Register) -> None:
+    register.fetcher("mailflow_webmail.fetcher:WebmailFetcher")
