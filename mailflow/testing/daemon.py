@@ -38,6 +38,18 @@ def greets(process: subprocess.Popen[bytes], *ports: int) -> bool:
     return not left
 
 
+def listens(process: subprocess.Popen[bytes], *ports: int) -> bool:
+    """As `greets`, for servers that let their clients speak first."""
+    left = list(ports)
+    deadline = time.monotonic() + PATIENCE
+    while left and time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", left[0]), 5):
+            left.pop(0)
+            continue
+        time.sleep(0.02)  # nothing tells when a port begins to listen
+    return not left
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process that leads a session of its own, and whatever else is in that."""
     if process.poll() is None:
@@ -78,6 +90,10 @@ class Daemon(ABC):
     @abstractmethod
     def _command(self) -> Sequence[str]:
         """What starts it, in the foreground."""
+
+    def _answers(self, process: subprocess.Popen[bytes], *ports: int) -> bool:
+        """Whether it has come up on all of its ports; False as soon as its process has ended."""
+        return greets(process, *ports)
 
     @property
     def pid(self) -> int:
@@ -120,7 +136,7 @@ class Daemon(ABC):
                     env=self._environment,
                     start_new_session=True,  # on SIGTERM some signal their process group
                 )
-            if greets(self._process, *ports):
+            if self._answers(self._process, *ports):
                 return
             self.stop()
         raise RuntimeError(f"{self.name} does not start:\n{self.log}")
