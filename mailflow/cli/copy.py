@@ -63,9 +63,9 @@ def _pipeline(
     """What a file would say: the source's step has all of its words, the destination's
     its own. Raises UrlError, or UsageError for an option."""
     from mailflow.engine.config import load_dict
-    from mailflow.engine.source import ConfigFaults
     from mailflow.engine.urls import read
     from mailflow.running import journal_between
+    from mailflow.toml_file import ConfigFaults
 
     ends = {
         table: read(url, table, registry, password=_password(url))

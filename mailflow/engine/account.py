@@ -17,15 +17,11 @@ from collections.abc import Collection, Sequence
 from mailflow.engine import layers
 from mailflow.engine.layers import Given, Place, Said
 from mailflow.engine.registry import Registry
-from mailflow.engine.source import (
-    ConfigFaults,
-    FileFault,
-    Source,
-    directories,
-)
+from mailflow.engine.source import directories
 from mailflow.errors import ConfigError, PluginError
 from mailflow.options import Fault, convert, nearest
 from mailflow.record import NamedTuple
+from mailflow.toml_file import ConfigFaults, FileFault, Source
 from mailflow.typed import Any
 
 TABLE = "account"

@@ -19,7 +19,8 @@ from mailflow.engine.pipeline import (
 )
 from mailflow.engine.reading import Reader, Setting
 from mailflow.engine.registry import Registry
-from mailflow.engine.source import ConfigFaults, FileFault, Source, find
+from mailflow.engine.source import find
+from mailflow.toml_file import ConfigFaults, FileFault, Source
 
 
 def load(

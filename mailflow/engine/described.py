@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from mailflow.engine.config import FileFault, load, load_dict
 from mailflow.engine.registry import Registry
-from mailflow.engine.source import ConfigFaults, heard
+from mailflow.toml_file import ConfigFaults, heard
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:

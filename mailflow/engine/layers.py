@@ -17,16 +17,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from mailflow.engine.pipeline import ENGINE
-from mailflow.engine.source import (
-    ConfigFaults,
-    FileFault,
-    Source,
-    directories,
-    readable_by_others,
-)
+from mailflow.engine.source import directories, readable_by_others
 from mailflow.engine.source import find as find_pipeline
 from mailflow.options import Fault, SecretValue, nearest
 from mailflow.record import NamedTuple
+from mailflow.toml_file import ConfigFaults, FileFault, Source
 from mailflow.typed import Any
 
 NAME = "defaults.toml"

@@ -13,11 +13,12 @@ from glob import escape, glob
 
 from mailflow.engine import layers
 from mailflow.engine.layers import Place, Said
-from mailflow.engine.source import ConfigFaults, Source, directories
+from mailflow.engine.source import directories
 from mailflow.errors import ConfigError
 from mailflow.oauth2 import Access, access
 from mailflow.options import ElementsError, Fault
 from mailflow.record import NamedTuple
+from mailflow.toml_file import ConfigFaults, Source
 
 STEPS = ("fetch", "distribute")
 

@@ -27,7 +27,7 @@ from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mailflow.engine.source import FileFault
+    from mailflow.toml_file import FileFault
 
 DAY = 86400.0
 

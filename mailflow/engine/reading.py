@@ -25,11 +25,6 @@ from mailflow.engine.pipeline import (
     Step,
 )
 from mailflow.engine.registry import Registry
-from mailflow.engine.source import (
-    ConfigFaults,
-    FileFault,
-    Source,
-)
 from mailflow.errors import ConfigError, PluginError
 from mailflow.options import (
     Fault,
@@ -44,6 +39,7 @@ from mailflow.options import (
 )
 from mailflow.query import Query
 from mailflow.record import NamedTuple
+from mailflow.toml_file import ConfigFaults, FileFault, Source
 from mailflow.typed import Any, cast
 
 

@@ -14,12 +14,12 @@ from mailflow.engine.flow import as_error
 from mailflow.engine.journal import Arrival, Known, Lane, SourceState, arrivals, bodies
 from mailflow.engine.journal.arrivals import plain
 from mailflow.engine.renamed import Renamed, digest_of, whole_digest
-from mailflow.engine.source import place_of
 from mailflow.engine.work import Arrived
 from mailflow.errors import ConfigError, MailflowError, PeerError
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.mail import Mail
 from mailflow.query import Query
+from mailflow.toml_file import place_of
 from mailflow.typed import TYPE_CHECKING
 from mailflow.verdicts import Fate
 

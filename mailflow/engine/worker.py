@@ -11,7 +11,8 @@ import socket
 import sys
 import threading
 
-from mailflow.engine import layers, source
+from mailflow import toml_file
+from mailflow.engine import layers
 from mailflow.engine.channel import Channel
 from mailflow.engine.described import Described
 from mailflow.engine.flow import PLUGIN_FAULTS, as_error
@@ -120,7 +121,7 @@ class WorkerProcess:
                         self._answers[value["answer"]] = value
                     self._change.notify_all()
             elif value.get("do") == "reload":
-                source.hold(value["files"])
+                toml_file.hold(value["files"])
                 self._reload()
         self.halt.set()
 
@@ -152,7 +153,7 @@ def main(descriptor: int) -> int:
         return 0
     configure(**begin["log"])
     layers.use_only(begin["config"])
-    source.hold(begin["files"])
+    toml_file.hold(begin["files"])
     try:
         process = WorkerProcess(channel, begin)
         signal.signal(signal.SIGTERM, lambda *_: process.halt.set())

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.engine.source import ConfigFaults, Source, find
+from mailflow.engine.source import find
+from mailflow.toml_file import ConfigFaults, Source
 
 
 def told(path: Path | str, octets: bytes | None = None) -> str:
@@ -44,7 +45,7 @@ def told(path: Path | str, octets: bytes | None = None) -> str:
             b"# ok\n# caf\xe9\n",
             ":2: octet 0xe9 is not UTF-8; save the file as UTF-8",
         ),
-        (b"#" * (10 << 20), ": is larger than 1048576 octets, too large for a pipeline"),
+        (b"#" * (10 << 20), ": is larger than 1048576 octets, too large for such a file"),
         (b"a = " + b"[" * 9000, ": arrays and tables are nested too deep"),
         (b"a = 0x" + b"f" * 9000 + b"g", None),
     ],

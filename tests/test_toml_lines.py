@@ -9,7 +9,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailflow.engine.toml_lines import Lines
+from mailflow.toml_lines import Lines
 
 TEXT = (
     '''\
