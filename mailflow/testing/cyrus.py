@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mailflow.testing.daemon import Daemon
-from mailflow.testing.dovecot import folder_name
+from mailflow.testing.maildirs import folder_name
 from mailflow.testing.serving import free_ports
 from mailflow.testing.tls import NAMES, Authority
 

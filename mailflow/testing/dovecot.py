@@ -15,6 +15,7 @@ import pwd
 from collections.abc import Collection, Iterable, Sequence
 
 from mailflow.testing.daemon import Daemon
+from mailflow.testing.maildirs import Maildirs
 from mailflow.testing.serving import free_ports
 from mailflow.testing.tls import NAMES, Authority, Certificate
 
@@ -155,28 +156,17 @@ class Dovecot(Daemon):
         authority = Authority(self._base)
         self.ca_file = authority.ca_file
         self._certificate = certificate or authority.issue(names)
-        self._delivered = 0
-        self._root = os.getuid() == 0
-        nobody = pwd.getpwnam("nobody")
-        self._owner = (nobody.pw_uid, nobody.pw_gid) if self._root else (os.getuid(), os.getgid())
+        self._mail = Maildirs(os.path.join(self._base, "home"))
         self.pop3_port = self.pop3s_port = self.imap_port = self.imaps_port = 0
 
     def add_user(self, name: str, password: str) -> None:
         """A mailbox, or (within a second) a new password for one."""
-        home = os.path.dirname(self.maildir(name))
-        for folder in ("tmp", "new", "cur"):
-            os.makedirs(os.path.join(self.maildir(name), folder), exist_ok=True)
-        if self._root:
-            for path, _, _ in os.walk(home):
-                os.chown(path, *self._owner)
+        home = self._mail.add(name)
         self._write(f"users/{name}", f"{name}:{password}::::{home}::\n")
 
     def maildir(self, user: str, folder: str = "INBOX") -> str:
         """Where the mail of `user` lies."""
-        inbox = os.path.join(self._base, "home", user, "Maildir")
-        if folder == "INBOX":
-            return inbox
-        return os.path.join(inbox, "." + folder_name(folder).replace("/", "."))
+        return self._mail.path(user, folder)
 
     def folder(self, name: str) -> str:
         """How a folder is called here: of "Work/2026", say, Work.2026."""
@@ -187,35 +177,15 @@ class Dovecot(Daemon):
 
         The folder is made if it is not there; "/" parts it from the one above.
         """
-        self.deliver_many(user, messages, folder=folder)
+        self._mail.deliver(user, messages, folder=folder)
 
     def deliver_many(self, user: str, messages: Iterable[bytes], *, folder: str = "INBOX") -> None:
-        """As `deliver`. Names hold sizes (S, W), so that Dovecot opens no file to list them."""
-        if not os.path.isdir(self.maildir(user, folder)):
-            self._create(user, folder)
-        new = os.path.join(self.maildir(user, folder), "new")
-        for data in messages:
-            self._delivered += 1
-            lines = data.count(b"\n") - data.count(b"\r\n")
-            stamp = f"{1700000000 + self._delivered}.M{self._delivered:06d}P{os.getpid()}"
-            name = f"{stamp}.test,S={len(data)},W={len(data) + lines}"
-            with open(os.path.join(new, name), "wb") as file:
-                file.write(data)
-                if self._root:
-                    os.fchown(file.fileno(), *self._owner)
+        """As `deliver`."""
+        self._mail.deliver(user, messages, folder=folder)
 
     def messages(self, user: str, folder: str = "INBOX") -> list[bytes]:
         """What is in a folder now, oldest first, as it lies on the disk."""
-        found = []
-        for part in ("new", "cur"):
-            path = os.path.join(self.maildir(user, folder), part)
-            names = os.listdir(path) if os.path.isdir(path) else ()
-            found += [(name, os.path.join(path, name)) for name in names]
-        messages = []
-        for _, path in sorted(found):
-            with open(path, "rb") as file:
-                messages.append(file.read())
-        return messages
+        return self._mail.messages(user, folder)
 
     def renumber(self, user: str, folder: str = "INBOX") -> None:
         """Give the folder a new UIDVALIDITY and its messages new UIDs; nobody may be in it."""
@@ -224,20 +194,8 @@ class Dovecot(Daemon):
             if name.startswith(("dovecot-uidlist", "dovecot.index")):
                 os.unlink(os.path.join(path, name))
 
-    def _create(self, user: str, folder: str) -> None:
-        """A folder, as Dovecot itself would make it."""
-        path = self.maildir(user, folder)
-        for name in ("tmp", "new", "cur"):
-            os.makedirs(os.path.join(path, name))
-        with open(os.path.join(path, "maildirfolder"), "w"):
-            pass
-        if self._root:
-            for place, _, files in os.walk(path):
-                for each in (place, *(os.path.join(place, name) for name in files)):
-                    os.chown(each, *self._owner)
-
     def _configure(self) -> Sequence[int]:
-        root = self._root
+        root = os.getuid() == 0
         me = pwd.getpwuid(os.getuid()).pw_name
         ports = free_ports(4)
         self.pop3_port, self.pop3s_port, self.imap_port, self.imaps_port = ports
@@ -248,8 +206,8 @@ class Dovecot(Daemon):
             folders="\n".join(map(_special, SPECIAL)) if self.imap else "",
             internal_user="dovecot" if root else me,
             internal_group="dovecot" if root else _group_name(os.getgid()),
-            uid=self._owner[0],
-            gid=self._owner[1],
+            uid=self._mail.owner[0],
+            gid=self._mail.owner[1],
             login_user="dovenull" if root else me,
             login_chroot="login" if root else "",
             cert_file=self._certificate.cert_file,
@@ -268,13 +226,6 @@ class Dovecot(Daemon):
 
     def _command(self) -> Sequence[str]:
         return [BINARY, "-F", "-c", os.path.join(self._base, "dovecot.conf")]
-
-
-def folder_name(folder: str) -> str:
-    """The modified UTF-7 that a folder's name is written in (RFC 3501, 5.1.3)."""
-    from imapclient.imap_utf7 import encode
-
-    return bytes(encode(folder)).decode("ascii")
 
 
 def _special(name: str) -> str:

@@ -177,7 +177,7 @@ class Roundcube(Daemon):
             "ROUNDCUBE_CONFIG_DIR": f"{self._base}/conf",
         }
         if self._front == "lighttpd":
-            php = " ".join(["/usr/bin/php-cgi", *self._options()])
+            php = " ".join(["/usr/bin/php-cgi8.2", *self._options()])
             self._write("lighttpd.conf", LIGHTTPD.format(
                 port=self.port, root=ROOT, log=self._log, base=self._base, php=php,
             ))  # fmt: skip

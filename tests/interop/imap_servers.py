@@ -16,7 +16,8 @@ from pathlib import Path
 import mailflow
 from mailflow.lines import to_crlf
 from mailflow.testing.cyrus import Cyrus
-from mailflow.testing.dovecot import Dovecot, folder_name
+from mailflow.testing.dovecot import Dovecot
+from mailflow.testing.maildirs import folder_name
 
 PASSWORD = "canary-5e11-secret"
 

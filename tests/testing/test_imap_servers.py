@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from mailflow.testing.cyrus import Cyrus
-from mailflow.testing.dovecot import Dovecot, folder_name
+from mailflow.testing.dovecot import Dovecot
+from mailflow.testing.maildirs import folder_name
 
 ONE = b"Subject: one\r\n\r\nx\r\n"
 TWO = b"Subject: two\r\n\r\ny\r\n"

@@ -1,0 +1,185 @@
+"""A real SqWebMail 6 from Debian's packages, on loopback, over Maildirs of its own.
+
+    with SqWebMail(tmp_path) as webmail:
+        webmail.add_user("red", "secret")
+        webmail.mail.deliver("red", [b"Subject: hello\\n\\nhello\\n"])
+        requests.get(webmail.url, params={"noframes": "1"})
+
+Rule of the file: needs root. Where its sockets and its settings lie is compiled in, so each
+runs where /run/courier, /etc/courier and its cache are directories of its own (a mount
+namespace): as many as one likes may run, and the system's are never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+
+from mailflow.testing.daemon import PATIENCE, Daemon, end, listens
+from mailflow.testing.maildirs import Maildirs
+from mailflow.testing.serving import free_ports
+
+BINARY = "/usr/lib/courier/courier/sqwebmaild"
+
+AUTHDAEMON = "/usr/lib/courier/courier-authlib/authdaemond"
+
+SOCKETS = {"authdaemond": "authdaemon/socket", "sqwebmaild": "sqwebmail.sock"}
+"""Where each of the two listens, in /run/courier."""
+
+AUTHDAEMONRC = """\
+authmodulelist="authuserdb"
+authmodulelistorig="authuserdb"
+daemons=2
+authdaemonvar=/run/courier/authdaemon
+DEBUG_LOGIN=0
+DEFAULTOPTIONS=""
+LOGGEROPTS=""
+"""
+
+SCRIPT = """\
+set -eu
+mkdir -p /run/courier
+mount --bind {base}/etc /etc/courier
+mount --bind {base}/run /run/courier
+mount --bind {base}/cache /var/cache/sqwebmail
+exec /usr/sbin/lighttpd -D -f {base}/lighttpd.conf
+"""
+
+LIGHTTPD = """\
+server.bind = "127.0.0.1"
+server.port = {port}
+server.document-root = "{base}/http"
+server.errorlog = "{log}"
+server.pid-file = "{base}/pid"
+server.modules = ("mod_alias", "mod_cgi")
+alias.url = (
+  "/cgi-bin/sqwebmail" => "/usr/lib/cgi-bin/sqwebmail",
+  "/sqwebmail/" => "/usr/share/sqwebmail/"
+)
+$HTTP["url"] =~ "^/cgi-bin/" {{ cgi.assign = ("" => "") }}
+mimetype.assign = (".css" => "text/css", ".png" => "image/png")
+"""
+
+
+def installed() -> bool:
+    """Whether Debian's sqwebmail, courier-authlib-userdb and lighttpd are here."""
+    return all(map(os.path.exists, (BINARY, "/usr/sbin/makeuserdb", "/usr/sbin/lighttpd")))
+
+
+class SqWebMail(Daemon):
+    """Runs from `__enter__` to `__exit__`; `settings` are environment variables of its daemon,
+    such as SQWEBMAIL_TIMEOUTSOFT, the seconds after which an idle session ends.
+
+    Three processes: lighttpd, which speaks HTTP, `sqwebmaild` behind it, and `authdaemond`, which
+    knows the passwords; `down` and `up` end and start one of the latter two.
+    """
+
+    name = "SqWebMail"
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, settings: Mapping[str, str] = {}
+    ) -> None:
+        super().__init__(directory)
+        self.settings = dict(settings)
+        self.mail = Maildirs(os.path.join(self._base, "home"))
+        self.port = 0
+        self._parts: dict[str, subprocess.Popen[bytes]] = {}
+        for name in ("http", "home", "etc", "cache"):
+            os.mkdir(f"{self._base}/{name}")
+        os.chown(f"{self._base}/cache", *self.mail.owner)
+        self._run_directories()
+        self._write("etc/calendarmode", "local\n")
+        self._write("etc/authdaemonrc", AUTHDAEMONRC)
+        self._write("etc/userdb", "")
+        os.chmod(f"{self._base}/etc/userdb", 0o600)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}/cgi-bin/sqwebmail"
+
+    def add_user(self, name: str, password: str) -> None:
+        """A mailbox, or a new password for one."""
+        home = self.mail.add(name)
+        uid, gid = self.mail.owner
+        made = self._inside("userdbpw", "-md5", octets=f"{password}\n".encode()).decode().strip()
+        fields = f"uid={uid}|gid={gid}|home={home}|mail={home}/Maildir|systempw={made}"
+        with open(f"{self._base}/etc/userdb", "a") as file:
+            file.write(f"{name}\t{fields}\n")
+        self._inside("makeuserdb")
+
+    def down(self, part: str) -> None:
+        """End "authdaemond" or "sqwebmaild", with what it started."""
+        process = self._parts.pop(part)
+        end(process)
+
+    def up(self, part: str) -> None:
+        """Start one of them, and wait until it listens."""
+        socket = f"{self._base}/run/{SOCKETS[part]}"
+        if os.path.exists(socket):
+            os.unlink(socket)
+        command = AUTHDAEMON if part == "authdaemond" else BINARY
+        with open(self._log, "ab") as log:
+            self._parts[part] = subprocess.Popen(
+                [*self._enter(), command],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=self._settings(), start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + PATIENCE
+        while not os.path.exists(socket):
+            if time.monotonic() > deadline or self._parts[part].poll() is not None:
+                raise RuntimeError(f"{part} does not start:\n{self.log}")
+            time.sleep(0.02)  # nothing tells when a socket is there
+
+    def stop(self) -> None:
+        for part in list(self._parts):
+            self.down(part)
+        super().stop()
+
+    def _run_directories(self) -> None:
+        """As tmpfiles.d of the packages has them."""
+        courier = pwd.getpwnam("courier")
+        for name, mode in {
+            "": 0o775, "authdaemon": 0o750, "calendar": 0o755, "calendar/private": 0o770,
+            "calendar/localcache": 0o700,
+        }.items():  # fmt: skip
+            path = os.path.join(self._base, "run", name)
+            os.mkdir(path)
+            os.chown(path, courier.pw_uid if name else 0, courier.pw_gid)
+            os.chmod(path, mode)
+
+    def _settings(self) -> Mapping[str, str]:
+        return {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "MAILDIRPATH": "Maildir", "SQWEBMAIL_PREFORK": "2", **self.settings,
+        }  # fmt: skip
+
+    def _answers(self, process: subprocess.Popen[bytes], *ports: int) -> bool:
+        if not listens(process, *ports):
+            return False
+        for part in SOCKETS:
+            self.up(part)
+        return True
+
+    def _configure(self) -> Sequence[int]:
+        (self.port,) = free_ports(1)
+        self._write("start", SCRIPT.format(base=self._base))
+        self._write(
+            "lighttpd.conf", LIGHTTPD.format(port=self.port, base=self._base, log=self._log)
+        )
+        return [self.port]
+
+    def _command(self) -> Sequence[str]:
+        return ["unshare", "--mount", "sh", f"{self._base}/start"]
+
+    def _enter(self) -> Sequence[str]:
+        return ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--"]
+
+    def _inside(self, *command: str, octets: bytes = b"") -> bytes:
+        """What a program prints that sees these settings."""
+        return subprocess.run(
+            [*self._enter(), *command], input=octets, env=self._settings(),
+            capture_output=True, check=True, timeout=PATIENCE,
+        ).stdout  # fmt: skip
