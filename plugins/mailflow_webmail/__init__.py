@@ -12,3 +12,4 @@ if TYPE_CHECKING:
 @hookimpl
 def mailflow_register(register: Register) -> None:
     register.fetcher("mailflow_webmail.fetcher:WebmailFetcher")
+    register.maildrop("mailflow_webmail.maildrop:WebmailDrop")

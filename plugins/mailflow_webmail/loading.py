@@ -1,0 +1,166 @@
+"""Messages that are loaded several at once, and what came of them until a session's end.
+
+Rule of the file: small messages lie in one file without a name, so that they take no memory;
+the file of a large one goes with the session. What is held is bounded, the rest loaded anew.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+
+from mailflow.collect import write_whole
+from mailflow.errors import GoneError, from_os
+from mailflow.mail import CHUNK, Content, OctetFile, read
+from mailflow.reader import opened
+from mailflow.typed import BinaryIO
+
+HELD = 256 << 20
+"""Octets of messages that are kept for whoever reads them next."""
+
+
+class Loader:
+    """Loads messages by their keys. Used by one thread; `load` is called in others."""
+
+    def __init__(self, load: Callable[[str], Content], parallel: int, directory: str) -> None:
+        self._load = load
+        self._parallel = parallel
+        self._directory = directory
+        self._held: dict[str, Content] = {}
+        self._octets = 0
+        self._loose: Content | None = None
+        self._pile: Pile | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._coming: dict[str, Future[Content]] = {}
+
+    def every(self, keys: Iterable[str]) -> Iterator[tuple[str, Content | GoneError]]:
+        """Each of them as it comes, in any order. Raises what loading raises, but GoneError."""
+        todo = iter(keys)
+        waiting: dict[Future[Content], str] = {}
+        try:
+            while True:
+                while len(waiting) < self._parallel:
+                    if (key := next(todo, None)) is None:
+                        break
+                    waiting[self._begin(key)] = key
+                if not waiting:
+                    return
+                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    key = waiting.pop(done)
+                    try:
+                        yield key, self._keep(key, done.result())
+                    except GoneError as error:
+                        yield key, error
+        finally:
+            self._coming.update((key, done) for done, key in waiting.items())
+
+    def get(self, key: str) -> Content:
+        """One of them. Raises what loading raises."""
+        coming = self._coming.pop(key, None)
+        found = self._held.get(key)
+        if found is not None:
+            return found
+        return self._keep(key, self._load(key) if coming is None else coming.result())
+
+    def ahead(self, keys: Iterable[str]) -> None:
+        """These will be asked for next."""
+        for key in keys:
+            if len(self._coming) >= self._parallel:
+                return
+            if key not in self._held and key not in self._coming:
+                self._coming[key] = self._begin(key)
+
+    def close(self) -> None:
+        """Waits for what is on its way: a session there is not to end under it."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        for future in self._coming.values():
+            if not future.cancelled() and future.exception() is None:
+                _drop(future.result())
+        for content in (*self._held.values(), *filter(None, [self._loose])):
+            _drop(content)
+        self._held.clear()
+        self._coming.clear()
+        if self._pile is not None:
+            self._pile.close()
+
+    def _begin(self, key: str) -> Future[Content]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._parallel, thread_name_prefix="webmail")
+        return self._pool.submit(self._load, key)
+
+    def _keep(self, key: str, content: Content) -> Content:
+        """Hold it where there is room; else it lasts until the next one is asked for."""
+        if self._loose is not None:
+            _drop(self._loose)
+            self._loose = None
+        if self._octets + content.size > HELD:
+            self._loose = content
+            return content
+        self._octets += content.size
+        if not isinstance(content, OctetFile):
+            self._pile = self._pile or Pile(self._directory)
+            content = self._pile.put(read(content))
+        self._held[key] = content
+        return content
+
+
+class Pile:
+    """Small messages, one behind the other in a file without a name."""
+
+    def __init__(self, directory: str) -> None:
+        """Raises UnavailableError where nothing can be written."""
+        self._end = 0
+        path = os.path.join(directory, f"webmail-{os.getpid()}-{time.monotonic_ns()}")
+        try:
+            self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.unlink(path)
+        except OSError as error:
+            raise from_os(error, f"write {path}") from None
+
+    def put(self, data: bytes) -> Piled:
+        """Raises UnavailableError where it cannot be written."""
+        try:
+            write_whole(self._file, data)
+        except OSError as error:
+            os.lseek(self._file, self._end, os.SEEK_SET)
+            raise from_os(error, "keep a message for the session") from None
+        self._end += len(data)
+        return Piled(self, self._end - len(data), len(data))
+
+    def read_at(self, octets: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._file, octets, offset)
+        except OSError as error:
+            raise from_os(error, "read a message of the session") from None
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Piled:
+    """One message of a pile."""
+
+    __slots__ = ("_offset", "_pile", "size")
+
+    def __init__(self, pile: Pile, offset: int, size: int) -> None:
+        self._pile = pile
+        self._offset = offset
+        self.size = size
+
+    def read_at(self, octets: int, offset: int) -> bytes:
+        """At most so many, b"" at the end."""
+        return self._pile.read_at(max(0, min(octets, self.size - offset)), self._offset + offset)
+
+    def open(self) -> BinaryIO:
+        return opened(self, CHUNK)
+
+
+def _drop(content: Content) -> None:
+    """Nobody reads it any more: its file goes, where it has one."""
+    if isinstance(content, OctetFile):
+        with suppress(OSError):
+            os.unlink(content.path)

@@ -1,0 +1,173 @@
+"""The folders of a webmail in one POP3 session's hands: listed, read, and at its end relieved of
+what is deleted.
+
+Rule of the file: no size is guessed. A message whose size nobody knows is loaded before it is
+listed, and lies ready for whoever reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+
+from mailflow.digests import blake2b
+from mailflow.errors import GoneError, MailflowError
+from mailflow.kinds import Item, Runtime
+from mailflow.mail import Content
+from mailflow.typed import TYPE_CHECKING
+from mailflow_webmail.loading import Loader
+
+if TYPE_CHECKING:
+    from mailflow.live import Hold
+    from mailflow_webmail.live import WebmailDropOptions
+    from mailflow_webmail.session import Row, Session
+
+AHEAD = 1 << 20
+"""Octets of a message that is loaded before it is asked for, once a client reads them one
+after the other."""
+
+_ARRIVAL = re.compile(r"(\d{1,20})(?:\D|\Z)")
+
+
+def uidl(folder: str, id_: str) -> str:
+    """The unique-id of a message (RFC 1939, 7): 40 octets that its folder and its id give."""
+    said = f"{len(folder)} {folder}{id_}".encode("utf-8", "surrogateescape")
+    return blake2b(said, digest_size=20).hexdigest()
+
+
+def as_they_came(rows: Sequence[Row]) -> list[Row]:
+    """The oldest first: by numbers that all ids begin with, as UIDs of IMAP and names in a
+    Maildir do; else turned round, since a page shows the newest first."""
+    numbers = [_ARRIVAL.match(row["id"]) for row in rows]
+    if not all(numbers):
+        return list(reversed(rows))
+    keyed = zip((int(found[1]) for found in numbers if found), rows, strict=True)
+    return [row for _, row in sorted(keyed, key=lambda each: (each[0], each[1]["id"]))]
+
+
+def octets_sent(content: Content) -> int:
+    """How many octets POP3 has of it: its last line ends."""
+    with content.open() as file:
+        file.seek(max(0, content.size - 2))
+        return content.size + (0 if file.read(2) in (b"", b"\r\n") else 2)
+
+
+class OpenWebmail:
+    """The messages of folders there, from the log-in to the end of the session here."""
+
+    def __init__(
+        self,
+        options: WebmailDropOptions,
+        runtime: Runtime,
+        hold: Hold,
+        session: Session,
+        keep: Callable[[], None],
+    ) -> None:
+        """`keep` is called when the session ended in order, and has it for the next one. Raises
+        what listing and loading raise; the session and `hold` are still the caller's then."""
+        self._options = options
+        self._runtime = runtime
+        self._hold = hold
+        self._session = session
+        self._keep = keep
+        rows = [row for folder in options.folders for row in as_they_came(session.listing(folder))]
+        self._rows = {uidl(row["folder"], row["id"]): row for row in rows}
+        self._loader = Loader(
+            lambda key: session.raw(self._rows[key]), options.parallel, runtime.scratch
+        )
+        try:
+            self._measure_new()
+        except BaseException:
+            self._loader.close()
+            raise
+        self._listing = hold.listing(list(self._rows), [0] * len(self._rows))
+        self._read: set[str] = set()
+        self._at = -1
+
+    def items(self) -> Sequence[Item]:
+        return self._listing
+
+    def read(self, key: str) -> Content:
+        """The message, whole. Raises GoneError, UnavailableError, PeerError."""
+        number = self._number(key)
+        if number == self._at + 1:
+            self._loader.ahead(self._following(number))
+        self._at = number
+        content = self._loader.get(key)
+        self._read.add(key)
+        self._measure(number, octets_sent(content))
+        return content
+
+    def top(self, key: str, lines: int) -> Content:
+        """All of it, which does not count as read: a page gives the whole or nothing."""
+        self._number(key)
+        return self._loader.get(key)
+
+    def close(self, delete: Collection[str] = ()) -> None:
+        """Remove these there, and see that they are gone. Raises what says that not all are
+        removed for sure."""
+        self._loader.close()
+        try:
+            doomed = sorted(delete, key=self._number)
+            if self._options.seen:
+                self._mark_seen(sorted(self._read.difference(doomed), key=self._number))
+            for rows in self._by_folder(doomed):
+                self._session.remove(rows, "trash" if self._options.trash else "delete")
+        except BaseException:
+            part(self._session)
+            raise
+        else:
+            self._keep()
+        finally:
+            self._hold.release(self._runtime.log)
+
+    # What is where
+
+    def _number(self, key: str) -> int:
+        """Raises KeyError."""
+        return self._listing.keys.number(key, max(0, self._at))
+
+    def _following(self, number: int) -> Iterator[str]:
+        """The next ones that are small, that one among them."""
+        for other in range(number, min(number + self._options.parallel, len(self._rows))):
+            if self._listing.sizes[other] <= AHEAD:
+                yield self._listing.keys[other]
+
+    def _by_folder(self, keys: Iterable[str]) -> Iterator[list[Row]]:
+        for _, rows in groupby((self._rows[key] for key in keys), lambda row: row["folder"]):
+            yield list(rows)
+
+    # Sizes
+
+    def _measure_new(self) -> None:
+        """Load what nobody has measured; what is gone by then is not listed."""
+        for key, found in self._loader.every(self._hold.unknown(list(self._rows))):
+            if isinstance(found, GoneError):
+                self._runtime.log.warning("not served, since it is not there", error=found.text)
+                del self._rows[key]
+            else:
+                self._hold.measured(key, octets_sent(found), -1)
+
+    def _measure(self, number: int, octets: int) -> None:
+        listed = self._listing.sizes[number]
+        key = self._listing.keys[number]
+        if self._hold.measured(key, octets, listed):
+            self._runtime.log.info("another size than was listed", key=key, said=listed, had=octets)
+
+    # What is changed
+
+    def _mark_seen(self, keys: Iterable[str]) -> None:
+        for rows in self._by_folder(keys):
+            try:
+                self._session.remove(rows, "seen")
+            except MailflowError as error:
+                self._runtime.log.warning("not marked as read", error=error.text)
+
+
+def part(session: Session) -> None:
+    """End it; what it says of that changes nothing."""
+    try:
+        session.close()
+    except MailflowError:
+        return
