@@ -67,6 +67,52 @@ _UNTRUSTED = (18, 19, 20, 21)
 """X509_V_ERR of a certificate that nobody we trust has signed."""
 
 
+class Address(NamedTuple):
+    """What socket() and connect() take."""
+
+    family: int
+    address: object
+
+
+def dial(
+    host: str, port: int, *, timeout: float, halt: Halt, peer: str | None = None
+) -> socket.socket:
+    """A socket, which does not block, to the first address of `host` that answers in time.
+
+    A `host` that begins with "/" is a Unix socket. Raises UnavailableError.
+    """
+    halt.check()
+    if host.startswith("/"):
+        found = [Address(socket.AF_UNIX, host)]
+    else:
+        found = addresses(host, port, timeout, halt)
+    return _race(found, peer or _place(host, port), timeout, halt)
+
+
+def _place(host: str, port: int) -> str:
+    if host.startswith("/"):
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def no_tls(error: OSError, peer: str, server_name: str) -> LoginError | UnavailableError:
+    """Why a handshake has failed, and what to do."""
+    import ssl
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        hint = _OWN_AUTHORITY if error.verify_code in _UNTRUSTED else ""
+        return LoginError(
+            f"the certificate of {peer} is refused: {error.verify_message}"
+            f" (expected for {server_name}){hint}"
+        )
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+        reason = (error.reason or str(error)).lower().replace("_", " ")
+        if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
+            reason = _CLEAR_PORT
+        return LoginError(f"no TLS with {peer}: {reason}")
+    return UnavailableError(f"{peer} broke off the TLS handshake")
+
+
 class Wire:
     """One connection. `write` queues, `read` waits; each sends what is queued.
 
@@ -105,14 +151,8 @@ class Wire:
 
         A `host` that begins with "/" is a Unix socket. Raises UnavailableError.
         """
-        halt.check()
-        if host.startswith("/"):
-            peer = peer or host
-            addresses = [_Address(socket.AF_UNIX, host)]
-        else:
-            peer = peer or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-            addresses = _resolve(host, port, timeout, halt)
-        return cls(_race(addresses, peer, timeout, halt), peer, timeout, halt)
+        peer = peer or _place(host, port)
+        return cls(dial(host, port, timeout=timeout, halt=halt, peer=peer), peer, timeout, halt)
 
     def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
         """Shake hands. What was received before it in clear breaks the protocol.
@@ -144,23 +184,7 @@ class Wire:
             except ssl.SSLWantWriteError:
                 self._wait(select.POLLOUT, deadline, "TLS handshake")
             except OSError as error:
-                raise self._no_tls(error, server_name) from None
-
-    def _no_tls(self, error: OSError, server_name: str) -> LoginError | UnavailableError:
-        import ssl
-
-        if isinstance(error, ssl.SSLCertVerificationError):
-            hint = _OWN_AUTHORITY if error.verify_code in _UNTRUSTED else ""
-            return LoginError(
-                f"the certificate of {self.peer} is refused: {error.verify_message}"
-                f" (expected for {server_name}){hint}"
-            )
-        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-            reason = (error.reason or str(error)).lower().replace("_", " ")
-            if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
-                reason = _CLEAR_PORT
-            return LoginError(f"no TLS with {self.peer}: {reason}")
-        return UnavailableError(f"{self.peer} broke off the TLS handshake")
+                raise no_tls(error, self.peer, server_name) from None
 
     def _speaks_in_clear(self) -> bool:
         """A server says nothing before our ClientHello: whatever is there is not TLS."""
@@ -368,13 +392,6 @@ class Wire:
         self._waited, self._moved = 0.0, 0
 
 
-class _Address(NamedTuple):
-    """What socket() and connect() take."""
-
-    family: int
-    address: object
-
-
 def _poll(masks: dict[int, int], seconds: float) -> dict[int, int]:
     """Descriptor to event mask; empty at the end of time. select(2) ends at 1023."""
     poller = select.poll()
@@ -383,7 +400,7 @@ def _poll(masks: dict[int, int], seconds: float) -> dict[int, int]:
     return dict(poller.poll(None if seconds == float("inf") else min(seconds, 1e6) * 1000))
 
 
-def _resolve(host: str, port: int, timeout: float, halt: Halt) -> list[_Address]:
+def addresses(host: str, port: int, timeout: float, halt: Halt) -> list[Address]:
     """The addresses of `host`. A name is looked up in a thread, since that cannot be ended."""
     try:
         return _look_up(host, port, socket.AI_NUMERICHOST)
@@ -391,7 +408,7 @@ def _resolve(host: str, port: int, timeout: float, halt: Halt) -> list[_Address]
         pass  # a name
     except UnicodeError:
         raise UnavailableError(f"cannot find {host}: not a host name") from None
-    found: list[_Address] = []
+    found: list[Address] = []
     failure: list[BaseException] = []
     reader, writer = socket.socketpair()
 
@@ -415,13 +432,13 @@ def _resolve(host: str, port: int, timeout: float, halt: Halt) -> list[_Address]
     return found
 
 
-def _look_up(host: str, port: int, flags: int) -> list[_Address]:
+def _look_up(host: str, port: int, flags: int) -> list[Address]:
     name = host.encode() if host.isascii() else host  # a str loads the codec for IDNA
     found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
-    return [_Address(family, address) for family, _, _, _, address in found]
+    return [Address(family, address) for family, _, _, _, address in found]
 
 
-def _race(addresses: list[_Address], peer: str, timeout: float, halt: Halt) -> socket.socket:
+def _race(addresses: list[Address], peer: str, timeout: float, halt: Halt) -> socket.socket:
     """The first of `addresses` that answers; the next one starts when one fails or dawdles."""
     deadline = time.monotonic() + timeout
     running: dict[int, socket.socket] = {}
@@ -457,7 +474,7 @@ def _race(addresses: list[_Address], peer: str, timeout: float, halt: Halt) -> s
     raise UnavailableError(f"cannot connect to {peer}: {reason or 'no address'}")
 
 
-def _begin(address: _Address) -> socket.socket:
+def _begin(address: Address) -> socket.socket:
     """A socket on its way to `address`. Raises OSError if it is refused at once."""
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:

@@ -298,7 +298,7 @@ class TestConnecting:
     def test_f27_an_address_that_swallows_packets_delays_the_next_only_a_moment(
         self, listener, black_hole, halt, monkeypatch
     ):
-        addresses = [net._Address(socket.AF_INET, sock) for sock in (black_hole,
+        addresses = [net.Address(socket.AF_INET, sock) for sock in (black_hole,
                      listener.getsockname())]  # fmt: skip
         monkeypatch.setattr(net, "_look_up", lambda host, port, flags: list(addresses))
         began = time.monotonic()
