@@ -156,17 +156,17 @@ class Dovecot(Daemon):
         authority = Authority(self._base)
         self.ca_file = authority.ca_file
         self._certificate = certificate or authority.issue(names)
-        self._mail = Maildirs(os.path.join(self._base, "home"))
+        self.mail = Maildirs(os.path.join(self._base, "home"))
         self.pop3_port = self.pop3s_port = self.imap_port = self.imaps_port = 0
 
     def add_user(self, name: str, password: str) -> None:
         """A mailbox, or (within a second) a new password for one."""
-        home = self._mail.add(name)
+        home = self.mail.add(name)
         self._write(f"users/{name}", f"{name}:{password}::::{home}::\n")
 
     def maildir(self, user: str, folder: str = "INBOX") -> str:
         """Where the mail of `user` lies."""
-        return self._mail.path(user, folder)
+        return self.mail.path(user, folder)
 
     def folder(self, name: str) -> str:
         """How a folder is called here: of "Work/2026", say, Work.2026."""
@@ -177,15 +177,15 @@ class Dovecot(Daemon):
 
         The folder is made if it is not there; "/" parts it from the one above.
         """
-        self._mail.deliver(user, messages, folder=folder)
+        self.mail.deliver(user, messages, folder=folder)
 
     def deliver_many(self, user: str, messages: Iterable[bytes], *, folder: str = "INBOX") -> None:
         """As `deliver`."""
-        self._mail.deliver(user, messages, folder=folder)
+        self.mail.deliver(user, messages, folder=folder)
 
     def messages(self, user: str, folder: str = "INBOX") -> list[bytes]:
         """What is in a folder now, oldest first, as it lies on the disk."""
-        return self._mail.messages(user, folder)
+        return self.mail.messages(user, folder)
 
     def renumber(self, user: str, folder: str = "INBOX") -> None:
         """Give the folder a new UIDVALIDITY and its messages new UIDs; nobody may be in it."""
@@ -206,8 +206,8 @@ class Dovecot(Daemon):
             folders="\n".join(map(_special, SPECIAL)) if self.imap else "",
             internal_user="dovecot" if root else me,
             internal_group="dovecot" if root else _group_name(os.getgid()),
-            uid=self._mail.owner[0],
-            gid=self._mail.owner[1],
+            uid=self.mail.owner[0],
+            gid=self.mail.owner[1],
             login_user="dovenull" if root else me,
             login_chroot="login" if root else "",
             cert_file=self._certificate.cert_file,

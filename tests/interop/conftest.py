@@ -9,8 +9,11 @@ import pytest
 
 from mailflow.testing.cyrus import Cyrus
 from mailflow.testing.dovecot import Dovecot
+from mailflow.testing.roundcube import Roundcube
+from mailflow.testing.sqwebmail import SqWebMail
 
 from .imap_servers import Account, Server
+from .webmail_servers import RoundcubeAccount, SqWebMailAccount
 
 
 @pytest.fixture(
@@ -34,3 +37,30 @@ def imap_server(
 def account(imap_server: Server, tmp_path: Path) -> Account:
     """A new user of each of the IMAP servers, and a pipeline that reads his mail."""
     return Account(imap_server, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def roundcube(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roundcube]:
+    """A Roundcube before a Dovecot of its own; every test has a user of its own there."""
+    directory = tmp_path_factory.mktemp("roundcube")
+    with Dovecot(directory, imap=True) as dovecot, Roundcube(dovecot) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sqwebmail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqWebMail]:
+    """A SqWebMail; every test has a user of its own there."""
+    with SqWebMail(tmp_path_factory.mktemp("sqwebmail")) as running:
+        yield running
+
+
+@pytest.fixture
+def at_roundcube(roundcube: Roundcube, tmp_path: Path) -> RoundcubeAccount:
+    """A new user of Roundcube, and a pipeline that reads his mail."""
+    return RoundcubeAccount(roundcube, tmp_path)
+
+
+@pytest.fixture
+def at_sqwebmail(sqwebmail: SqWebMail, tmp_path: Path) -> SqWebMailAccount:
+    """A new user of SqWebMail, and a pipeline that reads his mail."""
+    return SqWebMailAccount(sqwebmail, tmp_path)

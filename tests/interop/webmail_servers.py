@@ -1,0 +1,139 @@
+"""An account on a real webmail, a pipeline that reads it, and what lies in the Maildir behind it.
+
+Rule of the file: what the webmail has is read from the disk, never through the webmail.
+"""
+
+from __future__ import annotations
+
+import email
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mailflow
+from mailflow.halt import Halt
+from mailflow.lines import to_crlf
+from mailflow.testing.maildirs import Maildirs, folder_name
+from mailflow.testing.roundcube import Roundcube
+from mailflow.testing.sqwebmail import SqWebMail
+from mailflow_webmail.session import Session, opened
+from mailflow_webmail.settings import WebmailOptions
+
+PASSWORD = "canary-5e11 & sécret"
+
+Server = Roundcube | SqWebMail
+
+
+def with_lf(octets: bytes) -> bytes:
+    """A message as a Maildir has it that mailflow has put it into."""
+    return to_crlf(octets).replace(b"\r\n", b"\n")
+
+
+def message(subject: str, body: bytes = b"hello\r\n", *fields: str) -> bytes:
+    head = ["From: ben@example.com", f"Subject: {subject}", f"Message-ID: <{subject}@example.com>"]
+    return "".join(f"{line}\r\n" for line in (*head, *fields)).encode() + b"\r\n" + body
+
+
+class WebAccount:
+    """A new user of `server`, and a pipeline from there to a Maildir in `home`."""
+
+    site: str
+    prefix = ""
+    """What a folder's name begins with there."""
+
+    def __init__(self, server: Server, mail: Maildirs, home: Path) -> None:
+        self.server = server
+        self.mail = mail
+        self.home = home
+        self.url = server.url
+        self.user = f"u{os.urandom(6).hex()}"
+
+    def deliver(self, *messages: bytes, folder: str = "INBOX") -> None:
+        self.mail.deliver(self.user, messages, folder=folder)
+
+    def folder(self, name: str) -> str:
+        """How a folder is called there."""
+        name = folder_name(name).replace("/", ".")
+        return name if name == "INBOX" else f"{self.prefix}{name}"
+
+    def there(self, folder: str = "INBOX") -> list[bytes]:
+        """The messages in a folder there, not marked as deleted, as our Maildir has them."""
+        files = self.mail.files(self.user, folder)
+        return [with_lf(Path(path).read_bytes()) for path in files if "T" not in flags_of(path)]
+
+    def flags(self, folder: str = "INBOX") -> list[str]:
+        """The flags of each message, oldest first."""
+        return [flags_of(path) for path in self.mail.files(self.user, folder)]
+
+    def remove(self, subject: str, folder: str = "INBOX") -> None:
+        """Another mail program deletes a message."""
+        for path in self.mail.files(self.user, folder):
+            if email.message_from_bytes(Path(path).read_bytes())["Subject"] == subject:
+                os.unlink(path)
+
+    def source(self, **options: object) -> dict[str, object]:
+        """A [[fetch]] of this account."""
+        return {
+            "use": "webmail", "site": self.site, "url": self.url, "user": self.user,
+            "password": PASSWORD, "timeout": "20s", **options,
+        }  # fmt: skip
+
+    def run(self, **options: object) -> int:
+        """One run of the pipeline; gives its exit status."""
+        pipeline = {
+            "pipeline": {"name": "ann", "journal": str(self.home / "journal.db")},
+            "fetch": [self.source(**options)],
+            "distribute": [{"use": "maildir", "path": str(self.home / "Maildir")}],
+        }
+        return mailflow.run(pipeline, now=True)
+
+    def fetched(self) -> list[bytes]:
+        """What has come so far, sorted."""
+        files = (self.home / "Maildir").glob("new/*")
+        return sorted(file.read_bytes() for file in files)
+
+    def subjects(self) -> list[str]:
+        """Of what has come so far, sorted."""
+        return sorted(email.message_from_bytes(each)["Subject"] for each in self.fetched())
+
+    @contextmanager
+    def session(self, **options: object) -> Iterator[Session]:
+        """A session of this user, without a pipeline."""
+        given = {key: value for key, value in self.source(**options).items() if key != "use"}
+        session = opened(WebmailOptions.read(given), Halt(), str(self.home))
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+class RoundcubeAccount(WebAccount):
+    site = "roundcube"
+
+    def __init__(self, server: Roundcube, home: Path) -> None:
+        super().__init__(server, server.dovecot.mail, home)
+        server.dovecot.add_user(self.user, PASSWORD)
+
+    def deliver(self, *messages: bytes, folder: str = "INBOX") -> None:
+        """As it says there; folders are shown to those who subscribe to them."""
+        super().deliver(*messages, folder=folder)
+        path = Path(self.mail.path(self.user)) / "subscriptions"
+        lines = path.read_text().splitlines() if path.exists() else []
+        if folder != "INBOX" and self.folder(folder) not in lines:
+            path.write_text("".join(f"{line}\n" for line in (*lines, self.folder(folder))))
+            os.chown(path, *self.mail.owner)
+
+
+class SqWebMailAccount(WebAccount):
+    site = "sqwebmail"
+    prefix = "INBOX."
+
+    def __init__(self, server: SqWebMail, home: Path) -> None:
+        super().__init__(server, server.mail, home)
+        server.add_user(self.user, PASSWORD)
+
+
+def flags_of(path: str) -> str:
+    """The flags in the name of a file in a Maildir."""
+    return os.path.basename(path).partition(":2,")[2]
