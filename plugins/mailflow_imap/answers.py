@@ -22,6 +22,7 @@ from mailflow.errors import (
     PeerError,
     UnavailableError,
 )
+from mailflow.kept import drop
 from mailflow.lines import to_crlf
 from mailflow.mail import Content, Octets
 from mailflow.record import NamedTuple
@@ -30,7 +31,6 @@ from mailflow_imap import uids as sets
 from mailflow_imap.answer import Answer, Done, Idling, Starting
 from mailflow_imap.arrival import Arrival
 from mailflow_imap.folders import Folders, Selected, Selecting, Standing
-from mailflow_imap.kept import drop
 from mailflow_imap.responses import Fact, fact, fetched, parse
 from mailflow_imap.wire import Command, Reply, Status, Untagged
 

@@ -19,6 +19,7 @@ from mailflow.errors import (
     RefusedError,
     UnavailableError,
 )
+from mailflow.kept import drop
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.mail import HEADER_LIMIT, Content, Envelope, Octets, read
 from mailflow.options import Options
@@ -26,7 +27,6 @@ from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
 from mailflow_imap.answers import Body, Missing
 from mailflow_imap.choice import chosen, fruitless, is_plain, special
-from mailflow_imap.kept import drop
 from mailflow_imap.keys import Place, place_of
 from mailflow_imap.loading import load
 from mailflow_imap.login import begin

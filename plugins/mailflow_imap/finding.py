@@ -10,13 +10,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from mailflow.errors import GoneError, RefusedError
+from mailflow.kept import kept
 from mailflow.kinds import Item
 from mailflow.mail import Envelope, Header, Mail, head
 from mailflow.mailboxes import order as orders
 from mailflow.query import ItemFacts, MailFacts, Query
 from mailflow.typed import TYPE_CHECKING
 from mailflow_imap.answers import Body
-from mailflow_imap.kept import kept
 from mailflow_imap.keys import Place, place_of
 from mailflow_imap.names import canonical
 from mailflow_imap.search import Search, compiled, trusted

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import deque
 
 from mailflow.errors import MailflowError
+from mailflow.kept import drop
 from mailflow.typed import TYPE_CHECKING
 from mailflow_imap.answers import Body
-from mailflow_imap.kept import drop
 
 if TYPE_CHECKING:
     from mailflow_imap.answers import Bodies

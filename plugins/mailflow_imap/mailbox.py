@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from mailflow.errors import GoneError, RefusedError
+from mailflow.kept import kept
 from mailflow.kinds import Folder, Found
 from mailflow.mailboxes import order as orders
 from mailflow.options import Integer
 from mailflow.typed import TYPE_CHECKING, Self
 from mailflow_imap.answers import Body
 from mailflow_imap.finding import Chosen, Finding
-from mailflow_imap.kept import kept
 from mailflow_imap.keys import Place
 from mailflow_imap.login import begin
 from mailflow_imap.names import canonical
