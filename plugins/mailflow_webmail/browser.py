@@ -6,7 +6,7 @@ asked or one that the user named, and no script of it is run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -25,6 +25,9 @@ PAGE_LIMIT = 8 << 20
 REDIRECTS = 10
 
 CHUNK = 1 << 16
+
+File = tuple[str, tuple[str, bytes, str]]
+"""A file to upload: (field, (file name, octets, media type))."""
 
 
 class Browser:
@@ -59,7 +62,12 @@ class Browser:
             return Page(response.url, response.status_code, response.headers, octets)
 
     def submit(
-        self, page: Page, css: str, fill: Mapping[str, str], click: str | None
+        self,
+        page: Page,
+        css: str,
+        fill: Mapping[str, str],
+        click: str | None,
+        files: Sequence[File] = (),
     ) -> Page | None:
         """Fill in a form of the page and send it; None where there is no such form."""
         import mechanicalsoup
@@ -73,6 +81,10 @@ class Browser:
             form.set(name, value, force=True)
         form.choose_submit(click)
         what = self._forms.get_request_kwargs(tag, page.url)
+        if files:
+            names = {name for name, _ in files}
+            kept = [each for each in what["files"].items() if each[0] not in names]
+            what["files"] = [*kept, *files]
         return self.page(what.pop("method"), what.pop("url"), **what)
 
     @contextmanager

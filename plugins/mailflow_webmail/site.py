@@ -36,7 +36,10 @@ FORMAT = 1
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
-STEPS = ("login", "folders", "list", "raw", "seen", "delete", "trash", "compose", "logout")
+STEPS = (
+    "login", "folders", "list", "raw", "seen", "delete", "trash",
+    "compose", "write", "attach", "send", "sent", "logout",
+)  # fmt: skip
 
 KINDS = ("denied", "expired", "throttled", "challenge", "transient", "missing", "refused", "layout")
 """What a page can tell other than what was asked for."""
@@ -209,6 +212,20 @@ class RawStep(Step):
     )
 
 
+class AttachStep(Step):
+    """How one file is added: by a form of the page that is open, or by a request of its own;
+    without either the form of `send` takes them all."""
+
+    file = Text("The name of the field that takes the file.", least=1)
+
+
+class SentStep(Step):
+    """Where it is looked up whether a mail has gone; once its answer was lost."""
+
+    folder = Text("The folder where the webmail keeps what it has sent.", least=1)
+    rows = Table("A row for each mail found; `id` at least.", Rows)
+
+
 class Site(Options):
     """One webmail software."""
 
@@ -226,7 +243,13 @@ class Site(Options):
     seen = Table.optional("How a message is marked as read.", Step)
     delete = Table.optional("How messages are removed for good.", Step)
     trash = Table.optional("How messages are moved to the trash.", Step)
-    compose = Table.optional("How mail is sent.", Step)
+    compose = Table.optional("The page where mail is written.", Step)
+    write = Table.optional(
+        "A form there that leads on to the page where files are added and mail is sent.", Step
+    )
+    attach = Table.optional("How a file is added.", AttachStep)
+    send = Table.optional("The form that sends; `expect` is what shows that it has gone.", Step)
+    sent = Table.optional("Where to see whether a mail has gone.", SentStep)
     logout = Table.optional("How one logs out.", Step)
 
     def step(self, name: str) -> Step:
