@@ -1,52 +1,80 @@
-"""Fetches the messages of a webmail's folders.
+"""The webmail fetcher: whole folders listed, their messages loaded several at once.
 
-Rule of the file: whole folders are listed before anything is loaded, and all is loaded
-before anything is removed, since places shift when rows go.
+Rule of the file: a folder is listed to its end before anything of it is loaded, and nothing is
+removed while anything is on its way, since places shift when rows go. A message is named by its
+folder and its id, and an id is believed only as long as content bears it out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+import time
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from mailflow.errors import GoneError, MailflowError
-from mailflow.kinds import Fetched, Item, Missed, Runtime
-from mailflow.mail import Content, Envelope, Octets
-from mailflow.options import Choice, ListOf, Text
+from mailflow.errors import BadMailError, GoneError, MailflowError
+from mailflow.kept import drop
+from mailflow.kinds import Fetched, Item, Missed
+from mailflow.mail import HEADER_LIMIT, Content, Envelope, Octets
+from mailflow.net import is_loopback
+from mailflow.options import Options
+from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
-from mailflow_webmail.session import Row, opened
-from mailflow_webmail.settings import WebmailOptions
+from mailflow_webmail.arriving import arriving
+from mailflow_webmail.choice import Folder, chosen, is_certain
+from mailflow_webmail.mark import Left, Mark, anchors, digest_of, said
+from mailflow_webmail.settling import BATCH, Settling
+from mailflow_webmail.source import WebmailSourceOptions
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mailflow.kinds import Runtime
     from mailflow.query import Query
+    from mailflow_webmail.session import Row, Session
 
-
-class WebmailFetchOptions(WebmailOptions):
-    folders = ListOf("The folders to fetch from.", Text("A folder."), default=("INBOX",))
-    on_done = Choice(
-        "What becomes of what was fetched.", "delete", "trash", "seen", "keep", default="delete"
-    )
+NO_ENVELOPE = Envelope()
 
 
 class WebmailFetcher:
-    """Fetches the messages of a webmail's folders."""
+    """Fetches the messages of folders that a webmail shows."""
 
-    options = WebmailFetchOptions
+    options: ClassVar[type[Options]] = WebmailSourceOptions
+    knows = ("folder",)
+    fickle = True
 
-    def __init__(self, options: WebmailFetchOptions, runtime: Runtime) -> None:
-        self._options = options
-        self._runtime = runtime
-        self._rows: dict[str, Row] = {}
-        self._settled: list[str] = []
+    def __init__(self, options: WebmailSourceOptions, runtime: Runtime) -> None:
         self.source = f"{options.user}@{urlsplit(options.url).hostname}"
         self.mark = ""
+        self.complete = True
+        self.renewed = False
+        self.doubtful: Callable[[str], bool] | None = None
         self.removes = options.on_done in ("delete", "trash")
+        self._options = options
+        self._runtime = runtime
+        self._log = runtime.log
+        self._session: Session | None = None
+        self._stays = False
+        self._settling = Settling(options.on_done, self._once)
+        self._rows: dict[str, dict[str, Row]] = {}
+        self._before = Mark()
+        self._checked: dict[str, float] = {}
+        self._digests: dict[str, dict[str, str]] = {}
+        self._excess: set[str] = set()
+        self._said: set[tuple[str, object]] = set()
 
     def __enter__(self) -> Self:
-        self._session = opened(self._options, self._runtime.halt, self._runtime.scratch)
+        """Nobody is asked yet, and who was logged in still is."""
+        from mailflow_webmail.session import opened
+
+        options, runtime = self._options, self._runtime
+        url = urlsplit(options.url)
+        if url.scheme == "http" and options.password and not is_loopback(url.hostname or ""):
+            self._log.warning("the password goes in clear", host=url.hostname)
+        self._said.clear()
+        self._rows, self._digests = {}, {}
+        self._settling = Settling(options.on_done, self._once)
+        if self._session is None:
+            self._session = opened(options, runtime.halt, runtime.scratch)
         return self
 
     def __exit__(
@@ -55,50 +83,223 @@ class WebmailFetcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Without an error, remove what was settled and log out."""
+        """Without an error: what was settled is done. Raises where that is not confirmed."""
+        done = False
         try:
             if kind is None:
-                for key in self._settled:
-                    self._session.remove([self._rows[key]])
-        except MailflowError as failure:
-            self._runtime.log.warning("the session did not end in order", error=str(failure))
+                for folder in self._settling.folders:
+                    self._settle(folder)
+                self.mark = self._left().write()
+                done = True
         finally:
-            self._session.close()
+            if not (done and self._stays):
+                self.close()
+
+    def stay(self) -> None:
+        """It will be entered again: who is logged in stays so between, until `close`."""
+        self._stays = True
+
+    def close(self) -> None:
+        """Log out, if anybody is logged in."""
+        session, self._session = self._session, None
+        if session is not None:
+            try:
+                session.close()
+            except MailflowError as error:
+                self._log.debug("not logged out", error=error.text)
 
     def listing(self, where: Query, mark: str = "") -> Iterator[Item]:
-        for folder in self._options.folders:
-            for row in self._session.listing(folder):
-                key = f"{folder};{row['id']}"
-                self._rows[key] = row
-                size = row.get("size", "")
-                yield Item(key, int(size) if size.isdigit() else None, folder=folder)
+        """Every message of every folder but those over `max_size`; `where` narrows nothing."""
+        self._before = Mark.read(mark)
+        self._rows, self._checked, self._excess = {}, {}, set()
+        folders = self._folders()
+        for folder in folders:
+            rows = self._there.listing(folder.id)
+            self._rows[folder.id] = {row["id"]: row for row in rows}
+        doubted = {folder.id for folder in folders if not self._is_as_it_was(folder.id)}
+        self.renewed = bool(doubted)
+        self.doubtful = (lambda key: _place(key)[0] in doubted) if doubted else None
+        for folder in folders:
+            left = self._before.folders.get(folder.id, Left())
+            self._settling.seen[folder.id] = {*left.seen} if folder.id not in doubted else set()
+        yield from self._items(folders)
+
+    def lists(self, key: str) -> bool:
+        """Whether the last listing would have had it: its folder was read, and it is not over
+        max_size."""
+        return _place(key)[0] in self._rows and key not in self._excess
+
+    def unfinished(self, keys: object) -> None:
+        """All is listed again."""
 
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
-        for found in self.retrieve(keys):
-            if isinstance(found, Fetched):
-                with found.content.open() as file:
-                    header, blank, _ = file.read(1 << 20).partition(b"\r\n\r\n")
-                yield found._replace(content=Octets(header + blank))
+        """The header sections with their blank line; of what is gone, nothing."""
+        for key, got in self._load(keys):
+            if not isinstance(got, MailflowError):
+                with got.open() as file:
+                    header, blank, _ = file.read(HEADER_LIMIT).partition(b"\r\n\r\n")
+                drop(got)
+                yield Fetched(key, Octets(header + blank), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
-        waiting: dict[Future[Content], str] = {}
-        with ThreadPoolExecutor(self._options.parallel) as pool:
-            todo = iter(keys)
-            while True:
-                while len(waiting) < self._options.parallel and (key := next(todo, None)):
-                    if key in self._rows:
-                        waiting[pool.submit(self._session.raw, self._rows[key])] = key
-                    else:
-                        yield Missed(key, GoneError(f"{key} was not listed"))
-                if not waiting:
-                    return
-                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    key = waiting.pop(done)
-                    try:
-                        yield Fetched(key, done.result(), Envelope())
-                    except GoneError as error:
-                        yield Missed(key, error)
+        """The messages, several at once; where many were settled meanwhile, nothing is on its way
+        while they are removed."""
+        for start in range(0, len(keys), BATCH):
+            for key, got in self._load(keys[start : start + BATCH]):
+                yield self._arrived(key, got)
+            if self._settling.count >= BATCH:
+                for folder in self._settling.folders:
+                    self._settle(folder, again=True)
 
     def settle(self, key: str, fate: Fate) -> None:
-        if fate is Fate.DONE and self._options.on_done == "delete":
-            self._settled.append(key)
+        """It is done with many others, or when the session ends."""
+        folder, id_ = _place(key)
+        if fate is Fate.DONE and id_ in self._rows.get(folder, ()):
+            self._settling.add(folder, id_)
+
+    # The session
+
+    @property
+    def _there(self) -> Session:
+        if self._session is None:
+            raise ValueError("there is no session")
+        return self._session
+
+    def _folders(self) -> list[Folder]:
+        """The folders that are read, as they are now. Raises GoneError where there is none."""
+        patterns = self._options.folders
+        if is_certain(patterns):
+            return [Folder("INBOX", "INBOX")]
+        found = chosen(patterns, self._there.folders())
+        if not found:
+            raise GoneError(f"{self.source} has no folder like {', '.join(patterns)}")
+        return found
+
+    # What is there
+
+    def _is_as_it_was(self, folder: str) -> bool:
+        """Whether ids mean what they meant when the folder was listed before. Where its pages
+        have changed since, one message is compared, which by then was known."""
+        left, now = self._before.folders.get(folder), time.time()
+        rows = self._rows[folder]
+        self._digests.setdefault(folder, {})
+        if left is None or not left.anchors:
+            return True
+        self._checked[folder] = left.checked
+        if not left.is_to_be_checked(said(rows.values()), now):
+            self._digests[folder].update(left.anchors)
+            return True
+        for id_, digest in left.anchors.items():
+            if id_ not in rows:
+                continue
+            try:
+                content = self._there.raw(rows[id_])
+            except GoneError:
+                continue
+            found = digest_of(content)
+            drop(content)
+            if found != digest:
+                self._once(
+                    "the folder was made anew: its messages are told by their content",
+                    folder=folder,
+                )
+                return False
+            self._digests[folder].update(left.anchors)
+            self._checked[folder] = now
+            return True
+        return not rows
+
+    def _items(self, folders: Sequence[Folder]) -> Iterator[Item]:
+        most, over = self._options.max_size, 0
+        for folder in folders:
+            for id_, row in self._rows[folder.id].items():
+                key, size = f"{folder.id};{id_}", _number(row.get("size", ""))
+                if most is not None and size is not None and size > most:
+                    over += 1
+                    self._excess.add(key)
+                    continue
+                yield Item(key, size, folder=folder.name)
+        if over:
+            self._log.warning("messages over max_size stay at the webmail", messages=over)
+
+    # What arrives
+
+    def _load(self, keys: Sequence[str]) -> Iterator[tuple[str, Content | MailflowError]]:
+        return arriving(self._octets, keys, self._options.parallel, self._others_come)
+
+    def _octets(self, key: str) -> Content:
+        """Called in many threads. Raises what the webmail says instead."""
+        folder, id_ = _place(key)
+        row = self._rows.get(folder, {}).get(id_)
+        if row is None:
+            raise GoneError(f"{key} was not listed")
+        return self._there.raw(row)
+
+    def _others_come(self) -> bool:
+        """Whether a message that came before comes again."""
+        for folder, known in self._digests.items():
+            for id_ in known.keys() & self._rows[folder].keys():
+                try:
+                    drop(self._there.raw(self._rows[folder][id_]))
+                except MailflowError:
+                    return False
+                return True
+        return False
+
+    def _arrived(self, key: str, got: Content | MailflowError) -> Fetched | Missed:
+        """What became of one message."""
+        if isinstance(got, MailflowError):
+            return Missed(key, got)
+        most = self._options.max_size
+        if most is not None and got.size > most:
+            drop(got)
+            return Missed(key, BadMailError(f"{key} at {self.source} is over max_size"))
+        folder, id_ = _place(key)
+        self._digests[folder][id_] = digest_of(got)
+        self._runtime.progress(got.size)
+        self._log.info("received", octets=got.size, key=key)
+        return Fetched(key, got, NO_ENVELOPE)
+
+    # What is settled
+
+    def _settle(self, folder: str, *, again: bool = False) -> None:
+        """Do what is due in a folder, with nothing on its way; `again` where more of it is to
+        come, whose places have shifted then."""
+        rows = self._rows[folder]
+        done = self._settling.do(self._there, folder, rows)
+        if self.removes:
+            for id_ in done:
+                del rows[id_]
+            if again and done:
+                listed = {row["id"]: row for row in self._there.listing(folder)}
+                rows.update((id_, row) for id_, row in listed.items() if id_ in rows)
+
+    def _left(self) -> Mark:
+        """How this session has left the folders; of those that it has not read, what was known."""
+        now, left = time.time(), dict(self._before.folders)
+        for folder, rows in self._rows.items():
+            left[folder] = Left(
+                said(rows.values()),
+                self._checked.get(folder, now),
+                anchors(self._digests[folder], list(rows.values())),
+                frozenset(self._settling.seen.get(folder, ())) & rows.keys(),
+            )
+        return Mark(left)
+
+    def _once(self, event: str, **facts: object) -> None:
+        """A warning that one session says once of a folder."""
+        told = (event, facts.get("folder"))
+        if told not in self._said:
+            self._said.add(told)
+            self._log.warning(event, **facts)
+
+
+def _place(key: str) -> tuple[str, str]:
+    """(folder, id). What a folder is called may hold a semicolon, an id may not."""
+    folder, _, id_ = key.rpartition(";")
+    return folder, id_
+
+
+def _number(text: str) -> int | None:
+    """Octets that a page says as a number."""
+    return int(text) if text.isdecimal() and len(text) < 16 else None

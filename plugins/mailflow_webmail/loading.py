@@ -10,10 +10,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 
 from mailflow.collect import write_whole
 from mailflow.errors import GoneError, from_os
+from mailflow.kept import drop
 from mailflow.mail import CHUNK, Content, OctetFile, read
 from mailflow.reader import opened
 from mailflow.typed import BinaryIO
@@ -79,9 +79,9 @@ class Loader:
             self._pool.shutdown(cancel_futures=True)
         for future in self._coming.values():
             if not future.cancelled() and future.exception() is None:
-                _drop(future.result())
+                drop(future.result())
         for content in (*self._held.values(), *filter(None, [self._loose])):
-            _drop(content)
+            drop(content)
         self._held.clear()
         self._coming.clear()
         if self._pile is not None:
@@ -95,7 +95,7 @@ class Loader:
     def _keep(self, key: str, content: Content) -> Content:
         """Hold it where there is room; else it lasts until the next one is asked for."""
         if self._loose is not None:
-            _drop(self._loose)
+            drop(self._loose)
             self._loose = None
         if self._octets + content.size > HELD:
             self._loose = content
@@ -157,10 +157,3 @@ class Piled:
 
     def open(self) -> BinaryIO:
         return opened(self, CHUNK)
-
-
-def _drop(content: Content) -> None:
-    """Nobody reads it any more: its file goes, where it has one."""
-    if isinstance(content, OctetFile):
-        with suppress(OSError):
-            os.unlink(content.path)

@@ -2,19 +2,99 @@
 
 from __future__ import annotations
 
-from mailflow.options import Duration, Integer, Options, Path, Secret, Size, Text
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from mailflow.errors import ConfigError, MailflowError
+from mailflow.options import (
+    Duration,
+    Integer,
+    Option,
+    Options,
+    Path,
+    Secret,
+    SecretValue,
+    Size,
+    Text,
+)
+from mailflow.typed import Any
+
+PROXIES = ("http", "https", "socks5", "socks5h")
+"""Schemes of a proxy; "socks5h" lets it look the names up, too."""
+
+
+class Url(Option[str]):
+    """The address of a server, without who logs in there."""
+
+    json_type = {"type": "string", "format": "uri"}
+
+    def __init__(self, doc: str, *schemes: str, example: str, **default: Any) -> None:
+        super().__init__(doc, **default)
+        self.schemes = schemes
+        self.expected = f'an address such as "{example}"'
+
+    def convert(self, value: object, base: str) -> str:
+        if not isinstance(value, str) or not value.isprintable():
+            raise self.reject()
+        try:
+            parts = urlsplit(value)
+            fine = parts.scheme in self.schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            raise self.reject() from None
+        if not fine:
+            raise self.reject()
+        if parts.username is not None and not self.hidden:
+            raise ValueError("who logs in stands in `user` and `password`, not in the address")
+        return value
+
+
+class ProxyUrl(Url):
+    """It may hold a name and a password for the proxy, and so is not shown."""
+
+    hidden = True
 
 
 class WebmailOptions(Options):
     """Which webmail, where it is, who logs in, and how gently it is asked."""
 
     site = Text("The webmail's software: one that `mailflow webmail sites` lists.", least=1)
-    url = Text("Where it is installed, as in the address of its login page.", least=1)
+    url = Url(
+        "Where it is installed: the address of its login page.",
+        "https", "http", example="https://webmail.example.org/",
+    )  # fmt: skip
     user = Text("The login name.", least=1)
     password = Secret.optional("The password.")
+    cookies = Path.optional(
+        "A file with the cookies of a browser that is logged in, as Netscape's: for a webmail that"
+        " asks for a human (a CAPTCHA, a second factor). A password is not needed then."
+    )
     ca_file = Path.optional("A PEM file with the authorities to trust instead of the system's.")
-    proxy = Text.optional('A proxy, such as "http://proxy:3128" or "socks5h://localhost:1080".')
+    proxy = ProxyUrl.optional(
+        'A proxy: "http://proxy:3128", or "socks5h://localhost:1080" of an ssh.',
+        *PROXIES, example="http://proxy.example.org:3128",
+    )  # fmt: skip
     timeout = Duration("How long to wait for the webmail each time.", default=60.0)
     delay = Duration("How long to rest between two requests.", default=0.0)
     parallel = Integer("How many messages are loaded at once.", default=4, least=1, most=8)
-    max_size = Size.optional("Messages of more octets stay where they are.")
+    max_size = Size.optional("Messages with more octets stay where they are.")
+
+    @property
+    def secret(self) -> SecretValue | None:
+        """What to log in with; None where cookies must do."""
+        return self.password
+
+    def look(self) -> Iterator[tuple[str, str]]:
+        from mailflow_webmail.site import site
+
+        if self.site:
+            try:
+                site(self.site)
+            except (ValueError, MailflowError) as error:
+                yield "site", str(error)
+        if self.ca_file is not None:
+            from mailflow.net import tls_context
+
+            try:
+                tls_context(self.ca_file)
+            except ConfigError as error:
+                yield "ca_file", error.text
