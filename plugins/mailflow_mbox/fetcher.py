@@ -15,12 +15,12 @@ from mailflow.errors import ConfigError, GoneError, MailflowError, UnavailableEr
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import crlf_pieces
 from mailflow.mail import Envelope, Octets, head
-from mailflow.mbox import unquote
+from mailflow.mbox import octets, unquote
 from mailflow.options import Choice, Duration, Options, Path
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
 from mailflow.watching import wait_for_change
-from mailflow_mbox.reading import Message, catalogue, message, octets
+from mailflow_mbox.reading import Message, catalogue, message
 from mailflow_mbox.redo import CUT, opened
 
 if TYPE_CHECKING:

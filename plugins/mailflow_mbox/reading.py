@@ -1,27 +1,18 @@
-"""The messages of an mbox: where each begins and ends, and a key that readers do not change.
+"""The messages of an mbox: what is known of each, and a key that readers do not change.
 
-Rule of the file: a From_ line begins a message where a blank line is before it, and a
-time and a year are in it. Content-Length is never believed: it is wrong after any edit.
+Rule of the file: what mail readers write into a message for themselves is not in its key.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 
 from mailflow.digests import blake2b
 from mailflow.mail import HEADER_LIMIT, Header, Octets, head
-from mailflow.mbox import sender_of
+from mailflow.mbox import Place, octets, places, sender_of
 from mailflow.record import NamedTuple
 
-PIECE = 1 << 20
-LINE = 1000
-"""A From_ line is at most so many octets."""
-
-_FIRST = re.compile(rb"[\r\n]*(From [^\n]{0,%d}\n)" % LINE)
-_NEXT = re.compile(rb"(?<=\n)\r?\n(?=(From [^\n]{0,%d}\n))" % LINE)
-_DATED = re.compile(rb"\d:\d\d.*\d{4}")
 _QUOTED = re.compile(rb"\n>+From ")
 
 CHANGEABLE = (
@@ -35,17 +26,6 @@ INTERNAL = "DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA"
 
 _STATUS = {"R": "seen"}
 _X_STATUS = {"A": "answered", "F": "flagged", "D": "deleted", "T": "draft"}
-
-
-class Place(NamedTuple):
-    """Where a message is: its From_ line from `start` to `body`, its octets to `end`, and
-    what belongs to it in the file to `stop`."""
-
-    start: int
-    body: int
-    end: int
-    stop: int
-    line: bytes
 
 
 class Message(NamedTuple):
@@ -73,53 +53,6 @@ class Message(NamedTuple):
             return float(timegm(parsed)) if parsed else None
         except (ValueError, OverflowError):
             return None
-
-
-def places(descriptor: int, start: int = 0, stop: int | None = None) -> Iterator[Place]:
-    """Where the messages of an open mbox are. Raises ValueError where it is no mbox."""
-    stop = os.fstat(descriptor).st_size if stop is None else stop
-    first = _FIRST.match(os.pread(descriptor, min(2 * LINE, stop - start), start))
-    if first is None:
-        if os.pread(descriptor, min(PIECE, stop - start), start).strip():
-            raise ValueError('it does not begin with "From "')
-        return
-    at, line = start + first.start(1), first[1]
-    for blank, following, next_line in _borders(descriptor, at, stop):
-        body = at + len(line)
-        yield Place(at, body, max(body, blank), following, line)
-        at, line = following, next_line
-    body = at + len(line)
-    yield Place(at, body, max(body, stop - _blank_end(descriptor, stop)), stop, line)
-
-
-def _borders(descriptor: int, offset: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
-    """(where a blank line begins, where the From_ line behind it does, that line)."""
-    last = -1
-    while offset < stop:
-        data = os.pread(descriptor, min(PIECE, stop - offset), offset)
-        for found in _NEXT.finditer(data):
-            if offset + found.start() > last and _DATED.search(found[1]):
-                last = offset + found.start()
-                yield last, offset + found.end(), found[1]
-        if len(data) < PIECE:
-            return
-        offset += len(data) - LINE - 10  # what may have begun at its end is seen whole
-
-
-def _blank_end(descriptor: int, stop: int) -> int:
-    """Octets of the blank line that the file ends with."""
-    tail = os.pread(descriptor, min(3, stop), max(0, stop - 3))
-    return 2 if tail == b"\n\r\n" else 1 if tail.endswith(b"\n\n") else 0
-
-
-def octets(descriptor: int, start: int, end: int) -> Iterator[bytes]:
-    """What stands there, in pieces; fewer where the file is shorter by now."""
-    while start < end:
-        piece = os.pread(descriptor, min(PIECE, end - start), start)
-        if not piece:
-            return
-        yield piece
-        start += len(piece)
 
 
 def message(descriptor: int, place: Place) -> Message:

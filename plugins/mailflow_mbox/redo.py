@@ -20,10 +20,11 @@ from mailflow.collect import write_whole
 from mailflow.digests import blake2b
 from mailflow.durable import flush_directory
 from mailflow.errors import UnavailableError
+from mailflow.mbox import octets, places
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
 from mailflow_mbox.lock import locked
-from mailflow_mbox.reading import catalogue, message, octets, places
+from mailflow_mbox.reading import catalogue, message
 
 if TYPE_CHECKING:
     from mailflow.halt import Halt

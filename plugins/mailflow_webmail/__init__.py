@@ -12,4 +12,6 @@ if TYPE_CHECKING:
 @hookimpl
 def mailflow_register(register: Register) -> None:
     register.fetcher("mailflow_webmail.fetcher:WebmailFetcher")
+    register.service("mailflow_webmail.testbed.service:TestBedService", "testbed")
     register.maildrop("mailflow_webmail.maildrop:WebmailDrop")
+    register.mailbox("mailflow_webmail.mailbox:WebmailMailbox")

@@ -18,7 +18,6 @@ from mailflow.kinds import Fetched, Missed
 from mailflow.mail import OctetFile, read
 from mailflow.query import Query
 from mailflow.verdicts import Fate
-from mailflow_mbox import reading
 from mailflow_mbox.fetcher import MboxFetcher, MboxSourceOptions
 
 from .conftest import LINE, Box, make
@@ -108,7 +107,7 @@ def test_messages_are_found_wherever_the_pieces_end(
 ) -> None:
     messages = [b"Subject: %d\n\n" % n + b"y" * (n * 37 % 1500) + b"\n" for n in range(100)]
     box.write(*messages)
-    monkeypatch.setattr(reading, "PIECE", piece)
+    monkeypatch.setattr("mailflow.mbox.PIECE", piece)
     assert contents(box) == crlf(*messages)
 
 
