@@ -24,7 +24,8 @@ class HttpWay:
     """Runs from `__enter__` to `__exit__`, as long as the server behind it.
 
     `before` is told the method and the path of each request before it passes, and may act
-    meanwhile; `rewrite` gives what becomes of a body. `requests` are those so far.
+    meanwhile, or raise ConnectionError, which cuts it; `rewrite` gives what becomes of a body.
+    `requests` are those so far.
     """
 
     def __init__(self, target: str) -> None:
@@ -33,8 +34,15 @@ class HttpWay:
         self._path = parts.path
         self._lock = threading.Lock()
         self.requests: list[str] = []
-        self.before: Callable[[str, str], object] = lambda method, path: None
-        self.rewrite: Callable[[str, bytes], bytes] = lambda path, body: body
+        self.before: Callable[[str, str], object]
+        self.rewrite: Callable[[str, bytes], bytes]
+        self.clear()
+
+    def clear(self) -> None:
+        """Change nothing any more, and forget the requests so far."""
+        self.requests.clear()
+        self.before = lambda method, path: None
+        self.rewrite = lambda path, body: body
 
     @property
     def url(self) -> str:
@@ -64,6 +72,22 @@ class HttpWay:
         self._thread.join()
 
     def _pass(self, asked: BaseHTTPRequestHandler) -> None:
+        try:
+            status, reason, headers, octets = self._answer(asked)
+        except (OSError, http.client.HTTPException):
+            asked.close_connection = True
+            return
+        asked.send_response_only(status, reason)
+        for name, value in headers:
+            if name.lower() not in HOP:
+                asked.send_header(name, value)
+        asked.send_header("Content-Length", str(len(octets)))
+        asked.end_headers()
+        asked.wfile.write(octets)
+
+    def _answer(
+        self, asked: BaseHTTPRequestHandler
+    ) -> tuple[int, str, list[tuple[str, str]], bytes]:
         length = int(asked.headers.get("Content-Length", 0))
         body = asked.rfile.read(length) if length else None
         with self._lock:
@@ -77,10 +101,4 @@ class HttpWay:
             answer = connection.getresponse()
             octets = self.rewrite(asked.path, answer.read())
             connection.close()
-        asked.send_response_only(answer.status, answer.reason)
-        for name, value in answer.getheaders():
-            if name.lower() not in HOP:
-                asked.send_header(name, value)
-        asked.send_header("Content-Length", str(len(octets)))
-        asked.end_headers()
-        asked.wfile.write(octets)
+            return answer.status, answer.reason, answer.getheaders(), octets

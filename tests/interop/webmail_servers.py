@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mailflow
 from mailflow.halt import Halt
@@ -17,8 +18,9 @@ from mailflow.lines import to_crlf
 from mailflow.testing.maildirs import Maildirs, folder_name
 from mailflow.testing.roundcube import Roundcube
 from mailflow.testing.sqwebmail import SqWebMail
-from mailflow_webmail.session import Session, opened
-from mailflow_webmail.settings import WebmailOptions
+
+if TYPE_CHECKING:
+    from mailflow_webmail.session import Session
 
 PASSWORD = "canary-5e11 & sécret"
 
@@ -68,9 +70,19 @@ class WebAccount:
 
     def remove(self, subject: str, folder: str = "INBOX") -> None:
         """Another mail program deletes a message."""
+        os.unlink(self._file(subject, folder))
+
+    def mark(self, subject: str, flag: str, folder: str = "INBOX") -> None:
+        """Another mail program sets a flag."""
+        path = self._file(subject, folder)
+        name = os.path.basename(path).partition(":")[0]
+        os.rename(path, os.path.join(self.mail.path(self.user, folder), "cur", f"{name}:2,{flag}"))
+
+    def _file(self, subject: str, folder: str) -> str:
         for path in self.mail.files(self.user, folder):
             if email.message_from_bytes(Path(path).read_bytes())["Subject"] == subject:
-                os.unlink(path)
+                return path
+        raise LookupError(subject)
 
     def source(self, **options: object) -> dict[str, object]:
         """A [[fetch]] of this account."""
@@ -100,6 +112,9 @@ class WebAccount:
     @contextmanager
     def session(self, **options: object) -> Iterator[Session]:
         """A session of this user, without a pipeline."""
+        from mailflow_webmail.session import opened
+        from mailflow_webmail.settings import WebmailOptions
+
         given = {key: value for key, value in self.source(**options).items() if key != "use"}
         session = opened(WebmailOptions.read(given), Halt(), str(self.home))
         try:
