@@ -22,8 +22,8 @@ from mailflow.verdicts import Fate
 from mailflow_webmail.arriving import arriving
 from mailflow_webmail.choice import Folder, chosen, is_certain
 from mailflow_webmail.mark import Left, Mark, anchors, digest_of, said
+from mailflow_webmail.origin import WebmailSourceOptions
 from mailflow_webmail.settling import BATCH, Settling
-from mailflow_webmail.source import WebmailSourceOptions
 
 if TYPE_CHECKING:
     from types import TracebackType
