@@ -167,6 +167,10 @@ class IncrementalFetcher(Fetcher, Protocol):
     What it is told to settle may be gone before the session has ended; once a session has ended
     in order, it is, and its key, listed again, names another message. Messages are told by
     their content where a key does not tell them.
+
+    One whose keys may name other messages than they did without any sign of it (a source that
+    knows no UIDVALIDITY) has the class attribute `fickle = True`: what an earlier visit took is
+    settled only where its header section is still the same, which `heads` gives.
     """
 
     complete: bool
@@ -204,6 +208,20 @@ class PushFetcher(Fetcher, Protocol):
         after `seconds` or when `halt` is set. Without a listing before, what comes from
         now on counts. Raises what the other calls raise; the session has ended then.
         """
+        ...
+
+
+class StayingFetcher(Fetcher, Protocol):
+    """A fetcher that can stay logged in from one session to the next: its object can be entered
+    again once it was left."""
+
+    def stay(self) -> None:
+        """Called once, before the first session: there will be more, and `close` at the end."""
+        ...
+
+    def close(self) -> None:
+        """No session follows: end what is open. Called outside of a session, by the thread of the
+        sessions, also when `halt` is set; takes a moment at most, and raises nothing."""
         ...
 
 

@@ -74,6 +74,7 @@ class Visit:
         self.first = state.worked_at is None
         self.listed = {item.key: item for item in items}
         self.incremental = is_incremental(fetcher)
+        self.fickle = bool(getattr(fetcher, "fickle", False))
         self.told: IncrementalFetcher | _Everything
         self.told = fetcher if is_incremental(fetcher) else _Everything()
         self.renewed = self.told.complete and self.told.renewed
@@ -147,9 +148,11 @@ class Visit:
         return doubted
 
     def _is_doubtful(self, key: str, known: Known) -> bool:
-        """Whether a key may name another message: where the source says so, and where that
-        which it named was removed for sure."""
+        """Whether a key may name another message: where the source says so, where that which it
+        named was removed for sure, and of a fickle source where it is to be settled now."""
         if self._says_doubtful(key):
+            return True
+        if self.fickle and known.state == "done" and known.at + self.step.keep <= time.time():
             return True
         removed = self.incremental and self.told.removes and known.state == "settled"
         return removed and known.digest is not None
@@ -214,7 +217,8 @@ class Visit:
         if self._is_renamed(got.key, digest):
             return False
         intent = self.intents.get(got.key)
-        if intent is not None and self._says_doubtful(got.key) and intent.digest != digest:
+        doubtful = self.fickle or self._says_doubtful(got.key)
+        if intent is not None and doubtful and intent.digest != digest:
             self._orphans.append(intent.mail)  # its copy, if there is one, is of another message
             intent = None
         mail = Mail(intent.mail if intent else new_id(), got.envelope, got.content)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mailflow.engine.flow import Flow
     from mailflow.engine.pipeline import FetchStep, Pipeline
     from mailflow.engine.work import Arrived
-    from mailflow.kinds import Fetcher
 
 JITTER = 0.1
 """`every` and a rest are longer or shorter by up to this share: many that were started
@@ -86,6 +85,7 @@ class Watch:
         self.put = put
         self.by_itself = asks_by_itself(flow.pipeline, step)
         self.pushed = hasattr(step.component, "wait")
+        self.stays = hasattr(step.component, "stay")
         self.source = ""
         self.since = time.time()
         self._ahead = self.since - time.monotonic()
@@ -100,7 +100,7 @@ class Watch:
         self._alarm = Alarm(flow, step)
         self._intake: Intake | None = None
         self._total = Tally()
-        self._fetcher: Fetcher | None = None
+        self._fetcher: Any = None
         self._listening: Halt | None = None
 
     @property
@@ -197,8 +197,9 @@ class Watch:
             return self._plan(intake, before)
         intake.quiet = before.failures >= BREAKS
         self._begin(intake)
-        if self._fetcher is not None and not force:
-            intake.run(force=True, fetcher=self._fetcher, ahead=self._await)
+        if self._fetcher is not None and not (self.pushed and force):
+            ahead = self._await if self.pushed else None
+            intake.run(force=True, fetcher=self._fetcher, ahead=ahead)
         else:
             self._forget()
             self._make()
@@ -223,16 +224,21 @@ class Watch:
             self._total = Tally(self._total.fetched + now.fetched, self._total.octets + now.octets)
 
     def _make(self) -> None:
-        """A fetcher of ours where it can wait for mail: it is entered many times, and what
-        it waits for must end when it is poked."""
-        if not (self.pushed and self.by_itself):
+        """A fetcher of ours where it can wait for mail, or stay logged in: it is entered many
+        times, and what it waits for must end when it is poked."""
+        if not ((self.pushed or self.stays) and self.by_itself):
             return
-        self._listening = Halt()
+        self._listening = Halt() if self.pushed else None
         with suppress(*PLUGIN_FAULTS):  # the intake meets the same, and tells it
             self._fetcher = self.flow.make(self.step, self._listening)
+            if self.stays:
+                self._fetcher.stay()
 
     def _forget(self) -> None:
-        self._fetcher = None
+        fetcher, self._fetcher = self._fetcher, None
+        if fetcher is not None and self.stays:
+            with suppress(*PLUGIN_FAULTS):  # it has failed before, which was told
+                fetcher.close()
         with self._change:
             listening, self._listening = self._listening, None
         if listening is not None:
@@ -279,7 +285,7 @@ class Watch:
             wait = self._rest_of(state) * spread
         elif intake.in_use:
             wait = jittered(IN_USE)
-        elif self._fetcher is not None:
+        elif self._fetcher is not None and self.pushed:
             wait = 0.0
         else:
             wait = jittered(self.step.every)

@@ -70,3 +70,39 @@ class PushedFetcher(BoxFetcher):
             if left <= 0 or self.runtime.halt.wait(min(left, 0.005)):
                 return False
         return True
+
+
+class StayingBox(Mailbox):
+    """A mailbox that knows who is logged in."""
+
+    def __init__(self, name: str = "box", **messages: bytes) -> None:
+        super().__init__(name, **messages)
+        self.logins = 0
+        self.inside = 0
+
+
+class StayingFetcher(BoxFetcher):
+    """It keeps the contract of StayingFetcher: who is logged in stays so until `close`."""
+
+    box: StayingBox
+    inside = False
+    stays = False
+
+    def stay(self) -> None:
+        self.stays = True
+
+    def close(self) -> None:
+        self.box.inside -= self.inside
+        self.inside = False
+
+    def __enter__(self) -> BoxFetcher:
+        if not self.inside:
+            self.box.logins += 1
+            self.box.inside += 1
+            self.inside = True
+        return super().__enter__()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        super().__exit__(kind, error, trace)
+        if error is not None or not self.stays:
+            self.close()

@@ -21,6 +21,7 @@ from mailflow.errors import (
 )
 from mailflow.kinds import Fetched, Item
 from mailflow.mail import Envelope, OctetFile, Octets
+from mailflow.options import FOREVER
 from mailflow.query import Query
 
 from .parts import BoxFetcher, Mailbox, Post, Works, distribute, fetch, mailbox, message
@@ -515,6 +516,32 @@ class TestListingsThatStartAfterTheLast:
         doubtful = self.step(box, {**traits, "doubtful": lambda self, key: True}, start="new")
         works.run(works.pipeline([doubtful], [distribute(post)]))
         assert post.subjects == come
+
+    def test_where_keys_are_fickle_what_is_settled_late_is_what_was_fetched(
+        self, works: Works
+    ) -> None:
+        """Another message under the key of one that was to be removed is fetched instead."""
+        box, post = mailbox(2), Post()
+        fickle = self.step(box, {"fickle": True, "removes": True}, keep=FOREVER)
+        works.run(works.pipeline([fickle], [distribute(post)]))
+        box.messages["k1"] = message("other")
+        box.renumbered = True
+        due = fickle._replace(keep=0.0)
+        works.run(works.pipeline([due], [distribute(post)]))
+        assert box.headed == ["k0", "k1"]
+        assert post.subjects == ["m0", "m1", "other"]
+        assert box.settled == ["k0", "k1"]
+        assert box.fetched == ["k0", "k1", "k1"]
+
+    def test_where_keys_are_fickle_nothing_is_read_before_it_is_to_be_settled(
+        self, works: Works
+    ) -> None:
+        box = mailbox(2)
+        fickle = self.step(box, {"fickle": True}, keep=FOREVER)
+        box.renumbered = True
+        for _ in range(2):
+            works.run(works.pipeline([fickle], [distribute(Post())]))
+        assert box.headed == []
 
     @pytest.mark.parametrize(("name", "come"), [("m0", ["m0"]), ("other", ["m0", "other"])])
     def test_f14_under_such_a_key_a_cut_delivery_is_resumed_of_the_same_message_alone(

@@ -19,7 +19,14 @@ from mailflow.kinds import Context, Trouble
 from mailflow.verdicts import Retry
 
 from .parts import Mailbox, Post, Works, distribute, fetch, message, react
-from .standing import PushedBox, PushedFetcher, eventually, standing
+from .standing import (
+    PushedBox,
+    PushedFetcher,
+    StayingBox,
+    StayingFetcher,
+    eventually,
+    standing,
+)
 
 SOON = Retry(0.02)
 
@@ -34,6 +41,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pushed(box: PushedBox, **words: Any) -> FetchStep:
     component = type("Fetcher", (PushedFetcher,), {"box": box})
+    return fetch(box, **words)._replace(component=component)
+
+
+def staying(box: StayingBox, **words: Any) -> FetchStep:
+    component = type("Fetcher", (StayingFetcher,), {"box": box})
     return fetch(box, **words)._replace(component=component)
 
 
@@ -480,6 +492,49 @@ class TestAlarm:
             eventually(lambda: one.doing.state == "waiting")
             one.look()
             assert not heard
+
+
+class TestStayingLoggedIn:
+    def test_one_login_serves_many_sessions_and_ends_with_them(self, works: Works) -> None:
+        box, post = StayingBox(a=message("a")), Post()
+        with standing(works, works.pipeline([staying(box, every=0.02)], [distribute(post)])):
+            eventually(lambda: box.sessions > 2)
+            box.add(b=message("b"))
+            eventually(lambda: post.subjects == ["a", "b"])
+        assert (box.logins, box.inside) == (1, 0)
+
+    def test_between_its_sessions_it_waits_for_its_hour_and_a_poke_uses_its_login(
+        self, works: Works
+    ) -> None:
+        box = StayingBox(a=message("a"))
+        pipeline = works.pipeline([staying(box, every=3600.0)], [distribute(Post())])
+        with standing(works, pipeline) as at_work:
+            one = source(at_work)
+            eventually(lambda: one.doing.state == "waiting")
+            one.poke()
+            eventually(lambda: box.sessions == 2 and one.doing.state == "waiting")
+        assert (box.logins, box.inside) == (1, 0)
+
+    def test_after_a_failure_it_logs_in_anew(self, works: Works) -> None:
+        box = StayingBox(a=message("a"))
+        pipeline = works.pipeline(
+            [staying(box, every=0.02)],
+            [distribute(Post())],
+            react=[react(lambda *words: SOON)],
+        )
+        with standing(works, pipeline):
+            eventually(lambda: box.sessions)
+            failing(box)
+            eventually(lambda: box.logins > 2)
+            works_again(box)
+            settled = eventually(lambda: box.inside and box.logins)
+            eventually(lambda: box.sessions > settled + 2)
+        assert box.inside == 0
+
+    def test_a_single_run_knows_no_second_session(self, works: Works) -> None:
+        box = StayingBox(a=message("a"))
+        works.run(works.pipeline([staying(box)], [distribute(Post())]))
+        assert (box.logins, box.inside) == (1, 0)
 
 
 def test_sessions_leave_no_descriptor_and_no_thread_behind(
