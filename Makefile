@@ -15,7 +15,7 @@ COMPILE := $(BIN)/python -m compileall -q mailflow plugins
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -rs
 
-.PHONY: help demo test lint bench crash docs clean
+.PHONY: help demo test lint bench crash fuzz docs clean
 
 help:
 	@echo "make demo   the main job, on servers of its own: no root, no network"
@@ -23,6 +23,7 @@ help:
 	@echo "make lint   style, types, import contracts"
 	@echo "make bench  speed and memory beside mpop, getmail6, fetchmail and others"
 	@echo "make crash  200 random kills and 200 power cuts (the power cuts as root)"
+	@echo "make fuzz   MINUTES=30 of octets for every parser, the corpus kept"
 	@echo "make docs   the documentation, in docs/_build/html"
 	@echo "make clean  remove .venv, caches and what was built"
 
@@ -50,6 +51,11 @@ crash: $(VENV)/.dev
 	@$(UNPACK) $(VENV)/cyrus
 	@MAILFLOW_KILLS=$${MAILFLOW_KILLS:-200} MAILFLOW_CUTS=$${MAILFLOW_CUTS:-200} \
 	  $(PYTEST) tests/crash --timeout 7200 $(ARGS)
+
+fuzz: $(VENV)/.dev
+	@$(PIP) install -e '.[fuzz]'
+	@for target in $$($(BIN)/python -m fuzz); do \
+	  $(BIN)/python -m fuzz $$target --minutes $${MINUTES:-1} || exit; done
 
 docs: $(VENV)/.dev
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html

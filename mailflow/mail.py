@@ -411,7 +411,7 @@ class Header:
 
 
 def _key(name: str) -> bytes:
-    return name.lower().encode("ascii", "replace")
+    return name.encode("utf-8", "surrogatepass").lower()
 
 
 def _value(field: bytes) -> str:
