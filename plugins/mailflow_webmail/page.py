@@ -1,23 +1,42 @@
 """One answer of a webmail, and what is found in it.
 
-Rule of the file: what is not there is an empty list, never a guess; what a page says is
-never run, followed or shown from here.
+Rule of the file: what is not there is None or an empty list, never a guess; what a page says
+is never run or followed from here, and a page that is made to be endless is an error.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+from mailflow.record import NamedTuple
+from mailflow_webmail.decoding import decoded, number
+from mailflow_webmail.errors import LayoutError
+from mailflow_webmail.patterns import Search
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
     from bs4.element import Tag
 
-    from mailflow_webmail.site import Condition, Finder, Rows
+    from mailflow_webmail.language import Condition, Finder, Next, Rows
+
+TAGS = 200_000
+"""Tags of a page that is parsed; those of a list with a thousand rows are fewer than half."""
+
+_DECLARATION = re.compile(r"\s*<\?xml[^>]{0,200}\?>")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+
+
+class Turn(NamedTuple):
+    """How the next page of a list is asked for: by its address, or by {n}."""
+
+    url: str | None
+    n: int
 
 
 class Page:
@@ -28,83 +47,141 @@ class Page:
         self.status = status
         self.headers = headers
         self.octets = octets
+        self.search = Search()
 
     @property
     def type(self) -> str:
         return self.headers.get("Content-Type", "")
 
+    @property
+    def is_html(self) -> bool:
+        return "html" in self.type.lower()
+
     @cached_property
     def body(self) -> str:
+        """The answer as text: in the encoding it says, else as UTF-8, else as Windows-1252."""
+        for name in self._encodings():
+            try:
+                return self.octets.decode(name)
+            except (UnicodeDecodeError, LookupError):
+                continue
         return self.octets.decode("utf-8", "replace")
+
+    def _encodings(self) -> Iterator[str]:
+        for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
+                           (codecs.BOM_UTF16_BE, "utf-16")):  # fmt: skip
+            if self.octets.startswith(mark):
+                yield name
+        said = _CHARSET.search(self.type)
+        if said is None and self.is_html:
+            said = _CHARSET.search(self.octets[:2048].decode("latin-1"))
+        if said is not None and _is_text(said[1]):
+            # what is called Latin 1 is Windows-1252 on the web, with typographic quotes
+            name = codecs.lookup(said[1]).name
+            yield "cp1252" if name == "iso8859-1" else name
+        yield from ("utf-8", "cp1252")
 
     @cached_property
     def soup(self) -> BeautifulSoup:
+        """The page as a tree; an empty one where it is no HTML. Raises LayoutError."""
         from bs4 import BeautifulSoup
 
-        html = self.octets if "html" in self.type else b""
-        return BeautifulSoup(html, "lxml", from_encoding="utf-8" if html else None)
+        html = _DECLARATION.sub("", self.body, count=1) if self.is_html else ""
+        if html.count("<") > TAGS:
+            raise LayoutError(f"the page has more than {TAGS} tags")
+        if "<" not in html:  # for all that it may look like the name of a file
+            html = f"<html>{html}"
+        octets = html.replace("\0", "\ufffd").encode("utf-8", "replace")
+        return BeautifulSoup(octets, "lxml", from_encoding="utf-8")
 
     @cached_property
     def json(self) -> Any:
+        """What the answer says as JSON, None where it is none."""
         try:
             return json.loads(self.octets)
         except (ValueError, RecursionError):
             return None
 
+    @cached_property
+    def visible(self) -> str:
+        """What a reader sees, without scripts, on one line."""
+        return " ".join(self.soup.get_text(" ").split())
+
     def find(self, finder: Finder) -> str | None:
-        """The first value that is not empty."""
+        """The first value that is not empty. Raises LayoutError where it takes too long."""
         return next((value for value in self.values(finder) if value), None)
+
+    def number(self, finder: Finder) -> int | None:
+        """The first value that is a number."""
+        return next((n for value in self.values(finder) if (n := number(value)) is not None), None)
 
     def values(self, finder: Finder, within: object = None) -> Iterator[str]:
         """What the finder finds, narrowed; `within` is a row."""
         for value in self._sources(finder, within):
+            found: str | None = value
             if finder.param is not None:
-                found = parse_qs(urlsplit(value).query, keep_blank_values=True)
-                value = found.get(finder.param, [""])[0]
-            if finder.regex is not None:
-                match = re.search(finder.regex, value)
-                if match is None:
-                    continue
-                value = match[1] if match.re.groups else match[0]
-            yield value
+                found = _parameter(value, finder.param)
+            if found is not None and finder.regex is not None:
+                found = self.search.value(finder.regex, found)
+            if found is not None:
+                yield decoded(found, finder.decode)
 
     def _sources(self, finder: Finder, within: object) -> Iterator[str]:
         if finder.css is not None:
-            root: Tag = within if within is not None else self.soup  # type: ignore[assignment]
+            root: Tag = self.soup if within is None else within  # type: ignore[assignment]
             for tag in root.select(finder.css):
-                yield _said(tag, finder.attr)
+                value = _said(tag, finder.attr)
+                if value is not None:
+                    yield value
         elif finder.json is not None:
-            yield _spelled(at(self.json if within is None else within, finder.json))
+            found = at(self.json if within is None else within, finder.json)
+            if found is not None:
+                yield _spelled(found)
         elif finder.url is not None:
-            match = re.search(finder.url, self.url)
-            if match is not None:
-                yield match[1] if match.re.groups else match[0]
+            yield from _one(self.search.value(finder.url, self.url))
         elif finder.text is not None:
-            match = re.search(finder.text, self.soup.get_text(" ", strip=True))
-            if match is not None:
-                yield match[1] if match.re.groups else match[0]
-        elif within is not None:
-            yield _said(within, finder.attr)  # type: ignore[arg-type]
-        else:
+            seen = self.visible if within is None else _said(within, None) or ""
+            yield from _one(self.search.value(finder.text, seen))
+        elif within is None:
             yield self.body
+        else:
+            yield from _one(_said(within, finder.attr))
 
     def holds(self, condition: Condition) -> bool:
+        """Whether all that it says is so. Raises LayoutError where it takes too long."""
+        if not self.holds_head(condition):
+            return False
+        if not condition.looks_inside:
+            return True
+        only_there = condition.css is not None and not (
+            condition.attr or condition.param or condition.regex or condition.nonempty
+        )
+        if only_there and condition.css is not None:
+            return self.soup.select_one(condition.css) is not None
+        if condition.nonempty:
+            return any(value.strip() for value in self.values(condition))
+        return self.find(condition) is not None
+
+    def holds_head(self, condition: Condition) -> bool:
+        """Whether what it says of status and headers is so."""
         if condition.status is not None and condition.status != self.status:
             return False
-        if condition.type_ is not None and not self.type.startswith(condition.type_):
+        if condition.type_ and not self.type.lower().startswith(condition.type_.lower()):
             return False
-        for name, pattern in condition.header.items():
-            if not re.search(pattern, self.headers.get(name, "")):
-                return False
-        sources = (condition.css, condition.json, condition.url, condition.text, condition.regex)
-        if condition.css is not None and not (condition.attr or condition.regex):
-            return self.soup.select_one(condition.css) is not None
-        return not any(each is not None for each in sources) or self.find(condition) is not None
+        return all(
+            name in self.headers and self.search.first(pattern, self.headers[name])
+            for name, pattern in condition.header.items()
+        )
 
     def rows(self, rows: Rows) -> Iterator[Mapping[str, str]]:
+        """The rows, but for those to skip; a field that is not there is ""."""
         for row in self._rows(rows):
-            if not any(re.search(p, row.get(name, "")) for name, p in rows.skip.items()):
+            if not self.skips(rows, row):
                 yield row
+
+    def skips(self, rows: Rows, row: Mapping[str, str]) -> bool:
+        """Whether a row is one to leave out."""
+        return any(self.search.first(p, row.get(name, "")) for name, p in rows.skip.items())
 
     def _rows(self, rows: Rows) -> Iterator[dict[str, str]]:
         if rows.css is not None:
@@ -113,8 +190,9 @@ class Page:
             return
         found = at(self.json, rows.json) if rows.json is not None else self.body
         if rows.regex is not None:
-            for match in re.finditer(rows.regex, _spelled(found)):
-                yield {name: value or "" for name, value in match.groupdict().items()}
+            for match in self.search.each(rows.regex, _spelled(found)):
+                named = {name: value or "" for name, value in match.groupdict().items()}
+                yield {**named, **self._fields(rows, match[0])}
         elif isinstance(found, list):
             for each in found:
                 yield self._fields(rows, each)
@@ -125,17 +203,83 @@ class Page:
             for name, finder in rows.fields.items()
         }
 
+    def following(self, next_: Next, n: int, rows: int) -> Turn | None:
+        """The page after this one, which is page `n` and has `rows`; None behind the last.
+
+        Raises LayoutError where a link leads nowhere.
+        """
+        if next_.css is not None:
+            return self._linked(next_)
+        if next_.offset is not None:
+            found = self.number(next_.offset)
+            return None if found is None or found == n else Turn(None, found)
+        last = None if next_.last is None else self.number(next_.last)
+        following = n + (next_.step or max(rows, 1))
+        return None if last is not None and following > last else Turn(None, following)
+
+    def _linked(self, next_: Next) -> Turn | None:
+        for tag in self.soup.select(next_.css or ""):
+            text = _said(tag, None) or ""
+            if next_.label is not None:
+                match = self.search.first(next_.label, text)
+                if match is None or match[0] != text:
+                    continue
+            href = (_said(tag, "href") or "").strip()
+            url = urljoin(self.url, href)
+            if not href or href.startswith("#") or urlsplit(url).scheme not in ("http", "https"):
+                raise LayoutError(f"the link {next_.css!a} to the next page is no address")
+            return Turn(url, 0)
+        return None
+
+    def pre(self, css: str) -> str | None:
+        """The exact text of the one element that matches, None where none does.
+
+        Raises LayoutError where there are several, or where an octet of the page does not
+        say what it stood for.
+        """
+        found = self.soup.select(css)
+        if not found:
+            return None
+        text = found[0].get_text()
+        if len(found) > 1:
+            raise LayoutError(f"{len(found)} elements match {css!a}; the source can be in one")
+        if "\ufffd" in text and "\ufffd" not in self.octets.decode("utf-8", "ignore"):
+            raise LayoutError(f"the text in {css!a} is not in the encoding that the page says")
+        return text.removeprefix("\n")  # HTML takes the first line end of <pre> for layout
+
 
 def at(value: Any, path: str) -> Any:
     """What lies at a dotted path; None where nothing does."""
+    if path == ".":
+        return value
     for name in path.split("."):
         if isinstance(value, dict):
             value = value.get(name)
-        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
-            value = value[int(name)]
+        elif isinstance(value, list) and name.isascii() and name.isdigit():
+            value = value[int(name)] if len(name) < 9 and int(name) < len(value) else None
         else:
             return None
     return value
+
+
+def _one(value: str | None) -> Iterable[str]:
+    return () if value is None else (value,)
+
+
+def _is_text(charset: str) -> bool:
+    try:
+        return codecs.lookup(charset)._is_text_encoding
+    except LookupError:
+        return False
+
+
+def _parameter(link: str, name: str) -> str | None:
+    """A parameter of a link, decoded; None where it has none."""
+    try:
+        found = parse_qs(urlsplit(link).query, keep_blank_values=True, max_num_fields=1000)
+    except ValueError:
+        return None
+    return found[name][0] if name in found else None
 
 
 def _spelled(value: Any) -> str:
@@ -144,8 +288,11 @@ def _spelled(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _said(tag: Tag, attr: str | None) -> str:
+def _said(within: Any, attr: str | None) -> str | None:
+    """The text of an element, or its attribute, None where it has none; a string is itself."""
+    if not hasattr(within, "get_text"):
+        return _spelled(within)
     if attr is None:
-        return tag.get_text(" ", strip=True)
-    value = tag.get(attr) or ""
-    return value if isinstance(value, str) else " ".join(value)
+        return " ".join(within.get_text(" ").split())
+    value = within.get(attr)
+    return " ".join(value) if isinstance(value, list) else value

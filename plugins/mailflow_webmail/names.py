@@ -1,0 +1,130 @@
+"""The {names} of a definition: what may stand where, and what is put there.
+
+Rule of the file: every name is checked before anything is asked, so that filling in cannot
+fail in the middle of a session.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from mailflow.options import Fault, nearest
+
+if TYPE_CHECKING:
+    from mailflow_webmail.language import Site
+
+_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+OF_A_MESSAGE = ("raw", "seen", "delete", "trash")
+"""Steps that are about a message of the list."""
+
+SENDING = ("compose", "write", "attach", "send", "sent")
+"""Steps that are about a mail that is sent, in their order; each knows what those before it
+have captured."""
+
+OF_A_MAIL = (
+    "from", "to", "cc", "bcc", "reply_to", "subject", "text",
+    "message_id", "message_id_bare", "in_reply_to", "references",
+)  # fmt: skip
+"""What such a mail gives to them."""
+
+
+def fill(pattern: str, facts: Mapping[str, str]) -> str:
+    """The text with its {names} filled in; braces around anything else stay."""
+    return _NAME.sub(lambda found: facts[found[1]], pattern)
+
+
+def address(pattern: str, facts: Mapping[str, str]) -> str:
+    """The same for an address: what is filled in behind its beginning is quoted, so that a
+    folder "a/b?" is one part of it."""
+    from urllib.parse import quote
+
+    def one(found: re.Match[str]) -> str:
+        value = facts[found[1]]
+        return value if found.start() == 0 else quote(value, safe="")
+
+    return _NAME.sub(one, pattern)
+
+
+def named(pattern: str) -> tuple[str, ...]:
+    return tuple(_NAME.findall(pattern))
+
+
+def unprovided(site: Site) -> Iterator[Fault]:
+    """Names that nothing provides, and steps that name nothing of what they are about."""
+    from mailflow_webmail.language import STEPS
+
+    for name in STEPS:
+        if site.has(name):
+            yield from _of_step(site, name)
+    fields = site.folders.rows.names
+    for number, total in enumerate(site.list_.total):
+        if total.field is not None and total.field not in fields:
+            text = f"the folders have no such field{nearest(total.field, fields)}"
+            yield Fault(("list", "total", number, "field"), text)
+
+
+def _of_step(site: Site, name: str) -> Iterator[Fault]:
+    step = site.step(name)
+    known = _provided(site, name)
+    used = set()
+    for path, text in step.templates():
+        for each in named(text):
+            used.add(each)
+            if each not in known:
+                yield Fault((name, *path), _missing(name, each, known))
+    if site.hook is not None:
+        return
+    if not step.asks and name not in SENDING[1:]:
+        yield Fault((name,), "expected `get`, `post` or `query`: what is asked for")
+    elif name in OF_A_MESSAGE and not used & set(site.list_.rows.names):
+        yield Fault((name,), "none of its templates names the message; expected {id} in one")
+    elif name == "list":
+        if "folder" not in used:
+            yield Fault((name,), "none of its templates names the folder; expected {folder} in one")
+        if site.list_.next_ is not None and site.list_.next_.counts and "n" not in used:
+            yield Fault((name, "next"), "none of the templates names the page; expected {n} in one")
+
+
+def _provided(site: Site, name: str) -> set[str]:
+    """The facts there are when a step is done."""
+    known = _own(site, name)
+    if name != "login":
+        known |= site.login.capture.keys()
+    earlier = SENDING[: SENDING.index(name)] if name in SENDING else ()
+    for each in (*_before(site, name), *filter(site.has, earlier)):
+        known |= site.step(each).capture.keys()
+    return known
+
+
+def _own(site: Site, name: str) -> set[str]:
+    if name == "login":
+        return {"user", "password"}
+    if name == "list":
+        counts = site.list_.next_ is not None and site.list_.next_.counts
+        return {"user", "folder", "n"} if counts else {"user", "folder"}
+    if name in OF_A_MESSAGE:
+        return {"user", "folder", *site.list_.rows.names}
+    if name in SENDING:
+        return {"user", *OF_A_MAIL, *(("number",) if name == "attach" else ())}
+    return {"user"}
+
+
+def _before(site: Site, name: str) -> list[str]:
+    """The steps that are done before one, theirs too."""
+    found: list[str] = []
+    todo = list(site.step(name).before)
+    while todo:
+        each = todo.pop()
+        if each not in found and site.has(each):
+            found.append(each)
+            todo += site.step(each).before
+    return found
+
+
+def _missing(step: str, name: str, known: set[str]) -> str:
+    if name == "password":
+        return "only `login` is told the {password}"
+    return f"nothing provides {{{name}}} at `{step}`{nearest(name, sorted(known))}"
