@@ -107,7 +107,7 @@ def _counts(step: Step) -> bool:
 
 @pytest.mark.crash
 @pytest.mark.parametrize("rotate", [True, False])
-def test_a_refresh_that_is_killed_keeps_the_old_tokens_or_the_new(
+def test_c08_a_refresh_that_is_killed_keeps_the_old_tokens_or_the_new(
     begin: Callable[[Path], Refresh], tmp_path: Path, server: OAuth2Server, rotate: bool
 ) -> None:
     server.rotate = rotate
@@ -123,7 +123,7 @@ def test_a_refresh_that_is_killed_keeps_the_old_tokens_or_the_new(
 
 @pytest.mark.crash
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_what_a_power_cut_leaves_is_whole_and_what_was_used_is_kept(
+def test_c08_what_a_power_cut_leaves_is_whole_and_what_was_used_is_kept(
     begin: Callable[[Path], Refresh], tmp_path: Path, server: OAuth2Server, kind: str
 ) -> None:
     if reason := power.obstacle(kind):

@@ -174,7 +174,7 @@ def test_a_client_that_was_refused_is_tried_again_once_it_has_changed(logged_in,
     assert right.reveal() == server.tokens[-1].access_token
 
 
-def test_a_provider_that_fails_is_left_alone_for_a_while(token, server, monkeypatch):
+def test_c08_a_provider_that_fails_is_left_alone_for_a_while(token, server, monkeypatch):
     end()
     server.faults += [Fault(503), Fault(503)]
     for _ in range(3):
@@ -240,7 +240,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(logged_in, serv
         token.reveal()
 
 
-def test_a_provider_that_is_not_there_is_told_in_one_line(logged_in, server):
+def test_c08_a_provider_that_is_not_there_is_told_in_one_line(logged_in, server):
     logged_in()
     end()
     table = {**server.provider(), "token_endpoint": "http://127.0.0.1:1/token"}
