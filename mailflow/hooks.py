@@ -1,4 +1,4 @@
-"""How a plugin meets the engine: one mark, four hooks.
+"""How a plugin meets the engine: one mark, five hooks.
 
 A plugin is a module with one entry point in group `mailflow`:
 
@@ -72,6 +72,13 @@ class Hooks:
         inside it. A plugin without commands has no such function.
         """
 
+    def mailflow_testbeds(self, group: click.Group) -> None:
+        """Called for `mailflow testbed`: servers that this plugin brings to try things with.
+
+        Add a click command for each to `group`, under the name of what it stands for. A plugin
+        without them has no such function.
+        """
+
     def mailflow_explain(self, query: Query) -> Iterable[Narrowing]:
         """Called by `mailflow query explain`: how the servers of this plugin are asked.
 
@@ -93,5 +100,6 @@ class Hooks:
 
 Hooks.mailflow_register.mailflow_spec = {"historic": True}  # type: ignore[attr-defined]
 Hooks.mailflow_commands.mailflow_spec = {}  # type: ignore[attr-defined]
+Hooks.mailflow_testbeds.mailflow_spec = {}  # type: ignore[attr-defined]
 Hooks.mailflow_explain.mailflow_spec = {}  # type: ignore[attr-defined]
 Hooks.mailflow_event.mailflow_spec = {}  # type: ignore[attr-defined]

@@ -42,6 +42,7 @@ COMMANDS = {
     "schema": "Print the JSON Schema of a pipeline file, for editors.",
     "help": "Explain a command.",
     "demo": "Run the main job on servers of its own.",
+    "testbed": "Run a server to try things with.",
 }
 """Every command with its summary, so that `--help` imports none of them."""
 

@@ -6,6 +6,8 @@ from mailflow.hooks import hookimpl
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import click
+
     from mailflow.hooks import Register
 
 
@@ -15,3 +17,10 @@ def mailflow_register(register: Register) -> None:
     register.service("mailflow_webmail.testbed.service:TestBedService", "testbed")
     register.maildrop("mailflow_webmail.maildrop:WebmailDrop")
     register.mailbox("mailflow_webmail.mailbox:WebmailMailbox")
+
+
+@hookimpl
+def mailflow_testbeds(group: click.Group) -> None:
+    from mailflow_webmail.testbed.command import webmail
+
+    group.add_command(webmail)

@@ -26,6 +26,7 @@ NO_DRY_RUN = {
     "demo": "it touches nothing but a directory of its own",
     "hook": "`simulate` is that",
     "serve": "`run --dry-run` asks the same sources",
+    "testbed webmail": "it never changes the files of mail that it is given",
     "pop3 serve": "it changes nothing but what its clients ask for",
     "pop3 dl": "-n, as in cs.pop3, leaves the mailbox as it is; `copy --dry-run` asks only",
 }

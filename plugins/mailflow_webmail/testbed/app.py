@@ -108,6 +108,7 @@ class Bed:
             self._sessions.clear()
 
     def page(self, name: str, status: int = 200, **facts: object) -> Response:
+        facts["token"] = self._token()
         html = pages.page(name, self.settings.language, link=link, **facts)
         return Response(html, status, content_type="text/html; charset=utf-8")
 
@@ -226,7 +227,7 @@ class Bed:
             return Response(json.dumps(facts), content_type="application/json")
         outage = self.troubles.get("empty") is not None
         return self.page(
-            "list", inside=True, folder=folder.name, page=shown, token=self._token(),
+            "list", inside=True, folder=folder.name, page=shown,
             shows_count=not outage and not self.troubles.strikes("uncounted", "list"),
             proves_empty=not outage,
             prefix="x-" if self.troubles.strikes("layout", "list") else "",
@@ -275,9 +276,7 @@ class Bed:
             refused = sent(self, request.form, request.files.getlist("file"))
             if not refused:
                 return self.told("sent", inside=True)
-        return self.page(
-            "compose", inside=True, refused=refused, token=self._token(), sender=self.sender
-        )
+        return self.page("compose", inside=True, refused=refused, sender=self.sender)
 
     @property
     def sender(self) -> str:

@@ -66,6 +66,7 @@ _FRAME = """\
 <a href="{{ link('folders') }}">{{ say.folders }}</a>
 <a href="{{ link('compose') }}">{{ say.compose }}</a>
 <a id="logout" href="{{ link('logout') }}">{{ say.logout }}</a>
+<form id="session"><input type="hidden" name="token" value="{{ token }}"></form>
 </nav>{% endif %}
 {% block body %}{% endblock %}
 </body>
