@@ -112,11 +112,13 @@ class SqWebMail(Daemon):
 
     def down(self, part: str) -> None:
         """End "authdaemond" or "sqwebmaild", with what it started."""
-        process = self._parts.pop(part)
-        end(process)
+        if (process := self._parts.pop(part, None)) is not None:
+            end(process)
 
     def up(self, part: str) -> None:
-        """Start one of them, and wait until it listens."""
+        """Start one of them where it does not run, and wait until it listens."""
+        if part in self._parts:
+            return
         socket = f"{self._base}/run/{SOCKETS[part]}"
         if os.path.exists(socket):
             os.unlink(socket)

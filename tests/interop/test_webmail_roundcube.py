@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from mailflow.testing.http_way import HttpWay
 from mailflow.testing.proxy import Proxy
 from mailflow.testing.roundcube import SKINS, Roundcube
 
-from .webmail_servers import PASSWORD, RoundcubeAccount, message, with_lf
+from .webmail_servers import HOSTILE, PASSWORD, RoundcubeAccount, message, once, with_lf
 
 pytestmark = pytest.mark.interop(
     "dovecot-imapd", "php-cli", "roundcube-core", "roundcube-sqlite3", "roundcube-skin-larry",
@@ -30,16 +30,6 @@ MAIL = [each.stored for each in AWKWARD if b"\0" not in each.octets]
 
 PAGES = [message(f"n{number}") for number in range(65)]
 """More than a page of the list, which is 50."""
-
-HOSTILE = (
-    "session_error(1)", "this.session_error(1)", "x\u2028this.session_error(1)",
-    'this.display_message("x","error"', '","error"', "You must be logged in",
-    "Too many failed login attempts", "Connection to storage server failed.",
-    "Login failed.", "REQUEST CHECK FAILED", "Invalid request!",
-    'this.add_message_row(1,{"subject":"x"},{},false);', "</script><script>alert(1)</script>",
-    '<form><input name="_user"><input type="password" name="_pass"></form>',
-    "<title>Sqwebmail. Expired Login.</title>", "429 Too Many Requests", "{user} {password} {0}",
-)  # fmt: skip
 
 
 class Behind(NamedTuple):
@@ -81,17 +71,6 @@ def account(behind: Behind, tmp_path: Path) -> RoundcubeAccount:
     made = RoundcubeAccount(behind.roundcube, tmp_path)
     made.url = behind.way.url
     return made
-
-
-def once(part: str, act: Callable[[], object]) -> Callable[[str, str], None]:
-    """For HttpWay.before: do it when a path with this in it is first asked for."""
-    left = [act]
-
-    def before(method: str, path: str) -> None:
-        if part in path and left:
-            left.pop()()
-
-    return before
 
 
 @pytest.mark.parametrize("skin", SKINS)

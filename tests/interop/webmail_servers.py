@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import email
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from mailflow_webmail.session import Session
 
 PASSWORD = "canary-5e11 & sécret"
+
+HOSTILE = (
+    "session_error(1)", "this.session_error(1)", "x\u2028this.session_error(1)",
+    'this.display_message("x","error"', '","error"', "You must be logged in",
+    "Too many failed login attempts", "Connection to storage server failed.",
+    "Login failed.", "REQUEST CHECK FAILED", "Invalid request!",
+    'this.add_message_row(1,{"subject":"x"},{},false);', "</script><script>alert(1)</script>",
+    '<form><input name="_user"><input type="password" name="_pass"></form>',
+    "<title>Sqwebmail. Expired Login.</title>", "No messages...", "Shown: 1 - 1 of 1", "429 Too Many Requests", "{user} {password} {0}",
+)  # fmt: skip
+"""Subjects that look like what a webmail itself would say."""
 
 Server = Roundcube | SqWebMail
 
@@ -152,3 +163,14 @@ class SqWebMailAccount(WebAccount):
 def flags_of(path: str) -> str:
     """The flags in the name of a file in a Maildir."""
     return os.path.basename(path).partition(":2,")[2]
+
+
+def once(part: str, act: Callable[[], object]) -> Callable[[str, str], None]:
+    """For HttpWay.before: do it when a path with this in it is first asked for."""
+    left = [act]
+
+    def before(method: str, path: str) -> None:
+        if part in path and left:
+            left.pop()()
+
+    return before
