@@ -68,7 +68,7 @@ def _file(where: object, base: str) -> SecretValue:
     full = path(where, base)
 
     def reveal() -> str:
-        return _first_line(_read_private(full, "secret file"), f"secret file {full}")
+        return _first_line(private_file(full, "secret file"), f"secret file {full}")
 
     return SecretValue(reveal, f"file {full}", check=reveal, watched=full)
 
@@ -252,11 +252,13 @@ def _quoted(full: str) -> str:
     return quote(full)
 
 
-def _read_private(full: str, what: str) -> bytes:
+def private_file(full: str, what: str, most: int = LIMIT) -> bytes:
+    """The first octets of a file that nobody else can read, one over `most` at most; `what` is
+    what it is called. Raises ConfigError."""
     descriptor = _open_private(full, what)
     try:
         with open(descriptor, "rb") as reader:
-            return reader.read(LIMIT + 1)
+            return reader.read(most + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {what} {full}: {error.strerror}") from None
 

@@ -1,7 +1,8 @@
 """Requests to one webmail, and nowhere else.
 
 Rule of the file: every answer is bounded in octets and in time, comes from the host that was
-asked or one that the user named, and no script of it is run.
+asked or one that the user named, and no script of it is run; what fails leaves here as a
+MailflowError with one line, in which there is no address but a host, no cookie, no body.
 """
 
 from __future__ import annotations
@@ -9,122 +10,344 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
-from mailflow.errors import PeerError, RefusedError, UnavailableError
+import mailflow
+from mailflow.errors import LoginError, MailflowError, PeerError, UnavailableError
+from mailflow.halt import Halt
+from mailflow.values import FOREVER
+from mailflow_webmail.errors import ThrottledError
+from mailflow_webmail.pace import Pace, retry_after
 from mailflow_webmail.page import Page
+from mailflow_webmail.places import Places
+from mailflow_webmail.unpacking import says_its_end, unpacked
+from mailflow_webmail.watch import STOPPED, TOO_SLOW, Call, Watch
 
 if TYPE_CHECKING:
     import requests
 
-    from mailflow.halt import Halt
+    from mailflow_webmail.upload import Upload
 
 PAGE_LIMIT = 8 << 20
 """Octets of a page that is read."""
 
 REDIRECTS = 10
 
-CHUNK = 1 << 16
+PATIENCE = 5
+"""How many time-outs an answer may take in all; each piece of a stream, so many anew."""
 
-File = tuple[str, tuple[str, bytes, str]]
-"""A file to upload: (field, (file name, octets, media type))."""
+SHORT = 10.0
+"""Seconds that a server is waited for when it asks for that, three times at most; more are for
+the engine."""
+
+STALE = 2.0
+"""A request that must not go out twice takes no connection that was idle for so many seconds:
+servers close theirs after five or so, and what is under way just then is lost."""
+
+LEFT = 1 << 16
+"""Octets of the body of a redirect that are read, to keep its connection."""
+
+_KEPT = (307, 308)
+"""Redirects that want the same method and body again (RFC 9110, 15.4.8)."""
+
+
+class Answer:
+    """One answer, of which only the head has been read."""
+
+    def __init__(self, response: requests.Response, call: Call) -> None:
+        self.url = str(response.url)
+        self.status_code = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.call = call
+        self._raw = response.raw
+
+    def read(self, most: int) -> bytes:
+        """Octets as they are on the wire, but for chunks; b"" at the end."""
+        octets: bytes = self._raw.read(most, decode_content=False)
+        return octets
+
+    @property
+    def says_its_end(self) -> bool:
+        """Whether it would be noticed if it ended too early."""
+        return says_its_end(self.headers)
 
 
 class Browser:
-    """Keeps cookies and connections. Any thread may ask through it."""
+    """Keeps cookies and connections. Any thread may ask through it.
 
-    def __init__(self, url: str, *, timeout: float, parallel: int, halt: Halt) -> None:
-        import mechanicalsoup
+    `grace`: how many seconds a request that is under way may still take when the engine stops.
+    Errors: UnavailableError (not to be had, lost, silent, stopped), ThrottledError, LoginError
+    (TLS or a proxy refused us), PeerError (it breaks HTTP, or a limit, or leads elsewhere).
+    Where an error's field `sent` is True, the request may have arrived.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        halt: Halt,
+        timeout: float = 60.0,
+        parallel: int = 4,
+        delay: float = 0.0,
+        proxy: str | None = None,
+        ca_file: str | None = None,
+        cookies: str | None = None,
+        hosts: Sequence[str] = (),
+    ) -> None:
+        """Raises ConfigError."""
         import requests
-        from requests.adapters import HTTPAdapter
+
+        from mailflow_webmail.cookies import Jar, imported
+        from mailflow_webmail.transport import Proxy, Trunk, adapter
 
         self.url = url if url.endswith("/") else f"{url}/"
-        self._host = urlsplit(url).netloc
+        self.places = Places(self.url, hosts)
+        self.name = self.places.name
+        self.grace = 0.0
         self._timeout = timeout
         self._halt = halt
+        self._pace = Pace(delay, halt)
+        self._watch = Watch(halt)
+        self._trunk = Trunk(Proxy(proxy) if proxy is not None else None, timeout, halt)
+        self._adapter = adapter(self._trunk, ca_file, parallel)
         self._session = requests.Session()
         self._session.trust_env = False
+        self._session.cookies = self.jar = Jar()
         self._session.headers.update(
             {
+                "Accept": "*/*",
                 "Accept-Encoding": "identity",
                 "Accept-Language": "en",
-                "User-Agent": "mailflow",
+                "User-Agent": f"mailflow/{mailflow.__version__}",
             }
         )
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=parallel, pool_block=True))
-        self._forms = mechanicalsoup.Browser(session=self._session)
+        if cookies is not None:
+            for cookie in imported(cookies, self.places.hosts):
+                self.jar.set_cookie(cookie)
 
     def page(self, method: str, url: str, **what: Any) -> Page:
-        """The answer, read whole."""
-        with self.answer(method, url, **what) as response:
-            octets = b"".join(self.pieces(response, PAGE_LIMIT))
-            return Page(response.url, response.status_code, response.headers, octets)
+        """The answer, read whole: see `answer`."""
+        with self.answer(method, url, **what) as answer:
+            octets = b"".join(self._pieces(answer, PAGE_LIMIT))
+            return Page(answer.url, answer.status_code, answer.headers, octets)
 
     def submit(
         self,
         page: Page,
         css: str,
         fill: Mapping[str, str],
-        click: str | None,
-        files: Sequence[File] = (),
+        click: str | None = None,
+        files: Mapping[str, Sequence[Upload]] = {},
     ) -> Page | None:
-        """Fill in a form of the page and send it; None where there is no such form."""
-        import mechanicalsoup
+        """Fill in a form of the page and send it; None where there is no such form.
 
-        tag = page.soup.select_one(css)
-        if tag is None:
+        `click` is the name of the button; none is pressed without it. Raises LayoutError where
+        the form lacks a field.
+        """
+        from mailflow_webmail.forms import filled
+
+        form = filled(page, css, fill, click, files)
+        if form is None:
             return None
-        form = mechanicalsoup.Form(tag)
-        form.set_all = None
-        for name, value in fill.items():
-            form.set(name, value, force=True)
-        form.choose_submit(click)
-        what = self._forms.get_request_kwargs(tag, page.url)
-        if files:
-            names = {name for name, _ in files}
-            kept = [each for each in what["files"].items() if each[0] not in names]
-            what["files"] = [*kept, *files]
-        return self.page(what.pop("method"), what.pop("url"), **what)
+        if form.method == "GET":
+            return self.page("GET", form.url, params=form.fields)
+        if form.multipart or form.files:
+            return self.page("POST", form.url, data=form.fields, files=form.files)
+        return self.page("POST", form.url, data=form.fields)
 
     @contextmanager
-    def answer(self, method: str, url: str, **what: Any) -> Iterator[requests.Response]:
-        """The answer, to be read in pieces."""
-        import requests
+    def answer(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Any = None,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        files: Sequence[tuple[str, Upload]] | None = None,
+    ) -> Iterator[Answer]:
+        """The answer, after all redirects, to be read in `pieces`.
 
-        url = urljoin(self.url, url)
-        try:
-            for _ in range(REDIRECTS):
-                self._halt.check()
-                self._may_go(url)
-                response = self._session.request(
-                    method, url, timeout=self._timeout, stream=True, allow_redirects=False, **what
-                )
-                with response:
-                    target = self._session.get_redirect_target(response)
+        With `files`, be it an empty list, what is posted is multipart/form-data.
+        """
+        what = {"params": params, "headers": headers}
+        body = {"data": data, "files": files}
+        url = self._joined(self.url, url)
+        for _ in range(REDIRECTS + 1):
+            with self._watch.call(self._patience, self.grace) as call:
+                prepared = self._prepared(method, url, **what, **body)
+                with self._sent(prepared, call) as response:
+                    answer = Answer(response, call)
+                    target = self._target(response)
                     if target is None:
-                        yield response
+                        yield answer
                         return
-                url = urljoin(url, target)
-                method, what = "GET", {}
-        except requests.RequestException as error:
-            raise UnavailableError(f"{self._host}: {type(error).__name__}") from None
-        raise PeerError(f"{self._host} redirects in circles")
+                    self._read_up(answer)
+            before, url = str(prepared.url), self._joined(str(prepared.url), target)
+            self.places.check(url)
+            what["params"] = None
+            if not self.places.same(before, url):
+                what["headers"] = None
+            if response.status_code not in _KEPT:
+                method, body = "GET", {}
+            elif body and method != "GET" and not self.places.same(before, url):
+                raise PeerError(f"{self.name} would have what we post sent to another host")
+        raise PeerError(f"{self.name} sends us on more than {REDIRECTS} times")
 
-    def pieces(self, response: requests.Response, most: int) -> Iterator[bytes]:
-        """The octets, as they come. Raises PeerError beyond `most`."""
-        size = 0
-        for piece in response.iter_content(CHUNK):
-            self._halt.check()
-            size += len(piece)
-            if size > most:
-                raise PeerError(f"{self._host} sends more than {most} octets as one answer")
+    def pieces(self, answer: Answer, most: int) -> Iterator[bytes]:
+        """The octets, as they come. Raises PeerError beyond `most`, UnavailableError."""
+        for piece in self._pieces(answer, most):
             yield piece
+            answer.call.begin(self._patience)
 
     def close(self) -> None:
+        """End the connections."""
+        self._adapter.close()
         self._session.close()
+        self._watch.close()
 
-    def _may_go(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or parts.netloc != self._host:
-            raise RefusedError(f"{self._host} sends us to another host")
+    @property
+    def _patience(self) -> float:
+        return PATIENCE * self._timeout
+
+    def _pieces(self, answer: Answer, most: int) -> Iterator[bytes]:
+        from mailflow_webmail.failures import CAUGHT
+
+        size = 0
+        coding = answer.headers.get("Content-Encoding", "")
+        pieces = unpacked(answer, coding, self.name)
+        while True:
+            try:
+                piece = next(pieces, b"")
+            except (MailflowError, *CAUGHT) as error:
+                raise self._failure(error, answer.call) from None
+            if answer.call.reason:  # a connection that was shut looks like one that has ended
+                raise self._failure(EOFError(), answer.call)
+            if not piece:
+                return
+            size += len(piece)
+            if size > most:
+                raise PeerError(f"{self.name} sends more than {most} octets as one answer")
+            yield piece
+
+    def _joined(self, base: str, url: str) -> str:
+        try:
+            return urljoin(base, url)
+        except ValueError:
+            raise PeerError(f"{self.name} sends us to an address that is none") from None
+
+    def _prepared(self, method: str, url: str, **what: Any) -> requests.PreparedRequest:
+        """The request, to a place where we may go."""
+        import requests
+
+        from mailflow_webmail.upload import Multipart
+
+        self.places.check(url)
+        headers = dict(what.pop("headers") or {})
+        files = what.pop("files", None)
+        if files is not None:
+            what["data"] = Multipart(what["data"], files)
+            headers["Content-Type"] = what["data"].type
+        request = requests.Request(method, url, headers=headers, **what)
+        try:
+            prepared = self._session.prepare_request(request)
+        except (requests.RequestException, ValueError) as error:
+            kind = type(error).__name__
+            raise PeerError(f"{self.name}: a request cannot be made: {kind}") from None
+        self.places.check(str(prepared.url))
+        return prepared
+
+    @contextmanager
+    def _sent(self, prepared: requests.PreparedRequest, call: Call) -> Iterator[requests.Response]:
+        """The answer to a request, once the server has not asked for a rest."""
+        response = self._asked(prepared, call)
+        try:
+            for _ in range(3):
+                seconds = self._wanted(response)
+                if seconds is None:
+                    break
+                if seconds > SHORT or prepared.method != "GET":
+                    raise ThrottledError(
+                        f"{self.name} asks to be left alone for {seconds:.0f} seconds",
+                        delay=seconds,
+                    )
+                response.close()
+                self._pace.rest(max(1.0, seconds))
+                response = self._asked(prepared, call)
+            else:
+                raise ThrottledError(f"{self.name} says again and again that it is asked too often")
+            yield response
+        finally:
+            response.close()
+
+    def _wanted(self, response: requests.Response) -> float | None:
+        """The seconds of rest that it asks for. Raises ThrottledError where it does not say
+        how many."""
+        if response.status_code not in (429, 503):
+            return None
+        seconds = retry_after(response.headers)
+        if seconds is None and response.status_code == 429:
+            raise ThrottledError(f"{self.name} says that it is asked too often")
+        return seconds
+
+    def _asked(self, prepared: requests.PreparedRequest, call: Call) -> requests.Response:
+        """The head of the answer. A GET on a connection that had been idle, and was closed just
+        then, is sent once more on a new one."""
+        from requests.cookies import extract_cookies_to_jar
+
+        from mailflow_webmail.failures import CAUGHT, is_early
+
+        self._pace.wait()
+        once = prepared.method != "GET"
+        call.begin(self._patience)
+        call.idle = STALE if once else FOREVER
+        while True:
+            try:
+                response = self._trunk.send(self._adapter, prepared, call)
+                break
+            except MailflowError as error:
+                raise self._failure(error, call) from None
+            except CAUGHT as error:
+                if once or not call.reused or call.reason or not is_early(error):
+                    raise self._failure(error, call) from None
+                once, call.idle = True, 0.0
+        extract_cookies_to_jar(self.jar, prepared, response.raw)
+        if response.status_code == 407:
+            response.close()
+            raise LoginError("the proxy wants a name and a password, in `proxy`, or refuses them")
+        return response
+
+    def _target(self, response: requests.Response) -> str | None:
+        """Where a redirect leads."""
+        if response.status_code not in (301, 302, 303, *_KEPT):
+            return None
+        said = response.headers.get("Location")
+        if said is None:
+            return None
+        try:
+            return said.encode("latin-1").decode("utf-8")
+        except UnicodeError:
+            return said
+
+    def _read_up(self, answer: Answer) -> None:
+        """What a redirect says besides, if that is little."""
+        size = 0
+        for piece in self._pieces(answer, PAGE_LIMIT):
+            size += len(piece)
+            if size > LEFT:
+                return
+
+    def _failure(self, error: BaseException, call: Call) -> MailflowError:
+        """What has happened: the error of ours for one of the libraries."""
+        from mailflow_webmail.failures import told
+
+        if call.reason == STOPPED:
+            return UnavailableError(STOPPED, sent=call.sent)
+        if call.reason == TOO_SLOW:
+            return UnavailableError(
+                f"{self.name} is too slow: no whole answer in {self._patience:.0f} seconds",
+                sent=call.sent,
+            )
+        ours = error if isinstance(error, MailflowError) else told(error, self.name)
+        ours.fields.setdefault("sent", call.sent)
+        return ours
