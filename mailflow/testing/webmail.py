@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
@@ -82,6 +83,19 @@ class TestBed:
     def forget(self) -> None:
         """Count requests from here."""
         self.bed.asked.clear()
+
+    def meanwhile(self, step: str, nth: int, action: Callable[[], object]) -> None:
+        """Call `action` once, before the `nth` request from now on for a step is answered."""
+        left = count(nth, -1)
+        lock = threading.Lock()
+
+        def listener(asked: Any) -> None:
+            if asked.step == step:
+                with lock:
+                    if next(left) == 1:
+                        action()
+
+        self.bed.listener = listener
 
     def put(self, folder: str, *messages: bytes) -> list[str]:
         """Let messages arrive, the first first; their UIDLs."""

@@ -81,6 +81,7 @@ class Bed:
         self.settings = settings
         self.troubles = troubles
         self.asked: deque[Asked] = deque(maxlen=REMEMBERED)
+        self.listener: Callable[[Asked], None] = lambda asked: None
         self.seen: set[tuple[str, str]] = set()
         self._sessions: dict[str, _Session] = {}
         self._nonces: deque[str] = deque(maxlen=1000)
@@ -119,7 +120,9 @@ class Bed:
     def _before(self) -> Answer | None:
         """What comes in the place of an answer."""
         step = request.endpoint or ""
-        self.asked.append(Asked(request.method, step, request.path))
+        asked = Asked(request.method, step, request.path)
+        self.asked.append(asked)
+        self.listener(asked)
         struck = self._striking(step)
         if request.environ.get(NTH, 1) > 1 and struck("dropped"):
             raise DroppedError

@@ -181,7 +181,11 @@ def found(path: str, more: Collection[tuple[str, str]] = ()) -> Folders:
 
 
 def _content(descriptor: int, place: Place) -> Iterator[bytes]:
-    return crlf_pieces(unquote(octets(descriptor, place.body, place.end)))
+    """With CRLF line ends; what was a CR before one of LF stays, in a file that has those."""
+    pieces = unquote(octets(descriptor, place.body, place.end))
+    if place.line.endswith(b"\r\n"):
+        return crlf_pieces(pieces)
+    return (piece.replace(b"\n", b"\r\n") for piece in pieces)
 
 
 def _digest(descriptor: int, place: Place) -> tuple[str, int]:
