@@ -13,7 +13,9 @@ Rule of the file: of a pipeline nothing is changed but where its servers are. Wh
     smtp.*          our SMTP sink, with STARTTLS, for whoever logs in
     localhost       our SMTP sink, in clear (its `port` is replaced)
 
-and where a [[serve]] listens there is 127.0.0.1 with a free port, `here[port]`.
+In the place of a `url` at webmail.* is our test bed, in clear, with its own `site`; it is started
+when it is asked for, and ann has an account there. Where a [[serve]] listens there is 127.0.0.1
+with a free port, `here[port]`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mailflow.oauth2.store import Store, Tokens
 from mailflow.testing.dovecot import Dovecot
@@ -33,6 +35,9 @@ from mailflow.testing.serving import free_ports
 from mailflow.testing.smtp import SmtpSink
 from mailflow.testing.tls import Authority
 
+if TYPE_CHECKING:
+    from mailflow.testing.webmail import TestBed
+
 PASSWORD = "correct horse"  # of everybody at example.org
 USERS = ("ann", "lists", "office", "red", "treasurer")
 MEMBERS = ("ann@example.org", "ben@example.com", "cleo@example.net")
@@ -40,8 +45,12 @@ MEMBERS = ("ann@example.org", "ben@example.com", "cleo@example.net")
 _HOST = re.compile(r'^(?P<indent> *)host *= *"(?P<host>[^"]*)".*$', re.MULTILINE)
 _PORT = re.compile(r"^ *port *= *[0-9]+.*\n", re.MULTILINE)
 
+_WEBMAIL = re.compile(r'^(?P<indent> *)url *= *"https?://webmail\.[^"]*".*$', re.MULTILINE)
+_SITE = re.compile(r'^( *site *= *)"[^"]*"', re.MULTILINE)
 _LISTEN = re.compile(r"^ *listen *=.*$", re.MULTILINE)
 _ADDRESS = re.compile(r'"[^"/:]+:(?P<port>[0-9]+)"')
+
+WEBMAIL_FOLDERS = ("INBOX", "Lists", "Sent", "Trash")
 
 IMAP_SETTINGS = """
 auth_username_format = %n
@@ -73,6 +82,7 @@ class ExampleOrg:
         self._directory = os.fspath(directory)
         self._imap: Dovecot | None = None
         self._oauth2: OAuth2Server | None = None
+        self._webmail: TestBed | None = None
         authority = Authority(directory)
         self.certificate = certificate = authority.issue(days=25)
         users = dict.fromkeys(USERS, PASSWORD)
@@ -99,7 +109,7 @@ class ExampleOrg:
     ) -> None:
         for server in (self.pop3, self.smtp, self.relay):
             server.__exit__(kind, error, trace)
-        for each in (self._imap, self._oauth2):
+        for each in (self._imap, self._oauth2, self._webmail):
             if each is not None:
                 each.__exit__(kind, error, trace)
 
@@ -116,6 +126,16 @@ class ExampleOrg:
             for user in USERS:
                 self._imap.add_user(user, PASSWORD)
         return self._imap
+
+    @property
+    def webmail(self) -> TestBed:
+        """The webmail, where one user at a time has an account."""
+        if self._webmail is None:
+            from mailflow.testing.webmail import TestBed
+
+            self._webmail = TestBed(WEBMAIL_FOLDERS, user="ann", password=PASSWORD)
+            self._webmail.__enter__()
+        return self._webmail
 
     @property
     def oauth2(self) -> OAuth2Server:
@@ -141,6 +161,10 @@ class ExampleOrg:
     def rewrite(self, text: str) -> str:
         """A pipeline with its servers here. Raises ValueError on a host that is none of ours."""
         text = _LISTEN.sub(lambda line: _ADDRESS.sub(self._listening, line[0]), text)
+        if _WEBMAIL.search(text):
+            here = f'url = "{self.webmail.url}"'
+            text = _WEBMAIL.sub(lambda line: f"{line['indent']}{here}", text)
+            text = _SITE.sub(r'\1"testbed"', text)
         return _HOST.sub(self._here, _PORT.sub("", text))
 
     def port(self, documented: int) -> int:

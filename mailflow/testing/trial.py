@@ -156,6 +156,8 @@ class Trial:
                 file.write(line + message.replace(b"\r\n", b"\n") + b"\n\n")
         elif step["use"] == "imap":
             self.org.imap.deliver(_user(step), message, folder=_folder(step))
+        elif step["use"] == "webmail":
+            self.org.webmail.put(_folder(step), message)
         else:
             self.org.pop3.deliver(step["user"], message)
 
@@ -167,6 +169,8 @@ class Trial:
             return len(_in_mbox(self._path(step).read_bytes()))
         if step["use"] == "imap":
             return len(self.org.imap.messages(_user(step), _folder(step)))
+        if step["use"] == "webmail":
+            return len(self.org.webmail.messages(_folder(step)))
         return len(self.org.pop3.messages(step["user"]))
 
     def _path(self, step: Mapping[str, Any]) -> Path:

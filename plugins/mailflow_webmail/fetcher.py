@@ -124,6 +124,12 @@ class WebmailFetcher:
             self._settling.seen[folder.id] = {*left.seen} if folder.id not in doubted else set()
         yield from self._items(folders)
 
+    def offers(self) -> Iterator[str]:
+        """What the webmail shows of itself and of this account, which stays as it is."""
+        from mailflow_webmail.offers import facts
+
+        yield from facts(self._there, self._options)
+
     def lists(self, key: str) -> bool:
         """Whether the last listing would have had it: its folder was read, and it is not over
         max_size."""

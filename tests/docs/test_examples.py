@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import poplib
 import re
+import shlex
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -86,6 +89,12 @@ def test_the_page_can_be_followed(page: Path, org: ExampleOrg, home: Path) -> No
     if "imap.example" in page.read_text():
         imap = f"localhost:{org.imap.imaps_port}"
         desk.names.update({"imap.example.org:993": imap, "@imap.example.org": f"@{imap}"})
+    if "webmail.example" in page.read_text():
+        bed = f"127.0.0.1:{org.webmail.port}"
+        desk.names.update({
+            "webmail.example.org": bed,
+            "the site roundcube (Roundcube 1.6)": "the site testbed (mailflow testbed)",
+        })  # fmt: skip
     with desk.others:
         for block in blocks(page):
             follow(block, org, desk)
@@ -153,6 +162,33 @@ def a_mail(org: ExampleOrg, desk: Desk, user: str, folder: str, subject: str, se
     org.imap.deliver(user, message, folder=folder)
 
 
+def on_a_page(
+    org: ExampleOrg, desk: Desk, user: str, folder: str, subject: str, sender: str
+) -> None:
+    org.webmail.put(folder, post(f"{user}@example.org", subject, sender))
+
+
+def beside(org: ExampleOrg, desk: Desk, port: str, command: str) -> None:
+    """Another terminal, in which a server runs until the page ends. It listens elsewhere."""
+    here = org.port(int(port))
+    desk.names[f"127.0.0.1:{port}"] = f"127.0.0.1:{here}"
+    words = shlex.split(command.replace(port, str(here)).replace("~", desk.home))
+    process = subprocess.Popen(
+        words, env=desk.environment, cwd=desk.home, stderr=subprocess.DEVNULL
+    )
+    desk.others.callback(process.wait)
+    desk.others.callback(process.terminate)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", here), 1).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"`{command}` does not listen"
+            time.sleep(0.05)  # nothing tells when another process listens
+        else:
+            return
+
+
 def refused(org: ExampleOrg, desk: Desk, address: str, reply: str) -> None:
     org.smtp.on("RCPT", reply, match=address)
 
@@ -205,6 +241,8 @@ GIVEN = {
     r"a message has come for (\w+)": has_come,
     r'the program of (\w+) reads "(.+)" and deletes it': a_program_reads,
     r'(\w+) has "(.+)" from (.+)': a_post,
+    r'(\w+) has in (\S+) on the webmail "(.+)" from (.+)': on_a_page,
+    r"on port (\d+) runs (.+)": beside,
     r'(\w+) has in (\S+) on IMAP "(.+)" from (.+)': a_mail,
     r'(\S+) is answered "(.+)"': refused,
     r'(\S+) holds "(.+)"': a_file,

@@ -1,0 +1,34 @@
+"""What a webmail offers, as lines for a human who sets up a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from mailflow.typed import TYPE_CHECKING
+from mailflow_webmail.choice import chosen
+
+if TYPE_CHECKING:
+    from mailflow_webmail.origin import WebmailSourceOptions
+    from mailflow_webmail.session import Session
+
+SHOWN = 20
+"""So many folders are named."""
+
+
+def facts(session: Session, options: WebmailSourceOptions) -> Iterator[str]:
+    """A line for each; nothing is changed there."""
+    parts = urlsplit(options.url)
+    session.log_in()
+    yield f"{parts.netloc}: logged in, by the site {options.site} ({session.site.name})"
+    folders = session.folders()
+    names = [row.get("name") or row["id"] for row in folders]
+    more = ", ..." if len(names) > SHOWN else ""
+    yield f"folders: {len(names)}: {', '.join(names[:SHOWN])}{more}"
+    for folder in chosen(options.folders, folders):
+        rows = session.listing(folder.id)
+        sized = sum(row.get("size", "").isdecimal() for row in rows)
+        sizes = "sizes are told" if sized and sized == len(rows) else "sizes are not told"
+        yield f"folder {folder.name}: {len(rows)} messages, {sizes}"
+    can = [word for word in ("delete", "trash", "seen") if getattr(session.site, word) is not None]
+    yield f"on_done: {options.on_done}; this site knows {', '.join((*can, 'keep'))}"
