@@ -14,6 +14,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Literal
@@ -94,7 +95,7 @@ class Roundcube(Daemon):
         settings: Mapping[str, str] = {},
         front: Front = "php",
     ) -> None:
-        super().__init__(dovecot.directory)
+        super().__init__(tempfile.mkdtemp(prefix="roundcube-", dir=dovecot.directory))
         self.dovecot = dovecot
         self.smtp_port = smtp_port
         self.settings = {"skin": "'elastic'", "login_rate_limit": "0", **settings}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -119,21 +120,19 @@ class SqWebMail(Daemon):
         """Start one of them where it does not run, and wait until it listens."""
         if part in self._parts:
             return
-        socket = f"{self._base}/run/{SOCKETS[part]}"
-        if os.path.exists(socket):
-            os.unlink(socket)
+        path = f"{self._base}/run/{SOCKETS[part]}"
         command = AUTHDAEMON if part == "authdaemond" else BINARY
         with open(self._log, "ab") as log:
-            self._parts[part] = subprocess.Popen(
+            process = self._parts[part] = subprocess.Popen(
                 [*self._enter(), command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=self._settings(), start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + PATIENCE
-        while not os.path.exists(socket):
-            if time.monotonic() > deadline or self._parts[part].poll() is not None:
+        while not _takes(path):
+            if time.monotonic() > deadline or process.poll() is not None:
                 raise RuntimeError(f"{part} does not start:\n{self.log}")
-            time.sleep(0.02)  # nothing tells when a socket is there
+            time.sleep(0.02)  # nothing tells when a socket begins to listen
 
     def stop(self) -> None:
         for part in list(self._parts):
@@ -185,3 +184,13 @@ class SqWebMail(Daemon):
             [*self._enter(), *command], input=octets, env=self._settings(),
             capture_output=True, check=True, timeout=PATIENCE,
         ).stdout  # fmt: skip
+
+
+def _takes(path: str) -> bool:
+    """Whether somebody listens at this socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(path)
+        except OSError:
+            return False
+        return True

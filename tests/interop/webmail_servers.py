@@ -31,7 +31,8 @@ HOSTILE = (
     "Login failed.", "REQUEST CHECK FAILED", "Invalid request!",
     'this.add_message_row(1,{"subject":"x"},{},false);', "</script><script>alert(1)</script>",
     '<form><input name="_user"><input type="password" name="_pass"></form>',
-    "<title>Sqwebmail. Expired Login.</title>", "No messages...", "Shown: 1 - 1 of 1", "429 Too Many Requests", "{user} {password} {0}",
+    "<title>Sqwebmail. Expired Login.</title>", "No messages...", "Shown: 1 - 1 of 1",
+    "429 Too Many Requests", "{user} {password} {0}",
 )  # fmt: skip
 """Subjects that look like what a webmail itself would say."""
 
