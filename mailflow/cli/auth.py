@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailflow.cli.tables import dry_run_option, json_option, moment, say, show, show_json, span
 from mailflow.errors import ConfigError, LoginError, MailflowError
 from mailflow.oauth2.provider import FLOWS
+from mailflow.tables import dry_run_option, json_option, moment, say, show, show_json, span
 from mailflow.values import FOREVER
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailflow.cli.tables import say
+from mailflow.tables import say
 
 if TYPE_CHECKING:
     from mailflow.engine.pipeline import Pipeline

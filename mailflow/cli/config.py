@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailflow.cli.tables import json_option, show, show_json
+from mailflow.tables import json_option, show, show_json
 
 if TYPE_CHECKING:
     from mailflow.engine.config import Setting

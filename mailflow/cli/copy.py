@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailflow.cli.dry import show_visit
-from mailflow.cli.tables import json_option
+from mailflow.tables import json_option
 
 if TYPE_CHECKING:
     from mailflow.engine.pipeline import Pipeline
@@ -114,9 +114,9 @@ def _password(url: str) -> str | None:
 
 
 def _run(pipeline: Pipeline, registry: Registry, *, as_json: bool) -> int:
-    from mailflow.cli.tables import show_json
     from mailflow.engine.supervisor import run
     from mailflow.progress import Progress
+    from mailflow.tables import show_json
 
     before = _waiting(pipeline.journal)
     with Progress() as progress:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mailflow.cli.tables import json_option, show, show_json
+from mailflow.tables import json_option, show, show_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailflow.cli.tables import moment, say, show, show_json
 from mailflow.errors import MailflowError
+from mailflow.tables import moment, say, show, show_json
 
 if TYPE_CHECKING:
     from mailflow.engine.flow import Flow

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailflow.cli.journals import paths
-from mailflow.cli.tables import dry_run_option, json_option, moment, say, show_json
+from mailflow.tables import dry_run_option, json_option, moment, say, show_json
 
 if TYPE_CHECKING:
     from mailflow.engine.journal.checkup import Checkup

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from mailflow.cli.tables import dry_run_option, json_option, moment, say, show, show_json
 from mailflow.mailboxes.database import WRITABLE
+from mailflow.tables import dry_run_option, json_option, moment, say, show, show_json
 from mailflow.wildcards import fits
 
 if TYPE_CHECKING:

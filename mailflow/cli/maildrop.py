@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailflow.cli.tables import dry_run_option, json_option, say, show, show_json
 from mailflow.errors import ConfigError
+from mailflow.tables import dry_run_option, json_option, say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ import click
 
 from mailflow import __version__
 from mailflow.cli.commands import STATUSES, Command, every
-from mailflow.cli.tables import dry_run_option, say
+from mailflow.tables import dry_run_option, say
 
 if TYPE_CHECKING:
     from mailflow.engine.declared import Told

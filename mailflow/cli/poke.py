@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mailflow.cli.tables import dry_run_option, say
+from mailflow.tables import dry_run_option, say
 
 
 @click.command(name="poke")

@@ -11,9 +11,9 @@ import click
 from mailflow.addresses import addresses
 from mailflow.cli.choosing import Chosen, chosen, filtered, filters
 from mailflow.cli.journals import find, opened
-from mailflow.cli.tables import file_option, json_option, moment, say, show, show_json, span, text
 from mailflow.engine.journal import bodies, plans, queue
 from mailflow.errors import InUseError, MailflowError
+from mailflow.tables import file_option, json_option, moment, say, show, show_json, span, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mailflow.cli.tables import moment, say, show, span
+from mailflow.tables import moment, say, show, span
 
 
 def show_installation(facts: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mailflow.cli.tables import show_json
+from mailflow.tables import show_json
 
 
 @click.command(name="schema")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from mailflow.cli.tables import json_option, moment, say, show, show_json, span
+from mailflow.tables import json_option, moment, say, show, show_json, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

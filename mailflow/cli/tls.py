@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailflow.cli.tables import dry_run_option, say
 from mailflow.errors import ConfigError, from_os
+from mailflow.tables import dry_run_option, say
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from mailflow.cli.journals import find, opened
-from mailflow.cli.tables import file_option, json_option, moment, say, show, show_json
 from mailflow.engine.journal import queue
+from mailflow.tables import file_option, json_option, moment, say, show, show_json
 
 
 @click.command(name="trace")

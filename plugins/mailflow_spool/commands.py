@@ -6,10 +6,8 @@ Rule of the file: a drop in which a client has a session is looked at, and not c
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +15,8 @@ import click
 
 from mailflow.errors import ConfigError, MailflowError
 from mailflow.log import clean
+from mailflow.tables import dry_run_option, json_option, moment, show_json
+from mailflow.tables import show as table
 from mailflow.values import duration, nearest, size
 from mailflow_spool import shelf, tidy, transfer
 from mailflow_spool.expire import Old, expired
@@ -36,10 +36,6 @@ spool_option = click.option(
     "--spool", "path", metavar="DIRECTORY", type=click.Path(file_okay=False),
     help="Where the spool is, if not beside the journals.",
 )  # fmt: skip
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-dry_option = click.option(
-    "--dry-run", "dry", is_flag=True, help="Say what would be done, and change nothing."
-)
 drop_argument = click.argument("name", metavar="DROP")
 message_argument = click.argument("which", metavar="UIDL")
 
@@ -87,25 +83,25 @@ def list_(name: str | None, path: str | None, as_json: bool) -> None:
             return
         messages = shelf.messages(store, _found(store, name).id)
         if as_json:
-            _show_json([_facts(each) for each in messages])
+            show_json([_facts(each) for each in messages])
             return
-        rows = ((m.number, m.uidl, m.size, _moment(m.arrived), _sender(m)) for m in messages)
-        _show(("NUMBER", "UIDL", "SIZE", "ARRIVED", "FROM"), rows)
+        rows = ((m.number, m.uidl, m.size, moment(m.arrived), _sender(m)) for m in messages)
+        table(("NUMBER", "UIDL", "SIZE", "ARRIVED", "FROM"), rows)
 
 
 def _show_drops(drops: Sequence[Drop], *, as_json: bool) -> None:
     if as_json:
-        _show_json([
+        show_json([
             {"drop": d.name, "messages": d.messages, "octets": d.octets, "oldest": d.oldest,
              "expire": d.policy.expire, "expire_over": d.policy.most}
             for d in drops
         ])  # fmt: skip
         return
     rows = (
-        (d.name, d.messages, d.octets, "" if d.oldest is None else _moment(d.oldest), _rule(d))
+        (d.name, d.messages, d.octets, "" if d.oldest is None else moment(d.oldest), _rule(d))
         for d in drops
     )
-    _show(("DROP", "MESSAGES", "OCTETS", "OLDEST", "EXPIRES"), rows)
+    table(("DROP", "MESSAGES", "OCTETS", "OLDEST", "EXPIRES"), rows)
 
 
 def _rule(drop: Drop) -> str:
@@ -152,9 +148,9 @@ def show(name: str, which: str, path: str | None, as_json: bool) -> None:
         lines = head(message.content).decode("utf-8", "replace").splitlines()
         where = store.bodies.file(message.file) if message.file else store.index.path
     if as_json:
-        _show_json({**_facts(message), "drop": name, "file": where, "header": lines})
+        show_json({**_facts(message), "drop": name, "file": where, "header": lines})
         return
-    click.echo(clean(f"{message.uidl}  arrived {_moment(message.arrived)}  {message.size} octets"))
+    click.echo(clean(f"{message.uidl}  arrived {moment(message.arrived)}  {message.size} octets"))
     click.echo(clean(f"in {where}"))
     click.echo()
     for line in lines:
@@ -181,7 +177,7 @@ def get(name: str, which: str, path: str | None) -> None:
 @click.argument("which", metavar="[UIDL...]", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="The drop itself, with all its mail.")
 @spool_option
-@dry_option
+@dry_run_option
 def drop(name: str, which: tuple[str, ...], everything: bool, path: str | None, dry: bool) -> None:
     """Remove messages from DROP for good, or with --all the drop itself.
 
@@ -238,7 +234,7 @@ def _worded(convert: Callable[[object], T]) -> Callable[..., T | None]:
 )  # fmt: skip
 @spool_option
 @json_option
-@dry_option
+@dry_run_option
 def expire(
     names: tuple[str, ...], older: float | None, over: int | None, path: str | None,
     as_json: bool, dry: bool,
@@ -268,7 +264,7 @@ def expire(
             tidy.tidy(store)
             tidy.sweep(store)
     if as_json:
-        _show_json(facts)
+        show_json(facts)
     return TEMPORARY if busy else 0
 
 
@@ -290,7 +286,7 @@ def verify(path: str | None, as_json: bool) -> int:
         found = list(damages(store))
         count = sum(each.messages for each in store.drops())
     if as_json:
-        _show_json([each._asdict() for each in found])
+        show_json([each._asdict() for each in found])
     else:
         for each in found:
             click.echo(clean(str(each)))
@@ -304,7 +300,7 @@ def verify(path: str | None, as_json: bool) -> int:
 @click.argument("target", metavar="PATH", type=click.Path())
 @click.option("--mbox", is_flag=True, help="As one mbox file, instead of a Maildir.")
 @spool_option
-@dry_option
+@dry_run_option
 def export(name: str, target: str, mbox: bool, path: str | None, dry: bool) -> None:
     """Copy all mail of DROP to PATH, where nothing is yet: a Maildir that keeps the UIDLs.
 
@@ -331,7 +327,7 @@ def export(name: str, target: str, mbox: bool, path: str | None, dry: bool) -> N
     help="UIDLs as the old server gave them: lines of a message's number, or file, and UIDL.",
 )  # fmt: skip
 @spool_option
-@dry_option
+@dry_run_option
 def import_(name: str, source: str, uidls: str | None, path: str | None, dry: bool) -> int:
     """Copy all mail of SOURCE into DROP: a Maildir, an mbox file, or a URL.
 
@@ -366,25 +362,6 @@ def import_(name: str, source: str, uidls: str | None, path: str | None, dry: bo
         + (f"; {old} were here already" if old else "")
     )
     return TEMPORARY if failed else 0
-
-
-def _show(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    lines = [list(columns), *([clean(str(cell)) for cell in row] for row in rows)]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(columns) - 1)]
-    room = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 10_000
-    for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        click.echo("  ".join([*cells, line[-1]])[:room].rstrip())
-
-
-def _show_json(rows: object) -> None:
-    import json
-
-    click.echo(json.dumps(rows, indent=2))
-
-
-def _moment(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 COMMANDS = (list_, show, get, drop, expire, verify, export, import_)
