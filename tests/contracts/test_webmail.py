@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from mailflow.lines import to_lf
 from mailflow.testing.contracts import RemoteFetcherContract, RemoteSource
 from mailflow.testing.corpus import stored
 from mailflow.testing.proxy import Proxy
@@ -37,9 +36,9 @@ class FarPage(RemoteSource):
         return FIELD.match(octets) is not None
 
     def expected(self, octets: bytes) -> bytes:
-        """As an mbox file holds it: lines end with LF, the last one too."""
-        lines = to_lf(stored(octets))
-        return stored(lines if lines.endswith(b"\n") else lines + b"\n")
+        """As an mbox file holds it: the last line ends, too."""
+        lines = stored(octets)
+        return lines if lines.endswith(b"\n") else lines + b"\r\n"
 
     def put(self, octets: bytes) -> None:
         self.bed.put("INBOX", octets)
