@@ -26,6 +26,7 @@ from mailflow_webmail.watch import STOPPED, TOO_SLOW, Call, Watch
 if TYPE_CHECKING:
     import requests
 
+    from mailflow_webmail.settings import WebmailOptions
     from mailflow_webmail.upload import Upload
 
 PAGE_LIMIT = 8 << 20
@@ -90,6 +91,7 @@ class Browser:
         parallel: int = 4,
         delay: float = 0.0,
         proxy: str | None = None,
+        proxy_password: str | None = None,
         ca_file: str | None = None,
         cookies: str | None = None,
         hosts: Sequence[str] = (),
@@ -100,6 +102,7 @@ class Browser:
         from mailflow_webmail.cookies import Jar, imported
         from mailflow_webmail.transport import Proxy, Trunk, adapter
 
+        url = url.partition("#")[0].partition("?")[0]
         self.url = url if url.endswith("/") else f"{url}/"
         self.places = Places(self.url, hosts)
         self.name = self.places.name
@@ -108,7 +111,7 @@ class Browser:
         self._halt = halt
         self._pace = Pace(delay, halt)
         self._watch = Watch(halt)
-        self._trunk = Trunk(Proxy(proxy) if proxy is not None else None, timeout, halt)
+        self._trunk = Trunk(Proxy(proxy, proxy_password) if proxy else None, timeout, halt)
         self._adapter = adapter(self._trunk, ca_file, parallel)
         self._session = requests.Session()
         self._session.trust_env = False
@@ -125,6 +128,17 @@ class Browser:
             for cookie in imported(cookies, self.places.hosts):
                 self.jar.set_cookie(cookie)
 
+    @classmethod
+    def of(cls, options: WebmailOptions, halt: Halt) -> Browser:
+        """As a step's options say. Raises ConfigError."""
+        secret = options.proxy_password
+        return cls(
+            options.url, halt=halt, timeout=options.timeout, parallel=options.parallel,
+            delay=options.delay, proxy=options.proxy,
+            proxy_password=None if secret is None else secret.reveal(),
+            ca_file=options.ca_file, cookies=options.cookies, hosts=options.hosts,
+        )  # fmt: skip
+
     def page(self, method: str, url: str, **what: Any) -> Page:
         """The answer, read whole: see `answer`."""
         with self.answer(method, url, **what) as answer:
@@ -138,22 +152,24 @@ class Browser:
         fill: Mapping[str, str],
         click: str | None = None,
         files: Mapping[str, Sequence[Upload]] = {},
+        more: Mapping[str, str] = {},
     ) -> Page | None:
         """Fill in a form of the page and send it; None where there is no such form.
 
-        `click` is the name of the button; none is pressed without it. Raises LayoutError where
-        the form lacks a field.
+        `click` is the name of the button; none is pressed without it. `more` are fields that
+        scripts would add. Raises LayoutError where the form lacks a field.
         """
         from mailflow_webmail.forms import filled
 
         form = filled(page, css, fill, click, files)
         if form is None:
             return None
+        fields = [*form.fields, *more.items()]
         if form.method == "GET":
-            return self.page("GET", form.url, params=form.fields)
+            return self.page("GET", form.url, params=fields)
         if form.multipart or form.files:
-            return self.page("POST", form.url, data=form.fields, files=form.files)
-        return self.page("POST", form.url, data=form.fields)
+            return self.page("POST", form.url, data=fields, files=form.files)
+        return self.page("POST", form.url, data=fields)
 
     @contextmanager
     def answer(

@@ -9,6 +9,7 @@ from mailflow.errors import ConfigError, MailflowError
 from mailflow.options import (
     Duration,
     Integer,
+    ListOf,
     Option,
     Options,
     Path,
@@ -73,6 +74,15 @@ class WebmailOptions(Options):
         'A proxy: "http://proxy:3128", or "socks5h://localhost:1080" of an ssh.',
         *PROXIES, example="http://proxy.example.org:3128",
     )  # fmt: skip
+    proxy_password = Secret.optional(
+        'The password for the proxy, where `proxy` has a name alone: "http://ann@proxy:3128".'
+    )
+    hosts = ListOf(
+        "Hosts besides that of `url` where it may send us, such as login.example.org, where its"
+        " provider has logins; it is an error if it sends us anywhere else.",
+        Text("A host, or one with a port.", least=1),
+        default=(),
+    )
     timeout = Duration("How long to wait for the webmail each time.", default=60.0)
     delay = Duration("How long to rest between two requests.", default=0.0)
     parallel = Integer("How many messages are loaded at once.", default=4, least=1, most=8)
@@ -82,6 +92,17 @@ class WebmailOptions(Options):
     def secret(self) -> SecretValue | None:
         """What to log in with; None where cookies must do."""
         return self.password
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.proxy_password is not None and urlsplit(self.proxy or "").username is None:
+            yield "proxy_password", "`proxy` has no name that it is for"
+        if self.hosts:
+            from mailflow_webmail.places import Places
+
+            try:
+                Places(self.url, self.hosts)
+            except ConfigError as error:
+                yield "hosts", error.text
 
     def look(self) -> Iterator[tuple[str, str]]:
         from mailflow_webmail.site import site
@@ -98,3 +119,11 @@ class WebmailOptions(Options):
                 tls_context(self.ca_file)
             except ConfigError as error:
                 yield "ca_file", error.text
+        if self.cookies is not None:
+            from mailflow_webmail.cookies import imported
+            from mailflow_webmail.places import Places
+
+            try:
+                imported(self.cookies, Places(self.url, self.hosts).hosts)
+            except ConfigError as error:
+                yield "cookies", error.text

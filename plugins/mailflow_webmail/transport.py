@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from mailflow.halt import Halt
     from mailflow_webmail.watch import Call
 
-_SOCKS = {"socks4": 1, "socks4a": 1, "socks5": 2, "socks5h": 2}
-"""Scheme -> what PySocks calls it."""
+SOCKS = ("socks5", "socks5h")
+"""The latter looks names up itself."""
 
 _WANTS = "the proxy {} wants a name and a password, in `proxy`, or refuses them"
 
@@ -44,13 +44,13 @@ _PORTS = {"http": 3128, "https": 443}
 class Proxy:
     """Where the proxy is and who logs in there; `url` is without that."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, password: str | None = None) -> None:
         parts = urlsplit(url)
         self.scheme = parts.scheme
         self.host = parts.hostname or ""
         self.port = parts.port or _PORTS.get(self.scheme, 1080)
         self.user = unquote(parts.username or "") or None
-        self.password = unquote(parts.password or "") or None
+        self.password = password or unquote(parts.password or "") or None
         if self.password:
             register_secret(self.password)
         name = f"[{self.host}]" if ":" in self.host else self.host
@@ -59,7 +59,7 @@ class Proxy:
 
     @property
     def socks(self) -> bool:
-        return self.scheme in _SOCKS
+        return self.scheme in SOCKS
 
 
 class Trunk:
@@ -110,7 +110,7 @@ class Trunk:
         import socks
 
         far = host
-        if proxy.scheme in ("socks5", "socks4"):  # it takes addresses
+        if proxy.scheme == "socks5":  # it takes addresses
             found = addresses(host, port, self.timeout, self.halt)
             four = [each for each in found if each.family == socket.AF_INET]
             far = ((four or found)[0].address)[0]  # type: ignore[index]
@@ -120,8 +120,8 @@ class Trunk:
             sock = socks.socksocket(address.family)
             self._prepare(sock)
             sock.set_proxy(
-                _SOCKS[proxy.scheme], address.address[0], proxy.port,  # type: ignore[index]
-                rdns=proxy.scheme in ("socks5h", "socks4a"),
+                socks.SOCKS5, address.address[0], proxy.port,  # type: ignore[index]
+                rdns=proxy.scheme == "socks5h",
                 username=proxy.user, password=proxy.password,
             )  # fmt: skip
             try:
@@ -148,7 +148,7 @@ class Trunk:
             return UnavailableError(f"cannot connect to {name}: {text}")
         if isinstance(reason, TimeoutError):
             return UnavailableError(f"{name} keeps silent: no answer in time")
-        if isinstance(error, socks.SOCKS5Error | socks.SOCKS4Error):
+        if isinstance(error, socks.SOCKS5Error):
             text = re.sub(r"^0x\w+: ", "", str(error.msg))[:80]
             return UnavailableError(f"{name} does not connect us to {host}:{port}: {text}")
         return UnavailableError(f"{name} does not answer as SOCKS has it")
