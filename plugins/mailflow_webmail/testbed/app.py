@@ -262,7 +262,8 @@ class Bed:
         if folder is None or action not in ("delete", "trash", "seen"):
             return self.told("again", 400, inside=True)
         there = {each.uid: each for each in folder.letters()}
-        chosen = [there[uid] for uid in request.form.getlist("uid") if uid in there]
+        uids = ",".join(request.form.getlist("uid")).split(",")
+        chosen = [there[uid] for uid in dict.fromkeys(uids) if uid in there]
         if action == "seen":
             self.seen.update((folder.name, each.uid) for each in chosen)
         elif not self.troubles.strikes("stubborn", "change"):

@@ -104,7 +104,8 @@ _LIST = """\
 <input type="hidden" name="folder" value="{{ folder }}">
 {% if page.rows %}<table id="{{ prefix }}list">
 {% for row in page.rows %}<tr class="{{ prefix }}msg {{ 'seen' if row.seen else 'unseen' }}">
-<td><input type="checkbox" name="{{ prefix }}uid" value="{{ row.uid }}"></td>
+<td><input type="checkbox" name="{{ prefix }}uid" value="{{ row.uid }}">\
+{% if row.seen %}<span class="{{ prefix }}read">✓</span>{% endif %}</td>
 <td class="{{ prefix }}from">{{ row.sender }}</td>
 <td class="{{ prefix }}subject">\
 <a href="{{ link('message', folder=folder, uid=row.uid) }}">{{ row.subject }}</a></td>
