@@ -217,7 +217,10 @@ class Step(Section):
     )
     post = Text.optional("The same, where the request is a POST.")
     query = TableOf("Parameters of the address.", Text(""), default={})
-    data = TableOf("Fields that are posted.", Text(""), default={})
+    data = TableOf(
+        "Fields that are posted; with `form`, besides its own: what scripts add.",
+        Text(""), default={},
+    )  # fmt: skip
     headers = TableOf("Headers that are sent.", Text(""), default={})
     form = Selector.optional("The form on that page, which is filled in and sent.")
     fill = TableOf("Its fields, by name; hidden ones are sent as they came.", Text(""), default={})
@@ -239,8 +242,8 @@ class Step(Section):
         yield from one_of(self, ("get", "post"))
         if self.post is not None and self.form is not None:
             yield Fault(("form",), "the page with a form is asked for with `get`")
-        if self.data and self.post is None:
-            yield Fault(("data",), "only a POST has `data`; expected `post`")
+        if self.data and self.post is None and self.form is None:
+            yield Fault(("data",), "only a POST or a `form` has `data`; expected `post`")
         for name in ("fill", "click"):
             if getattr(self, name) and self.form is None:
                 yield Fault((name,), "there is no `form` to fill in")
@@ -391,11 +394,19 @@ class AttachStep(Step):
     file = Text("The name of the field that takes the file.", least=1)
 
 
-class SentStep(Step):
-    """Where it is looked up whether a mail has gone; once its answer was lost."""
+class SentStep(SureStep):
+    """Where it is looked up whether a mail has gone whose answer was lost. What is found counts
+    where its source has the same Message-ID and recipients."""
 
-    folder = Text("The folder where the webmail keeps what it has sent.", least=1)
+    folder = Text.optional("The folder where the webmail keeps what it has sent.", least=1)
+    folder_at = Table.optional("Where the page of `compose` names it.", Finder)
     rows = Table("A row for each mail found; `id` at least.", Rows)
+
+    def wrong(self) -> Iterator[Fault]:
+        yield from super().wrong()
+        yield from one_of(self, ("folder", "folder_at"))
+        if self.folder is None and self.folder_at is None:
+            yield Fault((), "expected `folder` or `folder_at`")
 
 
 class Site(Section):
@@ -430,7 +441,7 @@ class Site(Section):
         "A form there that leads on to the page where files are added and mail is sent.", Step
     )
     attach = Table.optional("How a file is added.", AttachStep)
-    send = Table.optional("The form that sends; `expect` is what shows that it has gone.", Step)
+    send = Table.optional("The form that sends; `expect` is what shows that it has gone.", SureStep)
     sent = Table.optional("Where to see whether a mail has gone.", SentStep)
     logout = Table.optional("How one logs out.", Step)
 

@@ -30,6 +30,8 @@ OF_A_MAIL = (
 )  # fmt: skip
 """What such a mail gives to them."""
 
+_OWN_OF_A_MAIL = {"attach": ("number",), "sent": ("folder",)}
+
 
 def fill(pattern: str, facts: Mapping[str, str]) -> str:
     """The text with its {names} filled in; braces around anything else stay."""
@@ -108,7 +110,7 @@ def _own(site: Site, name: str) -> set[str]:
     if name in OF_A_MESSAGE:
         return {"user", "folder", *site.list_.rows.names}
     if name in SENDING:
-        return {"user", *OF_A_MAIL, *(("number",) if name == "attach" else ())}
+        return {"user", *OF_A_MAIL, *_OWN_OF_A_MAIL.get(name, ())}
     return {"user"}
 
 
