@@ -60,12 +60,18 @@ class Page:
     @cached_property
     def body(self) -> str:
         """The answer as text: in the encoding it says, else as UTF-8, else as Windows-1252."""
+        return self.octets.decode(self.charset, "replace").removeprefix("\ufeff")
+
+    @cached_property
+    def charset(self) -> str:
+        """The encoding that the answer is in, as far as its octets allow what it says."""
         for name in self._encodings():
             try:
-                return self.octets.decode(name)
+                self.octets.decode(name)
             except (UnicodeDecodeError, LookupError):
                 continue
-        return self.octets.decode("utf-8", "replace")
+            return name.removesuffix("-sig")
+        return "utf-8"
 
     def _encodings(self) -> Iterator[str]:
         for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),

@@ -1,217 +1,187 @@
-"""A session of one account at a webmail: the steps of its site, done.
+"""A session of one account at a webmail: what its site says how to do, done.
 
-Rule of the file: a page that does not match is an error; it is never an empty folder.
+Rule of the file: a page that does not match is an error; it is never an empty folder, never a
+message and never a removal.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
-from mailflow.errors import (
-    ConfigError,
-    GoneError,
-    LoginError,
-    MailflowError,
-    RefusedError,
-    UnavailableError,
-)
-from mailflow.lines import crlf_pieces
-from mailflow.mail import Content, OctetFile
+from mailflow.errors import ConfigError, MailflowError
 from mailflow_webmail.browser import Browser
-from mailflow_webmail.errors import ChallengeError, ExpiredError, LayoutError
-from mailflow_webmail.page import Page
+from mailflow_webmail.entry import Entry, Facts
+from mailflow_webmail.errors import ChallengeError
+from mailflow_webmail.listing import Lister, Row
+from mailflow_webmail.original import Sources
+from mailflow_webmail.removal import refuse_unproven, remove
+from mailflow_webmail.shifting import Places
 from mailflow_webmail.site import site
+from mailflow_webmail.steps import Steps, absolute, described
 
 if TYPE_CHECKING:
     from mailflow.halt import Halt
+    from mailflow.mail import Content
+    from mailflow_webmail.language import Site
+    from mailflow_webmail.original import Source
+    from mailflow_webmail.page import Page
     from mailflow_webmail.settings import WebmailOptions
-    from mailflow_webmail.site import Site, Step
+    from mailflow_webmail.steps import Save
 
 T = TypeVar("T")
 
-Row = Mapping[str, str]
-
-PAGES = 10_000
-
-
-_RAISED: Mapping[str, type[MailflowError]] = {
-    "denied": LoginError, "expired": ExpiredError, "throttled": UnavailableError,
-    "challenge": ChallengeError, "transient": UnavailableError, "missing": GoneError,
-    "refused": RefusedError, "layout": LayoutError,
-}  # fmt: skip
+FOLLOWED = 1000
+"""Pages with folders."""
 
 
 class Session:
+    """Logs in when it is first asked. Any thread may use it, but for `close`."""
+
     def __init__(
-        self, site: Site, browser: Browser, user: str, secret: Callable[[], str], scratch: str
+        self,
+        site: Site,
+        browser: Browser,
+        user: str,
+        secret: Callable[[], str] | None,
+        scratch: str,
+        *,
+        most: int | None = None,
+        save: Save = lambda page, step, key: "",
     ) -> None:
+        """`secret` gives the password, None where the cookies of a browser must do. Octets of
+        large messages are files in `scratch`; nothing is kept of one with more than `most`.
+        `save` keeps a page for a report."""
         self.site = site
         self.browser = browser
-        self.scratch = scratch
+        self.steps = Steps(site, browser, save)
+        self._user = user
         self._secret = secret
-        self._facts: dict[str, str] = {"user": user}
-        self._inside = False
+        host = urlsplit(browser.url).netloc
+        self._entry = Entry(self._entered, None if site.shared else (host, user))
+        self._places = Places(site, Lister(self.steps))
+        self._sources = Sources(self.steps, scratch, most)
+        self._unproven: set[tuple[str, str]] = set()
 
     def log_in(self) -> None:
-        facts = {**self._facts, "password": self._secret()}
-        self._keep(self.site.login, self._ask("login", facts))
-        self._inside = True
+        """Log in, if that was not done yet. Raises LoginError, ChallengeError,
+        ThrottledError, InUseError, UnavailableError, LayoutError."""
+        self._entry.begin()
 
     def folders(self) -> list[Row]:
-        page = self.do("folders")
-        return [dict(row) for row in page.rows(self.site.folders.rows)]
+        """A row for each: its `id`, and `name` as people read it."""
+        return self._entry.work(self._folders)
 
     def listing(self, folder: str) -> list[Row]:
-        """Every message of a folder, once."""
-        step = self.site.list_
-        found: dict[str, Row] = {}
-        n = step.next_.from_ if step.next_ is not None and step.next_.from_ is not None else 0
-        page = self.do("list", folder=folder, n=str(n))
-        total = [int(value) for each in step.total if (value := page.find(each))]
-        for _ in range(PAGES):
-            before = len(found)
-            for row in page.rows(step.rows):
-                found.setdefault(row["id"], {**row, "folder": folder})
-            if step.next_ is None or len(found) == before:
-                break
-            n += step.next_.step
-            if step.next_.css is not None:
-                link = page.soup.select_one(step.next_.css)
-                if link is None:
-                    break
-                page = self._checked("list", self.browser.page("GET", _join(page, link["href"])))
-            elif step.next_.last is not None and n > int(page.find(step.next_.last) or 0):
-                break
-            else:
-                page = self.do("list", folder=folder, n=str(n))
-        if not found and not (total and 0 in total) and not (step.empty and page.holds(step.empty)):
-            raise LayoutError(f"{self.site.name}: list: no messages, and nothing that says so")
-        if total and len(found) not in total:
-            raise UnavailableError(f"{self.site.name}: list: {len(found)} messages of {total}")
-        return list(found.values())
+        """All messages of a folder, each once. Raises GoneError where
+        there is no such folder, LayoutError where nothing proves that it is whole."""
+        return list(self._rows_now(folder).values())
 
     def raw(self, row: Row) -> Content:
-        return self._again(lambda: self._raw(row))
+        """The source of a message. Raises GoneError where a new listing does not have it,
+        BadMailError for one that is too large. A file of it belongs to the caller."""
+        source = self._entry.work(lambda facts: self._raw(row, facts))
+        key = (row["folder"], row["id"])
+        (self._unproven.discard if source.proven else self._unproven.add)(key)
+        return source.content
 
     def remove(self, rows: Sequence[Row], how: str = "delete") -> None:
-        """Delete rows of one folder, or move them to the trash, or mark them as seen."""
-        for row in rows:
-            self.do(how, **row)
+        """Delete rows of one folder, move them to the "trash", or mark them as "seen". Those
+        that are gone already are no error. Raises for what a new listing still has, and, when
+        the others are removed, RefusedError for those that may have arrived cut."""
+        cut = [row for row in rows if (row["folder"], row["id"]) in self._unproven]
+        cut = [] if how == "seen" else cut
+        remove(self.steps, self._entry, self._rows_now, [r for r in rows if r not in cut], how)
+        refuse_unproven(cut, self.site.name)
+
+    def work(self, what: Callable[[Facts], T]) -> T:
+        """What it gives inside a session, done once more in a new one where that has ended;
+        it is called with the facts of the session."""
+        return self._entry.work(what)
+
+    def do(self, name: str, facts: Mapping[str, str]) -> Page:
+        """A step of the site, by its name; the answer is what the step expects."""
+        return self._entry.work(lambda known: self.steps.ask(name, known, facts))
 
     def close(self) -> None:
-        """Log out, and end the connections."""
+        """Log out, if anybody was logged in, and end the connections."""
         try:
-            self.log_out()
+            with suppress(MailflowError):  # whatever it says, we do not come back
+                self._entry.end(self._left)
         finally:
             self.browser.close()
 
-    def log_out(self) -> None:
-        if self._inside and self.site.logout is not None:
-            self._inside = False
-            self._ask("logout", self._facts)
+    def _rows_now(self, folder: str) -> Mapping[str, Row]:
+        return self._entry.work(lambda facts: self._places.listed(folder, facts)).rows
 
-    def do(self, name: str, **facts: str) -> Page:
-        """A step inside the session; once more in a new one where that has ended."""
+    def _entered(self) -> Facts:
+        facts = Facts(user=self._user)
+        if self._secret is None:
+            self._enter_by_cookies(facts)
+        else:
+            self.steps.ask("login", facts, {"password": self._secret()})
+        return facts
 
-        def once() -> Page:
-            step = self.site.step(name)
-            for each in step.before:
-                self.do(each, **facts)
-            page = self._ask(name, {**self._facts, **facts})
-            self._keep(step, page)
-            return page
-
-        return self._again(once)
-
-    def _again(self, what: Callable[[], T]) -> T:
-        if not self._inside:
-            self.log_in()
-        try:
-            return what()
-        except ExpiredError:
-            self.log_in()
-            return what()
-
-    def _keep(self, step: Step, page: Page) -> None:
-        for name, finder in step.capture.items():
-            value = page.find(finder)
-            if value is None:
-                raise LayoutError(f"{self.site.name}: {name} is not there")
-            self._facts[name] = value
-
-    def _request(self, step: Step, facts: Mapping[str, str]) -> tuple[str, str, dict[str, Any]]:
-        method = "POST" if step.post is not None else "GET"
-        what: dict[str, Any] = {
-            "params": _filled(step.query, facts),
-            "headers": _filled(step.headers, facts),
-        }
-        if step.post is not None:
-            what["data"] = _filled(step.data, facts)
-        return method, fill(step.post or step.get or "", facts), what
-
-    def _ask(self, name: str, facts: Mapping[str, str]) -> Page:
-        step = self.site.step(name)
-        method, url, what = self._request(step, facts)
+    def _enter_by_cookies(self, facts: Facts) -> None:
+        """Raises ChallengeError where those of a browser do not do."""
+        method, url, what = self.steps.request("login", facts)
         page = self.browser.page(method, url, **what)
-        if step.form is not None:
-            sent = self.browser.submit(page, step.form, _filled(step.fill, facts), step.click)
-            if sent is None:
-                raise LayoutError(f"{self.site.name}: {name}: there is no {step.form}")
-            page = sent
-        return self._checked(name, page)
+        if not self.steps.is_in("login", page):
+            with self.steps.reading("login", "signal", page):
+                self.steps.told("login", page, by_status=False)
+            raise ChallengeError(
+                f"{self.site.name}: login: the session of the browser whose cookies are used has"
+                " ended: log in there again, and save its cookies anew"
+            )
+        self.steps.captured("login", page, facts)
 
-    def _checked(self, name: str, page: Page) -> Page:
-        step = self.site.step(name)
-        for signal in self.site.signal:
-            if (not signal.at or name in signal.at) and page.holds(signal):
-                raise _RAISED[signal.raise_](f"{self.site.name}: {name}: {signal.raise_}")
-        if all(page.holds(each) for each in step.expect):
-            return page
-        if page.soup.select_one('input[type="password"]') is not None:
-            if name == "login":
-                raise LoginError(f"{self.site.name}: the login is refused")
-            if name != "logout":
-                raise ExpiredError(f"{self.site.name}: the session has ended")
-        raise LayoutError(f"{self.site.name}: {name}: the page is not as expected")
+    def _left(self, facts: Facts) -> None:
+        if self.site.logout is not None:
+            self.steps.ask("logout", facts)
 
-    def _raw(self, row: Row) -> Content:
-        step = self.site.raw
-        method, url, what = self._request(step, {**self._facts, **row})
-        with self.browser.answer(method, url, **what) as response:
-            head = Page(response.url, response.status_code, response.headers, b"")
-            if not all(head.holds(each) for each in step.expect):
-                octets = b"".join(self.browser.pieces(response, 1 << 23))
-                self._checked(
-                    "raw", Page(response.url, response.status_code, response.headers, octets)
-                )
-            handle, path = tempfile.mkstemp(dir=self.scratch)
-            with os.fdopen(handle, "wb") as file:
-                for piece in crlf_pieces(self.browser.pieces(response, 1 << 40)):
-                    file.write(piece)
-        return OctetFile(path)
+    def _folders(self, facts: Facts) -> list[Row]:
+        page = self.steps.ask("folders", facts)
+        step = self.site.folders
+        met: dict[str, Row] = {}
+        pages = [page]
+        seen = {page.url}
+        while pages:
+            page = pages.pop(0)
+            for row in page.rows(step.rows):
+                if not row.get("id"):
+                    raise self.steps.layout(
+                        "folders", "rows.fields.id", page, "a row without an id"
+                    )
+                met.setdefault(row["id"], row)
+            if step.follow is not None:
+                for value in page.values(step.follow):
+                    url = absolute(page, step.follow, value)
+                    if url not in seen and len(seen) < FOLLOWED:
+                        seen.add(url)
+                        pages.append(self.steps.follow("folders", url, facts))
+        if not met:
+            raise self.steps.layout("folders", "rows", page, described(step.rows))
+        return list(met.values())
+
+    def _raw(self, row: Row, facts: Facts) -> Source:
+        return self._places.loaded(row, facts, lambda now: self._sources.read(now, facts))
 
 
 def opened(options: WebmailOptions, halt: Halt, scratch: str) -> Session:
     """A session for these options; it logs in when it is first asked. Raises ConfigError."""
-    if options.password is None:
+    secret = options.secret
+    if secret is None and options.cookies is None:
         raise ConfigError(f"no `password` for {options.url}")
-    browser = Browser(options.url, timeout=options.timeout, parallel=options.parallel, halt=halt)
-    return Session(site(options.site), browser, options.user, options.password.reveal, scratch)
+    browser = Browser(
+        options.url, halt=halt, timeout=options.timeout, parallel=options.parallel,
+        delay=options.delay, proxy=options.proxy, ca_file=options.ca_file, cookies=options.cookies,
+    )  # fmt: skip
+    return Session(
+        site(options.site), browser, options.user, secret.reveal if secret else None, scratch,
+        most=options.max_size,
+    )  # fmt: skip
 
 
-def fill(pattern: str, facts: Mapping[str, str]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: facts[found[1]], pattern)
-
-
-def _filled(table: Mapping[str, str], facts: Mapping[str, str]) -> dict[str, str]:
-    return {name: fill(value, facts) for name, value in table.items()}
-
-
-def _join(page: Page, href: Any) -> str:
-    from urllib.parse import urljoin
-
-    return urljoin(page.url, str(href))
+__all__ = ["Row", "Session", "opened"]

@@ -1,0 +1,190 @@
+"""The messages of a folder, all of them, over all pages.
+
+Rule of the file: a listing is proven by the count that the webmail says, or, where that is
+none, by being the same twice; an empty one by what only an empty folder shows. What is not
+proven is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from mailflow.errors import PeerError, UnavailableError
+from mailflow.record import NamedTuple
+from mailflow_webmail.decoding import number
+from mailflow_webmail.language import Rows
+from mailflow_webmail.steps import absolute, described, first_page
+
+if TYPE_CHECKING:
+    from mailflow_webmail.entry import Facts
+    from mailflow_webmail.page import Page
+    from mailflow_webmail.steps import Steps
+
+Row = Mapping[str, str]
+
+TRIES = 4
+"""Listings of a folder in which mail comes and goes."""
+
+PAGES = 10_000
+"""Pages of one folder."""
+
+PAGE = "page"
+"""The field of a row that says where it was listed: number of the login, number of the page."""
+
+
+class Place(NamedTuple):
+    """How a page of a folder is asked for: by a number, or by a link."""
+
+    n: int
+    url: str = ""
+
+
+class Seen(NamedTuple):
+    """One walk over the pages. `hidden` are rows that the definition leaves out; `counts` are
+    the announced numbers, of each page that says any."""
+
+    rows: dict[str, Row]
+    places: list[Place]
+    hidden: int
+    counts: list[tuple[int, ...]]
+    last: Page
+
+
+class Listing(NamedTuple):
+    """What lies in a folder; where each page is, for a second look at it."""
+
+    rows: dict[str, Row]
+    places: list[Place]
+
+
+class Lister:
+    """Lists folders with the steps of a site. Any thread may list."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._site = steps.site
+        rows = self._site.list_.rows
+        self._all = Rows({name: value for name, value in vars(rows).items() if name != "skip"})
+
+    def whole(self, folder: str, facts: Facts) -> Listing:
+        """All messages. Raises LayoutError where nothing proves it, GoneError where there is
+        no such folder, UnavailableError where it changes faster than it can be listed."""
+        before: Seen | None = None
+        for _ in range(TRIES):
+            seen = self._seen(folder, facts)
+            again = before is not None and before.rows.keys() == seen.rows.keys()
+            if self._counted(seen) if seen.counts else again or len(seen.places) == 1:
+                return Listing(seen.rows, seen.places)
+            if again and before is not None and before.counts == seen.counts:
+                break
+            before = seen
+        said = " or ".join(str(count) for count in sorted({*chain(*seen.counts)}))
+        what = f"{len(seen.rows)} messages on {len(seen.places)} pages of {folder!a}"
+        if again and seen.counts:
+            raise self._steps.layout("list", "total", seen.last, f"it says {said}; found {what}")
+        raise UnavailableError(
+            f"{self._site.name}: list: mail comes and goes faster than it can be listed: found"
+            f" {what}{said and f', where it says {said}'}"
+        )
+
+    def page(self, folder: str, place: Place, number: int, facts: Facts) -> dict[str, Row]:
+        """The rows of one page as they are now, by their ids."""
+        page = self._asked(folder, place, facts)
+        return self._rows(page, folder, f"{facts.number}.{number}")
+
+    def _seen(self, folder: str, facts: Facts) -> Seen:
+        place: Place | None = Place(first_page(self._site))
+        met: dict[str, Row] = {}
+        told = self._told_elsewhere(folder, facts)
+        places: list[Place] = []
+        counts: list[tuple[int, ...]] = [told] if told else []
+        while place is not None:
+            if len(places) == PAGES:
+                raise PeerError(f"{self._site.name}: list: {folder!a} has over {PAGES} pages")
+            page = self._asked(folder, place, facts, first=not places)
+            rows = self._rows(page, folder, f"{facts.number}.{len(places)}")
+            if not places and not rows:
+                self._check_empty(page)
+            places.append(place)
+            if count := self._counts(page):
+                counts.append(count)
+            elif rows and any(each.field is None for each in self._site.list_.total):
+                what = described(self._site.list_.total[0])
+                raise self._steps.layout("list", "total", page, what)
+            known = len(met)
+            for key, row in rows.items():
+                met.setdefault(key, row)
+            if len(met) == known:
+                break
+            place = self._next(page, place, len(rows))
+        shown = {key: row for key, row in met.items() if not page.skips(self._site.list_.rows, row)}
+        return Seen(shown, places, len(met) - len(shown), counts, page)
+
+    def _told_elsewhere(self, folder: str, facts: Facts) -> tuple[int, ...]:
+        """The numbers that the page with the folders says."""
+        fields = [each.field for each in self._site.list_.total if each.field is not None]
+        if not fields:
+            return ()
+        page = self._steps.ask("folders", facts)
+        with self._steps.reading("folders", "rows", page):
+            rows = [row for row in page.rows(self._site.folders.rows) if row["id"] == folder]
+        found = [number(row.get(field, "")) for row in rows for field in fields]
+        return tuple(count for count in found if count is not None)
+
+    def _asked(self, folder: str, place: Place, facts: Facts, first: bool = True) -> Page:
+        if place.url:
+            return self._steps.follow("list", place.url, facts)
+        more = {"folder": folder, "n": str(place.n)}
+        return self._steps.ask("list", facts, more, before=first)
+
+    def _rows(self, page: Page, folder: str, mark: str) -> dict[str, Row]:
+        """By their ids. Raises LayoutError where a row has none, or two different ones have
+        the same."""
+        fields = self._site.list_.rows.fields
+        met: dict[str, Row] = {}
+        with self._steps.reading("list", "rows", page):
+            for found in page.rows(self._all):
+                row = {name: absolute(page, fields.get(name), found[name]) for name in found}
+                row["folder"], row[PAGE] = folder, mark
+                if not row["id"]:
+                    what = described(fields["id"]) if "id" in fields else "a row without an id"
+                    raise self._steps.layout("list", "rows.fields.id", page, what)
+                if met.setdefault(row["id"], row) != row:
+                    what = "two messages have one id"
+                    raise self._steps.layout("list", "rows.fields.id", page, what)
+        return met
+
+    def _check_empty(self, page: Page) -> None:
+        """Raises LayoutError where nothing proves that there is no message."""
+        step = self._site.list_
+        with self._steps.reading("list", "empty", page):
+            if step.empty is not None and not page.holds(step.empty):
+                raise self._steps.layout("list", "empty", page, described(step.empty))
+        if step.empty is None and 0 not in self._counts(page):
+            what = f"there is no row ({described(step.rows)}), and nothing says that it is empty"
+            raise self._steps.layout("list", "rows", page, what)
+
+    def _counts(self, page: Page) -> tuple[int, ...]:
+        """The numbers that a page says there are in the folder."""
+        with self._steps.reading("list", "total", page):
+            said = [page.number(each) for each in self._site.list_.total if each.field is None]
+        return tuple(count for count in said if count is not None)
+
+    def _counted(self, seen: Seen) -> bool:
+        """Whether the number found is one that was announced, from the first page to the last."""
+        found = (len(seen.rows), len(seen.rows) + seen.hidden)
+        same = all(counts == seen.counts[0] for counts in seen.counts)
+        return same and any(number in seen.counts[0] for number in found)
+
+    def _next(self, page: Page, place: Place, rows: int) -> Place | None:
+        """Where the next page is; None behind the last one."""
+        step = self._site.list_.next_
+        if step is None:
+            return None
+        with self._steps.reading("list", "next", page):
+            if step.last is not None and page.number(step.last) is None:
+                raise self._steps.layout("list", "next.last", page, described(step.last))
+            turn = page.following(step, place.n, rows)
+        return None if turn is None else Place(turn.n, turn.url or "")
