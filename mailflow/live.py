@@ -155,7 +155,7 @@ class Hold:
             return Listing(keys, said)
         known = self._measured
         here = {key: known[key] for key in compress(keys, (key in known for key in keys))}
-        self._changed = len(here) != len(known)
+        self._changed |= len(here) != len(known)
         self._measured = here
         return Listing(keys, (here.get(key, size) for key, size in zip(keys, said, strict=True)))
 

@@ -15,6 +15,7 @@ from mailflow.live import Hold, Spares, passed_on, user_of
 from mailflow.options import Options, SecretValue
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, ClassVar
+from mailflow_webmail.domains import domain
 from mailflow_webmail.live import WebmailDropOptions
 from mailflow_webmail.opened import OpenWebmail, part
 from mailflow_webmail.session import opened
@@ -63,15 +64,16 @@ class WebmailDrop:
         if who.checked:
             hold.take()
         try:
-            spare = self._spares.take(account, key) or self._enter(place, secret)
+            spare = self._spares.take(account, key)
+            if spare is None:
+                spare = self._enter(place, secret, passing=not who.checked)
             try:
                 if not who.checked:
                     hold.take()  # not before: who does not know the password learns nothing
+                since = None if who.checked else spare.since
                 return OpenWebmail(
                     options, runtime, hold, spare.session,
-                    keep=lambda: self._spares.keep(
-                        account, key, spare, None if who.checked else spare.since
-                    ),
+                    keep=lambda: self._keep(account, key, spare, since),
                 )  # fmt: skip
             except BaseException:
                 part(spare.session)
@@ -80,28 +82,41 @@ class WebmailDrop:
             hold.release(runtime.log)
             raise
 
-    def _place(self, login: str) -> Place:
-        options = self._options
-        return Place(options.site, options.url, user_of(options.user or "{login}", login))
+    def _keep(self, account: str, key: str, spare: Spare, since: float | None) -> None:
+        """For the next one, unless others who want to log in to the account would meet it."""
+        if spare.session.site.shared:
+            self._spares.keep(account, key, spare, since)
+        else:
+            part(spare.session)
 
-    def _secret(self, who: Credentials) -> SecretValue:
-        """What the file has to log in with, or what the client gave."""
+    def _place(self, login: str) -> Place:
+        """Where this login name is read. Raises LoginError for one of a domain that is not
+        allowed, ConfigError."""
+        options = self._options
+        if options.url is not None and options.site is not None:
+            return Place(options.site, options.url, user_of(options.user or "{login}", login))
+        name = login.rpartition("@")[2].lower()
+        found = domain(name) if "@" in login and name in options.allow else None
+        if found is None:
+            raise LoginError(f"no webmail is allowed for the domain of {login!a}")
+        return Place(found.site, found.url, user_of(options.user or found.user, login))
+
+    def _secret(self, who: Credentials) -> SecretValue | None:
+        """What the file has to log in with, None for cookies; or what the client gave."""
         if not who.checked:
             given = passed_on(who)
             return SecretValue(lambda: given, "the client")
-        if self._options.password is None:
+        if self._options.password is None and self._options.cookies is None:
             raise LoginError(
-                f"nothing to log in with at {self._options.url}: set a `password`, or"
-                ' login = "passthrough"'
+                'nothing to log in with at the webmail: set a `password`, or login = "passthrough"'
             )
         return self._options.password
 
-    def _enter(self, place: Place, secret: SecretValue) -> Spare:
-        options = self._options
-        common = WebmailOptions.declared().keys()
-        values = {name: each for name, each in vars(options).items() if name in common}
-        account = WebmailOptions({**values, **place._asdict(), "password": secret})
-        session = opened(account, self._runtime.halt, self._runtime.scratch)
+    def _enter(self, place: Place, secret: SecretValue | None, *, passing: bool) -> Spare:
+        """Log in there."""
+        session = opened(
+            self._account(place, secret, passing), self._runtime.halt, self._runtime.scratch
+        )
         try:
             since = time.monotonic()
             session.log_in()
@@ -109,3 +124,11 @@ class WebmailDrop:
             part(session)
             raise
         return Spare(session, since)
+
+    def _account(self, place: Place, secret: SecretValue | None, passing: bool) -> WebmailOptions:
+        """Cookies would let in whoever asks: they are for those whom we have checked."""
+        given = vars(self._options)
+        left_out = {"cookies"} if passing else set()
+        common = WebmailOptions.declared().keys() - left_out
+        values = {name: given[name] for name in common & given.keys()}
+        return WebmailOptions({**values, **place._asdict(), "password": secret})

@@ -16,6 +16,7 @@ from mailflow.errors import GoneError, MailflowError
 from mailflow.kinds import Item, Runtime
 from mailflow.mail import Content
 from mailflow.typed import TYPE_CHECKING
+from mailflow_webmail.choice import chosen, is_certain
 from mailflow_webmail.loading import Loader
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ AHEAD = 1 << 20
 """Octets of a message that is loaded before it is asked for, once a client reads them one
 after the other."""
 
-_ARRIVAL = re.compile(r"(\d{1,20})(?:\D|\Z)")
+_ARRIVAL = re.compile(r"([0-9]{1,20})(?:[.]|\Z)")
 
 
 def uidl(folder: str, id_: str) -> str:
@@ -44,6 +45,12 @@ def as_they_came(rows: Sequence[Row]) -> list[Row]:
         return list(reversed(rows))
     keyed = zip((int(found[1]) for found in numbers if found), rows, strict=True)
     return [row for _, row in sorted(keyed, key=lambda each: (each[0], each[1]["id"]))]
+
+
+def served(session: Session, patterns: Sequence[str]) -> list[str]:
+    """The folders that are served, as the webmail calls them."""
+    rows = () if is_certain(patterns) else session.folders()
+    return [folder.id for folder in chosen(patterns, rows)]
 
 
 def octets_sent(content: Content) -> int:
@@ -71,7 +78,11 @@ class OpenWebmail:
         self._hold = hold
         self._session = session
         self._keep = keep
-        rows = [row for folder in options.folders for row in as_they_came(session.listing(folder))]
+        rows = [
+            row
+            for folder in served(session, options.folders)
+            for row in as_they_came(session.listing(folder))
+        ]
         self._rows = {uidl(row["folder"], row["id"]): row for row in rows}
         self._loader = Loader(
             lambda key: session.raw(self._rows[key]), options.parallel, runtime.scratch
