@@ -28,11 +28,12 @@ def arriving(
     load: Callable[[str], Content],
     keys: Iterable[str],
     parallel: int,
-    others_come: Callable[[], bool],
+    others_come: Callable[[str, MailflowError], bool],
 ) -> Iterator[Came]:
     """Each of `keys` once, as it comes, with its octets, whose file is the taker's, or with what
-    it lacks. `others_come` is asked where none came, since one alone tells nothing of the rest.
-    Raises what ends the session; where failures follow each other, the first of them."""
+    it lacks. Where none came, `others_come` is asked with one of them whether others would: a
+    few tell nothing of the rest. Raises what ends the session; where many failures follow each
+    other, the first of them."""
     todo, waiting = deque(keys), dict[Future[Content], str]()
     lacking: list[tuple[str, MailflowError]] = []
     came = False
@@ -55,7 +56,7 @@ def arriving(
                     lacking.append((key, found))
             if len(lacking) >= ENOUGH:
                 break
-        if lacking and (len(lacking) >= ENOUGH or not (came or others_come())):
+        if lacking and (len(lacking) >= ENOUGH or not (came or others_come(*lacking[0]))):
             raise lacking[0][1]
         yield from lacking
     finally:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from mailflow.errors import BadMailError, GoneError, MailflowError
+from mailflow.errors import BadMailError, GoneError, MailflowError, PeerError
 from mailflow.kept import drop
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.mail import HEADER_LIMIT, Content, Envelope, Octets
@@ -20,7 +20,7 @@ from mailflow.options import Options
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
 from mailflow_webmail.arriving import arriving
-from mailflow_webmail.choice import Folder, chosen, is_certain
+from mailflow_webmail.choice import Folder, chosen, is_certain, is_plain
 from mailflow_webmail.mark import Left, Mark, anchors, digest_of, said
 from mailflow_webmail.origin import WebmailSourceOptions
 from mailflow_webmail.settling import BATCH, Settling
@@ -59,7 +59,9 @@ class WebmailFetcher:
         self._before = Mark()
         self._checked: dict[str, float] = {}
         self._digests: dict[str, dict[str, str]] = {}
+        self._large: dict[str, set[str]] = {}
         self._excess: set[str] = set()
+        self._named: dict[str, Folder] = {}
         self._said: set[tuple[str, object]] = set()
 
     def __enter__(self) -> Self:
@@ -92,7 +94,7 @@ class WebmailFetcher:
                 self.mark = self._left().write()
                 done = True
         finally:
-            if not (done and self._stays):
+            if not (done and self._may_stay):
                 self.close()
 
     def stay(self) -> None:
@@ -102,6 +104,7 @@ class WebmailFetcher:
     def close(self) -> None:
         """Log out, if anybody is logged in."""
         session, self._session = self._session, None
+        self._named.clear()
         if session is not None:
             try:
                 session.close()
@@ -119,9 +122,15 @@ class WebmailFetcher:
         doubted = {folder.id for folder in folders if not self._is_as_it_was(folder.id)}
         self.renewed = bool(doubted)
         self.doubtful = (lambda key: _place(key)[0] in doubted) if doubted else None
+        most = self._options.max_size
         for folder in folders:
-            left = self._before.folders.get(folder.id, Left())
-            self._settling.seen[folder.id] = {*left.seen} if folder.id not in doubted else set()
+            left = self._before.folders.get(folder.id)
+            if left is None or folder.id in doubted:
+                left = Left()
+            self._settling.seen[folder.id] = {*left.seen}
+            self._large[folder.id] = (
+                {*left.large} if most is not None and most <= left.most else set()
+            )
         yield from self._items(folders)
 
     def offers(self) -> Iterator[str]:
@@ -155,7 +164,7 @@ class WebmailFetcher:
                 yield self._arrived(key, got)
             if self._settling.count >= BATCH:
                 for folder in self._settling.folders:
-                    self._settle(folder, again=True)
+                    self._settle(folder)
 
     def settle(self, key: str, fate: Fate) -> None:
         """It is done with many others, or when the session ends."""
@@ -176,10 +185,19 @@ class WebmailFetcher:
         patterns = self._options.folders
         if is_certain(patterns):
             return [Folder("INBOX", "INBOX")]
+        if self._named:
+            return list(self._named.values())
         found = chosen(patterns, self._there.folders())
         if not found:
             raise GoneError(f"{self.source} has no folder like {', '.join(patterns)}")
+        if all(map(is_plain, patterns)):
+            self._named = {folder.id: folder for folder in found}
         return found
+
+    @property
+    def _may_stay(self) -> bool:
+        """Not where a second log-in ends the first: others could not log in meanwhile."""
+        return self._stays and self._there.site.shared
 
     # What is there
 
@@ -220,7 +238,8 @@ class WebmailFetcher:
         for folder in folders:
             for id_, row in self._rows[folder.id].items():
                 key, size = f"{folder.id};{id_}", _number(row.get("size", ""))
-                if most is not None and size is not None and size > most:
+                large = most is not None and size is not None and size > most
+                if large or id_ in self._large[folder.id]:
                     over += 1
                     self._excess.add(key)
                     continue
@@ -241,8 +260,9 @@ class WebmailFetcher:
             raise GoneError(f"{key} was not listed")
         return self._there.raw(row)
 
-    def _others_come(self) -> bool:
-        """Whether a message that came before comes again."""
+    def _others_come(self, key: str, error: MailflowError) -> bool:
+        """Whether a message that came before comes again; where there is none, whether the
+        webmail is at work and nothing but the octets of this one is wrong."""
         for folder, known in self._digests.items():
             for id_ in known.keys() & self._rows[folder].keys():
                 try:
@@ -250,17 +270,18 @@ class WebmailFetcher:
                 except MailflowError:
                     return False
                 return True
-        return False
+        if isinstance(error, PeerError) or "sent" in error.fields:
+            return False
+        self._there.listing(_place(key)[0])
+        return True
 
     def _arrived(self, key: str, got: Content | MailflowError) -> Fetched | Missed:
         """What became of one message."""
+        folder, id_ = _place(key)
+        if isinstance(got, BadMailError) and self._options.max_size is not None:
+            self._large[folder].add(id_)
         if isinstance(got, MailflowError):
             return Missed(key, got)
-        most = self._options.max_size
-        if most is not None and got.size > most:
-            drop(got)
-            return Missed(key, BadMailError(f"{key} at {self.source} is over max_size"))
-        folder, id_ = _place(key)
         self._digests[folder][id_] = digest_of(got)
         self._runtime.progress(got.size)
         self._log.info("received", octets=got.size, key=key)
@@ -268,17 +289,13 @@ class WebmailFetcher:
 
     # What is settled
 
-    def _settle(self, folder: str, *, again: bool = False) -> None:
-        """Do what is due in a folder, with nothing on its way; `again` where more of it is to
-        come, whose places have shifted then."""
+    def _settle(self, folder: str) -> None:
+        """Do what is due in a folder, with nothing on its way."""
         rows = self._rows[folder]
         done = self._settling.do(self._there, folder, rows)
         if self.removes:
             for id_ in done:
                 del rows[id_]
-            if again and done:
-                listed = {row["id"]: row for row in self._there.listing(folder)}
-                rows.update((id_, row) for id_, row in listed.items() if id_ in rows)
 
     def _left(self) -> Mark:
         """How this session has left the folders; of those that it has not read, what was known."""
@@ -289,6 +306,8 @@ class WebmailFetcher:
                 self._checked.get(folder, now),
                 anchors(self._digests[folder], list(rows.values())),
                 frozenset(self._settling.seen.get(folder, ())) & rows.keys(),
+                frozenset(self._large[folder]) & rows.keys(),
+                self._options.max_size or 0,
             )
         return Mark(left)
 

@@ -35,12 +35,15 @@ SAID = ("size", "from", "subject")
 class Left(NamedTuple):
     """How a visit has left a folder. `said` is a digest of its pages, `checked` when a message
     was compared last, in seconds since the epoch; `anchors` are digests by id, `seen` ids that
-    were marked as seen."""
+    were marked as seen, `large` those of messages with more than `most` octets, of which the pages
+    do not say that."""
 
     said: str = ""
     checked: float = 0.0
     anchors: Mapping[str, str] = {}
     seen: frozenset[str] = frozenset()
+    large: frozenset[str] = frozenset()
+    most: int = 0
 
     def is_to_be_checked(self, said: str, now: float) -> bool:
         """Whether a message is to be compared: the pages have changed, or it is long ago."""
@@ -70,9 +73,12 @@ class Mark(NamedTuple):
         import json
 
         folders = {
-            name: (left.said, round(left.checked), dict(left.anchors), sorted(left.seen))
+            name: (
+                left.said, round(left.checked), dict(left.anchors), sorted(left.seen),
+                sorted(left.large), left.most,
+            )
             for name, left in self.folders.items()
-        }
+        }  # fmt: skip
         return json.dumps([FORM, folders], separators=(",", ":"))
 
 
@@ -97,7 +103,8 @@ def anchors(digests: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]:
     return {each: digests[each] for each in kept}
 
 
-def _left(said: Any, checked: Any, anchors: Any, seen: Any) -> Left:
+def _left(said: Any, checked: Any, anchors: Any, seen: Any, large: Any, most: Any) -> Left:
     """Raises TypeError or ValueError where these are no such facts."""
     known = {str(id_): str(digest) for id_, digest in anchors.items()}
-    return Left(str(said), float(checked), known, frozenset(map(str, seen)))
+    marked, over = frozenset(map(str, seen)), frozenset(map(str, large))
+    return Left(str(said), float(checked), known, marked, over, int(most))
