@@ -24,3 +24,12 @@ def mailflow_testbeds(group: click.Group) -> None:
     from mailflow_webmail.testbed.command import webmail
 
     group.add_command(webmail)
+
+
+@hookimpl
+def mailflow_commands(group: click.Group) -> None:
+    from mailflow_webmail.commands import COMMANDS
+
+    group.help = "See which webmails are known."
+    for command in COMMANDS:
+        group.add_command(command)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mailflow.errors import ConfigError
 from mailflow.options import Choice, Duration, Fault, Flag, Integer, ListOf, TableOf, Text, nearest
@@ -16,6 +17,7 @@ from mailflow_webmail.decoding import DECODINGS
 from mailflow_webmail.patterns import compiled
 from mailflow_webmail.wording import (
     Codec,
+    FileName,
     Regex,
     Section,
     Selector,
@@ -25,6 +27,9 @@ from mailflow_webmail.wording import (
     one_of,
 )
 
+if TYPE_CHECKING:
+    from mailflow_webmail.hook import Loaded
+
 FORMAT = 1
 """The version of the language; a definition says for which one it was written."""
 
@@ -32,6 +37,10 @@ STEPS = (
     "login", "folders", "list", "raw", "seen", "delete", "trash",
     "compose", "write", "attach", "send", "sent", "logout",
 )  # fmt: skip
+
+SENDING = ("compose", "write", "attach", "send", "sent")
+"""Steps that are about a mail that is sent, in their order; each knows what those before it
+have captured."""
 
 KINDS = ("denied", "expired", "throttled", "challenge", "transient", "missing", "refused", "layout")
 """What a page can tell other than what was asked for."""
@@ -414,7 +423,7 @@ class Site(Section):
 
     format_ = Version("The version of the language: 1.", FORMAT)
     name = Text("What it is called.", least=1)
-    hook = Text.optional("A file of Python beside this one, for what cannot be said here.", least=1)
+    hook = FileName.optional("A file of Python beside this one, for what cannot be said here.")
     shared = Flag(
         "Whether an account may have several sessions at once; elsewhere the next login ends the"
         " one before.",
@@ -450,8 +459,17 @@ class Site(Section):
 
         yield from unprovided(self)
 
+    code: Loaded | None = None
+    """The hook, where it has one and was read from a file."""
+
     def has(self, name: str) -> bool:
         return self._step(name) is not None
+
+    def lacks_request(self, name: str) -> bool:
+        """Whether it has the step and does not say what is asked for. What follows on
+        `compose` may go on with the form of its page."""
+        step = self._step(name)
+        return step is not None and not step.asks and name not in SENDING[1:]
 
     def step(self, name: str) -> Step:
         """Raises ConfigError where the definition does not say how that is done."""

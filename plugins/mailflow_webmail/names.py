@@ -8,21 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from mailflow.options import Fault, nearest
-
-if TYPE_CHECKING:
-    from mailflow_webmail.language import Site
+from mailflow_webmail.language import SENDING, STEPS, Site
 
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 OF_A_MESSAGE = ("raw", "seen", "delete", "trash")
 """Steps that are about a message of the list."""
-
-SENDING = ("compose", "write", "attach", "send", "sent")
-"""Steps that are about a mail that is sent, in their order; each knows what those before it
-have captured."""
 
 OF_A_MAIL = (
     "from", "to", "cc", "bcc", "reply_to", "subject", "text",
@@ -56,8 +49,6 @@ def named(pattern: str) -> tuple[str, ...]:
 
 def unprovided(site: Site) -> Iterator[Fault]:
     """Names that nothing provides, and steps that name nothing of what they are about."""
-    from mailflow_webmail.language import STEPS
-
     for name in STEPS:
         if site.has(name):
             yield from _of_step(site, name)
@@ -79,7 +70,7 @@ def _of_step(site: Site, name: str) -> Iterator[Fault]:
                 yield Fault((name, *path), _missing(name, each, known))
     if site.hook is not None:
         return
-    if not step.asks and name not in SENDING[1:]:
+    if site.lacks_request(name):
         yield Fault((name,), "expected `get`, `post` or `query`: what is asked for")
     elif name in OF_A_MESSAGE and not used & set(site.list_.rows.names):
         yield Fault((name,), "none of its templates names the message; expected {id} in one")

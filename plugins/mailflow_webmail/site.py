@@ -90,10 +90,31 @@ def read(path: str) -> Site:
     """The site that a file describes. Raises ConfigFaults with all that is wrong."""
     source = Source.read(path)
     try:
-        return Table("", Site).convert(dict(source.data), source.base)
+        found = Table("", Site).convert(dict(source.data), source.base)
     except ElementsError as error:
         faults = [Fault(where, str(each)) for where, each in error.faults]
         raise ConfigFaults(source.located(faults)) from None
+    if found.hook is not None:
+        faults = list(_hooked(found, os.path.join(source.base, found.hook)))
+        if faults:
+            raise ConfigFaults(source.located(faults))
+    return found
+
+
+def _hooked(site: Site, path: str) -> Iterator[Fault]:
+    """Give a site its hook; what is wrong with that."""
+    from mailflow_webmail.hook import load
+
+    try:
+        site.code = load(path)
+    except ConfigError as error:
+        yield Fault(("hook",), error.text)
+        return
+    for name in STEPS:
+        if site.code.has(name) and not site.has(name):
+            yield Fault(("hook",), f"it has `{name}`, and nothing says what its answer must be")
+        elif site.lacks_request(name) and not site.code.has(name):
+            yield Fault((name,), "expected `get`, `post` or `query`, or a method of the hook")
 
 
 def _names(directory: str) -> Iterator[str]:

@@ -71,12 +71,21 @@ class Steps:
         own = more if isinstance(more, dict) else dict(more)
         for each in step.before if before else ():
             self.ask(each, facts, own)
-        method, url, what = self.request(name, {**facts, **own})
-        page = self.browser.page(method, url, **what)
-        if step.form is not None and not self.is_in(name, page):
-            page = self.submitted(name, page, {**facts, **own})
+        page = self.hooked(name, {**facts, **own})
+        if page is None:
+            method, url, what = self.request(name, {**facts, **own})
+            page = self.browser.page(method, url, **what)
+            if step.form is not None and not self.is_in(name, page):
+                page = self.submitted(name, page, {**facts, **own})
         own |= self.captured(name, self.checked(name, page), facts)
         return page
+
+    def hooked(self, name: str, facts: Mapping[str, str]) -> Page | None:
+        """What the site's hook gets; None where it leaves this step to the definition."""
+        code = self.site.code
+        if code is None or not code.has(name):
+            return None
+        return code.ask(name, self.browser, {"n": str(first_page(self.site)), **facts})
 
     def follow(self, name: str, url: str, facts: dict[str, str]) -> Page:
         """The answer to a link that leads on within a step."""

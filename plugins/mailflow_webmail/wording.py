@@ -103,6 +103,18 @@ class Stride(Option[int]):
         return value
 
 
+class FileName(Option[str]):
+    """The name of a file beside the one that says it."""
+
+    expected = 'the name of a file beside this one, such as "example.py"'
+    json_type = {"type": "string"}
+
+    def convert(self, value: object, base: str) -> str:
+        if not isinstance(value, str) or not value.endswith(".py") or "/" in value:
+            raise self.reject()
+        return value
+
+
 class Version(Option[int]):
     """The version of the language, of which `newest` is known."""
 
