@@ -203,7 +203,7 @@ def left(field: Field, account: Account) -> int:
 def contenders(scratch: Path) -> Iterator[Contender]:
     yield mailflow(install.mailflow(scratch / "ours"))
     peers = install.peers(scratch / "peers")
-    for each in (mpop(), getmail6(), fetchmail(), fdm(), cs_pop3(peers / "bin" / "cs-pop3")):
+    for each in (mpop(), getmail6(), fetchmail(), fdm(), cs_pop3(peers / "bin" / "pop3")):
         if each is not None:
             yield each
 

@@ -202,6 +202,9 @@ S = TypeVar("S", bound=Session)
 Open = Callable[[Path], S]
 """Makes a session in a directory: a class of yours will do."""
 
+Told = Callable[[Strike, list[str]], None]
+"""Hears of a blow, and what is wrong after it."""
+
 
 def undisturbed(make: Open[S], directory: Path) -> S:
     """A session that nobody disturbs: the control of every blow. Raises AssertionError
@@ -257,17 +260,23 @@ def killed_before_each_step(
 
 
 def killed_at_random(
-    make: Open[S], directory: Path, *, times: int, seed: object, disk: Disk | None = None
+    make: Open[S],
+    directory: Path,
+    *,
+    times: int,
+    seed: object,
+    disk: Disk | None = None,
+    told: Told = lambda strike, found: None,
 ) -> list[str]:
     """What is wrong after kills at `times` moments that `seed` draws; [] is what you want.
 
-    With `disk` as in `killed_before_each_step`.
+    With `disk` as in `killed_before_each_step`. `told` hears of each blow and what it did.
     """
     rng = random.Random(f"{seed}")  # to be drawn again
     (seconds, *_) = undisturbed(make, directory / "undisturbed").runs
     moments = [rng.uniform(0, seconds * 1.1) for _ in range(times)]
     strikes = [_strike(disk, run=0, seconds=moment) for moment in moments]
-    return _struck(make, directory, strikes, disk)
+    return _struck(make, directory, strikes, disk, told)
 
 
 def _strike(
@@ -279,7 +288,11 @@ def _strike(
 
 
 def _struck(
-    make: Open[S], directory: Path, strikes: Iterable[Strike], disk: Disk | None
+    make: Open[S],
+    directory: Path,
+    strikes: Iterable[Strike],
+    disk: Disk | None,
+    told: Told = lambda strike, found: None,
 ) -> list[str]:
     found = []
     for number, strike in enumerate(strikes):
@@ -289,7 +302,9 @@ def _struck(
             session.session(strike)
             if disk:
                 disk.cut()
-            found += [f"killed in {strike.where}: {text}" for text in session.complaints()]
+            complaints = session.complaints()
+            told(strike, complaints)
+            found += [f"killed in {strike.where}: {text}" for text in complaints]
     return found
 
 

@@ -19,7 +19,7 @@ SIZE = 320 << 20
 """Octets: mkfs.xfs makes nothing smaller than 300 MiB. The file is sparse."""
 
 PATIENCE = 5.0
-"""Seconds to wait for a killed process to be gone from a disk."""
+"""Seconds to wait for a killed process, or the kernel, to be gone from a disk."""
 
 _SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32): EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN
 _NO_LOG_FLUSH = 2
@@ -90,10 +90,11 @@ class Disk:
 
     def _mount(self) -> None:
         """On a loop device of its own: `mount -o loop` would take the one of the file
-        system before, which goes away only after its umount has returned."""
+        system before, which goes away only after its umount has returned; and xfs says for
+        as long that there are two of one UUID."""
         device = _run("losetup", "--find", "--show", str(self._image)).strip()
         try:
-            _run("mount", "-t", self.kind, device, str(self.path))
+            _patiently("mount", "-t", self.kind, device, str(self.path))
         except BaseException:
             _run("losetup", "--detach", device)
             raise
@@ -101,18 +102,23 @@ class Disk:
 
     def _unmount(self) -> None:
         """Waits a little for a killed process to be gone from it."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                _run("umount", str(self.path))
-            except subprocess.CalledProcessError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-            else:
-                _run("losetup", "--detach", self._device)
-                self._device = ""
-                return
+        _patiently("umount", str(self.path))
+        _run("losetup", "--detach", self._device)
+        self._device = ""
+
+
+def _patiently(*command: str) -> None:
+    """Again and again, while the kernel is still busy with what was there before."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            _run(*command)
+        except subprocess.CalledProcessError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _run(*command: str) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +20,19 @@ Open = Callable[..., Way]
 KILLS = int(os.environ.get("MAILFLOW_KILLS", "25"))
 CUTS = int(os.environ.get("MAILFLOW_CUTS", "25"))
 SEED = int(os.environ["MAILFLOW_SEED"])
+
+
+RECORD = os.environ.get("MAILFLOW_BLOWS", "")
+"""A file that each blow at a random instant is written to, a line of JSON for each."""
+
+
+def record(use: str, strike: Strike, found: list[str], blow: str = "kill", disk: str = "") -> None:
+    """Write down a blow, for a campaign that is to be looked at later."""
+    if RECORD:
+        where = re.sub(r"/\S+/", "", strike.where)  # of a path the last part
+        line = {"use": use, "blow": blow, "disk": disk, "where": where, "found": found}
+        with open(RECORD, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"seed": SEED, **line}) + "\n")
 
 
 def demand(reason: str) -> None:
@@ -77,6 +92,7 @@ class Disks:
 
     def __init__(self, journal: power.Disk, maildir: power.Disk) -> None:
         self.both = (journal, maildir)
+        self.kind = journal.kind
 
     def off(self) -> None:
         for disk in self.both:
@@ -109,4 +125,4 @@ def disks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disks]:
         yield Disks(journal, maildir)
 
 
-__all__ = ["Disks", "Open", "Strike"]
+__all__ = ["Disks", "Open", "Strike", "record"]

@@ -9,7 +9,7 @@ import pytest
 
 from mailflow.testing.crash import MORE, kill_points
 
-from .conftest import KILLS, SEED, Open
+from .conftest import KILLS, SEED, Open, record
 from .ways import WAYS, HookSmtp, Strike, Way, messages
 
 pytestmark = [pytest.mark.crash, pytest.mark.interop("dovecot-pop3d")]
@@ -79,7 +79,9 @@ def test_d04_nothing_is_lost_or_doubled_by_a_kill_at_any_time(
     for _ in range(-(-KILLS // len(WAYS))):
         run = rng.randrange(len(runs)) if name.startswith("hook") else 0
         strike = Strike(run=run, seconds=rng.uniform(0, runs[run] * 1.1))
-        complaints += struck(open_way(name), strike)
+        found = struck(open_way(name), strike)
+        record(name, strike, found)
+        complaints += found
     assert complaints == [], f"MAILFLOW_SEED={SEED}"
 
 

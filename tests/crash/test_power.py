@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import CUTS, SEED, Disks, Open
+from .conftest import CUTS, SEED, Disks, Open, record
 from .ways import Strike, Way
 
 pytestmark = [
@@ -47,7 +47,9 @@ def test_d05_nothing_is_lost_doubled_or_truncated_by_a_cut_at_any_time(
         seconds = rng.uniform(0, runs[run] * 1.2)
         strike = Strike(run=run, seconds=seconds, blow=disks.off, mend=disks.on)
         way.session(strike)
-        complaints += [f"cut in {strike.where}: {text}" for text in way.complaints()]
+        found = way.complaints()
+        record(name, strike, found, "cut", f"{disks.kind}, {layout}")
+        complaints += [f"cut in {strike.where}: {text}" for text in found]
     assert complaints == [], f"MAILFLOW_SEED={SEED}"
 
 

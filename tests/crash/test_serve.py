@@ -12,7 +12,7 @@ from mailflow.testing import power
 from mailflow.testing.crash import Strike, killed_at_random, killed_before_each_step, undisturbed
 from mailflow.testing.dovecot import Dovecot
 
-from .conftest import CUTS, KILLS, SEED, demand
+from .conftest import CUTS, KILLS, SEED, demand, record
 from .served import (
     Everything,
     Expired,
@@ -80,7 +80,21 @@ def test_d04_killed_before_any_step_of_expiry_what_is_to_stay_stays(tmp_path: Pa
 def test_d04_killed_at_any_time_while_it_fetches_and_serves_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
-    found = killed_at_random(Everything, tmp_path, times=-(-KILLS // 5), seed=SEED)
+    found = killed_at_random(
+        Everything, tmp_path, times=-(-KILLS // 5), seed=SEED,
+        told=lambda strike, found: record("serve", strike, found),
+    )  # fmt: skip
+    assert found == [], f"MAILFLOW_SEED={SEED}"
+
+
+@pytest.mark.interop("xfsprogs", "e2fsprogs")
+def test_d05_cut_off_at_any_time_while_it_fetches_and_serves_nothing_is_lost(
+    tmp_path: Path, disk: power.Disk
+) -> None:
+    found = killed_at_random(
+        on(disk, Everything), tmp_path, times=-(-CUTS // 10), seed=SEED, disk=disk,
+        told=lambda strike, found: record("serve", strike, found, "cut", disk.kind),
+    )  # fmt: skip
     assert found == [], f"MAILFLOW_SEED={SEED}"
 
 
