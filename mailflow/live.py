@@ -145,9 +145,9 @@ class Hold:
         self._file = file
         self._measured = {key.decode("ascii"): int(size) for key, size in found}
 
-    def unknown(self, keys: Iterable[str]) -> Iterator[str]:
-        """Those of them that nobody has measured."""
-        return (key for key in keys if key not in self._measured)
+    def known(self, key: str) -> int | None:
+        """How many octets a message has, where somebody has measured it."""
+        return self._measured.get(key)
 
     def listing(self, keys: Sequence[str], said: Sequence[int]) -> Listing:
         """The messages, with the size that the server has said of each, or a better one."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from mailflow.collect import write_whole
-from mailflow.errors import GoneError, from_os
+from mailflow.errors import MailflowError, from_os
 from mailflow.kept import drop
 from mailflow.mail import CHUNK, Content, OctetFile, read
 from mailflow.reader import opened
 from mailflow.typed import BinaryIO
+from mailflow_webmail.arriving import arriving
 
 HELD = 256 << 20
 """Octets of messages that are kept for whoever reads them next."""
@@ -36,26 +37,13 @@ class Loader:
         self._pool: ThreadPoolExecutor | None = None
         self._coming: dict[str, Future[Content]] = {}
 
-    def every(self, keys: Iterable[str]) -> Iterator[tuple[str, Content | GoneError]]:
-        """Each of them as it comes, in any order. Raises what loading raises, but GoneError."""
-        todo = iter(keys)
-        waiting: dict[Future[Content], str] = {}
-        try:
-            while True:
-                while len(waiting) < self._parallel:
-                    if (key := next(todo, None)) is None:
-                        break
-                    waiting[self._begin(key)] = key
-                if not waiting:
-                    return
-                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    key = waiting.pop(done)
-                    try:
-                        yield key, self._keep(key, done.result())
-                    except GoneError as error:
-                        yield key, error
-        finally:
-            self._coming.update((key, done) for done, key in waiting.items())
+    def every(
+        self, keys: Iterable[str], others_come: Callable[[str, MailflowError], bool]
+    ) -> Iterator[tuple[str, Content | MailflowError]]:
+        """Each of them as it comes, or what keeps this one alone from coming; raises what keeps
+        all from that. `others_come` is as for `arriving`."""
+        for key, found in arriving(self._load, keys, self._parallel, others_come):
+            yield key, found if isinstance(found, MailflowError) else self._keep(key, found)
 
     def get(self, key: str) -> Content:
         """One of them. Raises what loading raises."""

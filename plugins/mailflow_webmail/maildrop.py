@@ -60,7 +60,10 @@ class WebmailDrop:
         secret = self._secret(who)
         key = "" if who.checked else passed_on(who)
         account = f"{place.url} {place.user}"
-        hold = Hold(runtime.scratch, "webmail", place.url, place.user, *options.folders)
+        hold = Hold(
+            runtime.scratch, "webmail", place.url, place.user, str(options.max_size),
+            *options.folders,
+        )  # fmt: skip
         if who.checked:
             hold.take()
         try:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from mailflow.digests import blake2b
-from mailflow.errors import GoneError, MailflowError
+from mailflow.errors import BadMailError, MailflowError, PeerError
+from mailflow.kept import drop
 from mailflow.kinds import Item, Runtime
 from mailflow.mail import Content
 from mailflow.typed import TYPE_CHECKING
@@ -20,13 +21,16 @@ from mailflow_webmail.choice import chosen, is_certain
 from mailflow_webmail.loading import Loader
 
 if TYPE_CHECKING:
-    from mailflow.live import Hold
+    from mailflow.live import Hold, Listing
     from mailflow_webmail.live import WebmailDropOptions
     from mailflow_webmail.session import Row, Session
 
 AHEAD = 1 << 20
 """Octets of a message that is loaded before it is asked for, once a client reads them one
 after the other."""
+
+REFUSED = 0
+"""The size that is kept of what is too large to be served: no message has it."""
 
 _ARRIVAL = re.compile(r"([0-9]{1,20})(?:[.]|\Z)")
 
@@ -88,11 +92,10 @@ class OpenWebmail:
             lambda key: session.raw(self._rows[key]), options.parallel, runtime.scratch
         )
         try:
-            self._measure_new()
+            self._listing = self._measured()
         except BaseException:
             self._loader.close()
             raise
-        self._listing = hold.listing(list(self._rows), [0] * len(self._rows))
         self._read: set[str] = set()
         self._at = -1
 
@@ -151,14 +154,41 @@ class OpenWebmail:
 
     # Sizes
 
-    def _measure_new(self) -> None:
-        """Load what nobody has measured; what is gone by then is not listed."""
-        for key, found in self._loader.every(self._hold.unknown(list(self._rows))):
-            if isinstance(found, GoneError):
-                self._runtime.log.warning("not served, since it is not there", error=found.text)
-                del self._rows[key]
+    def _measured(self) -> Listing:
+        """Load what nobody has measured, and list it; what cannot be had is not served."""
+        hold = self._hold
+        new = [key for key in self._rows if hold.known(key) is None]
+        for key, found in self._loader.every(new, self._others_come):
+            if not isinstance(found, MailflowError):
+                hold.measured(key, octets_sent(found), -1)
+                continue
+            self._runtime.log.warning("a message is not served", error=found.text)
+            if isinstance(found, BadMailError):
+                hold.measured(key, REFUSED, -1)  # or it would be loaded each time
             else:
-                self._hold.measured(key, octets_sent(found), -1)
+                del self._rows[key]
+        refused = [key for key in self._rows if hold.known(key) == REFUSED]
+        for key in refused:
+            del self._rows[key]
+        listing = hold.listing(list(self._rows), [0] * len(self._rows))
+        for key in refused:
+            hold.measured(key, REFUSED, -1)
+        return listing
+
+    def _others_come(self, key: str, error: MailflowError) -> bool:
+        """Whether it is that message alone: one that was measured before still comes, or, where
+        there is none, what came is no message and the webmail is at work."""
+        for other, row in self._rows.items():
+            if self._hold.known(other):
+                try:
+                    drop(self._session.raw(row))
+                except MailflowError:
+                    return False
+                return True
+        if isinstance(error, PeerError) or "sent" in error.fields:
+            return False
+        self._session.listing(self._rows[key]["folder"])
+        return True
 
     def _measure(self, number: int, octets: int) -> None:
         listed = self._listing.sizes[number]

@@ -259,14 +259,54 @@ def test_what_was_loaded_to_be_measured_is_not_loaded_again(bed: TestBed, maildr
 def test_what_was_measured_before_a_failure_is_not_lost(
     bed: TestBed, stage: Callable[..., Stage]
 ) -> None:
-    bed.put("INBOX", *(message(str(number)) for number in range(6)))
+    bed.put("INBOX", *(message(str(number)) for number in range(12)))
     bed.trouble("unavailable", at=("source",), after=3)
     with pytest.raises(UnavailableError):
         stage(parallel=1).make().login(ANN)
     bed.quiet()
     bed.forget()
     stage(parallel=1).make().login(ANN).close()
-    assert 0 < bed.asked("source") <= 3
+    assert bed.asked("source") == 12 - 3
+
+
+@pytest.mark.parametrize("trouble", ["blank", "truncated"])
+def test_one_message_that_cannot_be_read_keeps_none_of_the_others(
+    bed: TestBed, stage: Callable[..., Stage], trouble: str
+) -> None:
+    """It is served as soon as it can be."""
+    bed.put("INBOX", *map(message, ("one", "two", "three")))
+    bed.trouble(trouble, times=1)
+    place = stage(parallel=1)
+    drop = place.make().login(ANN)
+    assert texts(drop) == ["two", "three"]
+    assert "a message is not served" in place.said
+    drop.close([item.key for item in drop.items()])
+    drop = stage().make().login(ANN)
+    assert texts(drop) == ["one"]
+    drop.close()
+
+
+def test_an_outage_is_no_drop_without_messages(bed: TestBed, maildrop: Make) -> None:
+    """Each source is empty, as Roundcube has it while its IMAP server is down."""
+    bed.put("INBOX", *(message(str(number)) for number in range(9)))
+    bed.trouble("blank")
+    with pytest.raises(UnavailableError):
+        maildrop().login(ANN)
+
+
+def test_a_message_that_is_too_large_is_loaded_once_and_not_served(
+    bed: TestBed, stage: Callable[..., Stage]
+) -> None:
+    bed.put("INBOX", message("one"), message("x" * 9000))
+    for _ in range(2):
+        bed.forget()
+        drop = stage(max_size="5KiB").make().login(ANN)
+        assert texts(drop) == ["one"]
+        drop.close()
+    assert bed.asked("source") <= 1, "the one that is read"
+    drop = stage(max_size="50KiB").make().login(ANN)
+    assert len(drop.items()) == 2
+    drop.close()
 
 
 def test_messages_that_are_read_one_after_the_other_come_several_at_once(
