@@ -6,11 +6,13 @@ message and never a removal.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from mailflow.directories import state_directory
 from mailflow.errors import ConfigError, MailflowError
 from mailflow_webmail.browser import Browser
 from mailflow_webmail.entry import Entry, Facts
@@ -18,6 +20,7 @@ from mailflow_webmail.errors import ChallengeError
 from mailflow_webmail.listing import Lister, Row
 from mailflow_webmail.original import Sources
 from mailflow_webmail.removal import refuse_unproven, remove
+from mailflow_webmail.saved import Saved
 from mailflow_webmail.shifting import Places
 from mailflow_webmail.site import site
 from mailflow_webmail.steps import Steps, absolute, described
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from mailflow_webmail.original import Source
     from mailflow_webmail.page import Page
     from mailflow_webmail.settings import WebmailOptions
-    from mailflow_webmail.steps import Save
 
 T = TypeVar("T")
 
@@ -49,14 +51,14 @@ class Session:
         scratch: str,
         *,
         most: int | None = None,
-        save: Save = lambda page, step, key: "",
+        saved: Saved | None = None,
     ) -> None:
         """`secret` gives the password, None where the cookies of a browser must do. Octets of
         large messages are files in `scratch`; nothing is kept of one with more than `most`.
-        `save` keeps a page for a report."""
+        `saved` keeps pages for a report."""
         self.site = site
         self.browser = browser
-        self.steps = Steps(site, browser, save)
+        self.steps = Steps(site, browser, self._save)
         self._user = user
         self._secret = secret
         host = urlsplit(browser.url).netloc
@@ -64,6 +66,8 @@ class Session:
         self._places = Places(site, Lister(self.steps))
         self._sources = Sources(self.steps, scratch, most)
         self._unproven: set[tuple[str, str]] = set()
+        self._saved = saved
+        self._private = {user, user.partition("@")[0]}
 
     def log_in(self) -> None:
         """Log in, if that was not done yet. Raises LoginError, ChallengeError,
@@ -121,7 +125,10 @@ class Session:
         if self._secret is None:
             self._enter_by_cookies(facts)
         else:
-            self.steps.ask("login", facts, {"password": self._secret()})
+            password = self._secret()
+            self._private.add(password)
+            self.steps.ask("login", facts, {"password": password})
+        self._private.update(facts.values())
         return facts
 
     def _enter_by_cookies(self, facts: Facts) -> None:
@@ -136,6 +143,13 @@ class Session:
                 " ended: log in there again, and save its cookies anew"
             )
         self.steps.captured("login", page, facts)
+
+    def _save(self, page: Page, step: str, key: str) -> str:
+        """Keep a page that is not as expected, without what is private."""
+        if self._saved is None:
+            return ""
+        cookies = [str(cookie.value) for cookie in self.browser.jar if cookie.value]
+        return self._saved.keep(self.site, page, step, key, [*self._private, *cookies])
 
     def _left(self, facts: Facts) -> None:
         if self.site.logout is not None:
@@ -180,7 +194,7 @@ def opened(options: WebmailOptions, halt: Halt, scratch: str) -> Session:
     )  # fmt: skip
     return Session(
         site(options.site), browser, options.user, secret.reveal if secret else None, scratch,
-        most=options.max_size,
+        most=options.max_size, saved=Saved(os.path.join(state_directory(), "webmail")),
     )  # fmt: skip
 
 

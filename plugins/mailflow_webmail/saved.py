@@ -1,0 +1,220 @@
+"""Pages that were not as expected, kept for a report that may be posted anywhere.
+
+Rule of the file: what a page is built of is kept, what it says is not: of all words only those
+stay that stand in the site's definition too, of the rest so much that one sees there was one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus, urlsplit
+
+from mailflow.digests import sha256
+from mailflow.durable import make_directory, replace
+from mailflow.errors import MailflowError
+from mailflow.options import Options
+from mailflow_webmail.page import Page
+
+if TYPE_CHECKING:
+    from bs4.element import Tag
+
+    from mailflow_webmail.language import Site
+
+KEPT = 20
+"""Pages that are kept; the oldest go."""
+
+SIZE = 200_000
+"""Characters of a page that are kept."""
+
+ALIKE = 3
+"""Rows that are kept of many."""
+
+_ROWS = ("tr", "li", "option", "dt", "dd", "article")
+
+_BUILT = frozenset(
+    ("id", "class", "name", "type", "rel", "method", "for", "role", "enctype", "lang", "dir",
+     "http-equiv", "charset", "colspan", "rowspan", "headers", "scope", "target")
+)  # fmt: skip
+"""Attributes that say how a page is built."""
+
+_WORD = re.compile(r"[^\W_]+")
+_LONG = re.compile(r"(?=\w*\d)\w{16,}|\S+@\S+")
+_STRING = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_KEY = re.compile(r"\w{1,40}")
+
+
+class Saved:
+    """A directory of such pages. Any thread may keep one."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def keep(self, site: Site, page: Page, step: str, key: str, private: Iterable[str]) -> str:
+        """The path of a file for this user alone; "" where none can be written. An equal page
+        is kept once."""
+        head = f"{site.name}: {step}: {key}, status {page.status}, {page.type}"
+        try:
+            text, suffix = trimmed(site, page, private)
+        except (MailflowError, RecursionError):
+            return ""
+        text = f"<!-- {head.replace('--', '- -')} -->\n{text}" if suffix == "html" else text
+        data = text.encode("utf-8", "replace")
+        software = re.sub(r"[^a-z0-9]+", "-", site.name.lower()).strip("-")
+        digest = sha256(data).hexdigest()[:12]
+        path = os.path.join(self._directory, f"{software}-{step}-{digest}.{suffix}")
+        try:
+            make_directory(self._directory)
+            replace(path, data)
+            self._clear()
+        except OSError:
+            return ""
+        return path
+
+    def _clear(self) -> None:
+        with os.scandir(self._directory) as entries:
+            found = sorted((each.stat().st_mtime, each.path) for each in entries)
+        for _, path in found[:-KEPT]:
+            with suppress(FileNotFoundError):  # another process was here
+                os.unlink(path)
+
+
+def trimmed(site: Site, page: Page, private: Iterable[str]) -> tuple[str, str]:
+    """The page without what is private, and what the name of its file ends with. Raises
+    LayoutError for one that is too much to look at."""
+    trim = _Trim(_words(site), private)
+    if page.is_html:
+        return _cut(trim.html(page) + f"\n<!-- {trim.masked(urlsplit(page.url).path)} -->"), "html"
+    if page.json is not None:
+        return _cut(json.dumps(trim.json(page.json), indent=1)), "json"
+    return _cut(trim.masked(page.octets[:SIZE].decode("utf-8", "replace"))), "txt"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SIZE else f"{text[:SIZE]}\n... cut"
+
+
+def _words(site: Options) -> set[str]:
+    """The words of a definition."""
+    return {word for text in _texts(site) for word in _WORD.findall(text)}
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Options):
+        for each in vars(value).values():
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        yield from value
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _texts(each)
+
+
+class _Trim:
+    """Takes from a page what is private."""
+
+    def __init__(self, known: set[str], private: Iterable[str]) -> None:
+        secrets = {each for each in private if each}
+        self._known = known - {word for each in secrets for word in _WORD.findall(each)}
+        forms = {form for each in secrets for form in (each, quote(each, ""), quote_plus(each))}
+        either = sorted(map(_pattern, forms), key=len, reverse=True)
+        self._private = re.compile("|".join(either) or r"(?!)")
+
+    def html(self, page: Page) -> str:
+        from bs4 import BeautifulSoup
+        from bs4.element import PreformattedString, Script, Stylesheet
+
+        soup = BeautifulSoup(str(page.soup), "lxml")
+        for tag in soup.find_all(_ROWS):
+            if not tag.decomposed:
+                _thin(tag)
+        for text in list(soup.find_all(string=True)):
+            if isinstance(text, Script):
+                text.replace_with(Script(self.script(text)))
+            elif isinstance(text, PreformattedString | Stylesheet):  # comments and the like
+                text.extract()
+            else:
+                text.replace_with(self.masked(text))
+        for tag in soup.find_all(True):
+            self._attributes(tag)
+        return str(soup)
+
+    def json(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            items = list(value.items())[: 20 * ALIKE]
+            return {
+                self.guarded(name) if _KEY.fullmatch(name) else self.masked(name): self.json(each)
+                for name, each in items
+            }
+        if isinstance(value, list):
+            return [self.json(each) for each in value[:ALIKE]]
+        if isinstance(value, str):
+            return self.script(value) if "\n" in value else self.masked(value)
+        return 0 if isinstance(value, float) or (isinstance(value, int) and value > 1e6) else value
+
+    def script(self, text: str) -> str:
+        """A program without the strings and remarks in it; the keys of its objects stay."""
+
+        def one(found: re.Match[str]) -> str:
+            quoted = found[0][0] in "\"'"
+            if not quoted:
+                return ""
+            inside = found[0][1:-1]
+            is_key = (
+                _KEY.fullmatch(inside) and text[found.end() : found.end() + 2].strip()[:1] == ":"
+            )
+            return found[0][0] + (self.guarded if is_key else self.masked)(inside) + found[0][0]
+
+        lines = self.guarded(_STRING.sub(one, text[:SIZE])).splitlines()
+        return "\n".join(line if _is_even(line) else self.masked(line) for line in lines)
+
+    def masked(self, text: str) -> str:
+        """The words that the definition does not have become x, digits 0."""
+
+        def one(found: re.Match[str]) -> str:
+            return found[0] if found[0] in self._known else _shape(found[0])
+
+        return _WORD.sub(one, self._private.sub("x", text))
+
+    def guarded(self, text: str) -> str:
+        """The text without what is private; tokens and addresses become x."""
+        plain = self._private.sub("x", text)
+        return _LONG.sub(lambda found: found[0] if found[0] in self._known else "x", plain)
+
+    def _attributes(self, tag: Tag) -> None:
+        kind = str(tag.get("type", "")).lower()
+        for name, value in list(tag.attrs.items()):
+            text = " ".join(value) if isinstance(value, list) else str(value)
+            if name == "value" and kind in ("hidden", "password", "text", "email"):
+                tag[name] = "x" if text else ""
+            else:
+                tag[name] = (self.guarded if name in _BUILT else self.masked)(text)
+
+
+def _thin(tag: Tag) -> None:
+    """Remove an element that follows ALIKE others which are built like it."""
+    same = (each for each in tag.previous_siblings if getattr(each, "name", None) == tag.name)
+    if sum(1 for each, _ in zip(same, range(ALIKE), strict=False)) == ALIKE:
+        tag.decompose()
+
+
+def _shape(word: str) -> str:
+    return re.sub(r"\d", "0", re.sub(r"[^\W\d]", "x", word[:8]))
+
+
+def _is_even(line: str) -> bool:
+    """Whether its quotes go in pairs, so that strings were told from the program."""
+    return not (line.count('"') % 2 or line.count("'") % 2)
+
+
+def _pattern(secret: str) -> str:
+    escaped = re.escape(secret)
+    return escaped if len(secret) > 3 else rf"(?<!\w){escaped}(?!\w)"
