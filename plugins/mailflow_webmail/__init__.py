@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 @hookimpl
 def mailflow_register(register: Register) -> None:
     register.fetcher("mailflow_webmail.fetcher:WebmailFetcher")
+    register.distributor("mailflow_webmail.distributor:WebmailDistributor")
     register.service("mailflow_webmail.testbed.service:TestBedService", "testbed")
     register.maildrop("mailflow_webmail.maildrop:WebmailDrop")
     register.mailbox("mailflow_webmail.mailbox:WebmailMailbox")

@@ -26,6 +26,7 @@ from mailflow_webmail.watch import STOPPED, TOO_SLOW, Call, Watch
 if TYPE_CHECKING:
     import requests
 
+    from mailflow_webmail.forms import Filled
     from mailflow_webmail.settings import WebmailOptions
     from mailflow_webmail.upload import Upload
 
@@ -152,24 +153,24 @@ class Browser:
         fill: Mapping[str, str],
         click: str | None = None,
         files: Mapping[str, Sequence[Upload]] = {},
-        more: Mapping[str, str] = {},
     ) -> Page | None:
         """Fill in a form of the page and send it; None where there is no such form.
 
-        `click` is the name of the button; none is pressed without it. `more` are fields that
-        scripts would add. Raises LayoutError where the form lacks a field.
+        `click` is the name of the button; none is pressed without it. Raises LayoutError where
+        the form lacks a field.
         """
         from mailflow_webmail.forms import filled
 
         form = filled(page, css, fill, click, files)
-        if form is None:
-            return None
-        fields = [*form.fields, *more.items()]
+        return None if form is None else self.press(form)
+
+    def press(self, form: Filled) -> Page:
+        """Send a form that is filled in."""
         if form.method == "GET":
-            return self.page("GET", form.url, params=fields)
+            return self.page("GET", form.url, params=form.fields)
         if form.multipart or form.files:
-            return self.page("POST", form.url, data=fields, files=form.files)
-        return self.page("POST", form.url, data=fields)
+            return self.page("POST", form.url, data=form.fields, files=form.files)
+        return self.page("POST", form.url, data=form.fields)
 
     @contextmanager
     def answer(

@@ -18,6 +18,7 @@ from mailflow_webmail.pace import retry_after
 
 if TYPE_CHECKING:
     from mailflow_webmail.browser import Browser
+    from mailflow_webmail.forms import Filled
     from mailflow_webmail.language import Finder, Rows, Signal, Site, Step
     from mailflow_webmail.page import Page
     from mailflow_webmail.upload import Upload
@@ -196,6 +197,16 @@ class Steps:
         files: Mapping[str, Sequence[Upload]] = {},
     ) -> Page:
         """The answer to the step's form, filled in, with `files` by their fields."""
+        return self.browser.press(self.form(name, page, facts, files))
+
+    def form(
+        self,
+        name: str,
+        page: Page,
+        facts: Mapping[str, str],
+        files: Mapping[str, Sequence[Upload]] = {},
+    ) -> Filled:
+        """The step's form, filled in but not sent."""
         from mailflow_webmail.forms import filled
 
         step = self.site.step(name)
@@ -208,11 +219,7 @@ class Steps:
             if name != "login":
                 self._is_inside(name, page)
             raise self.layout(name, "form", page, f"there is no {step.form}")
-        sent = [*form.fields, *self.filled(step.data, facts).items()]
-        if form.method == "GET":
-            return self.browser.page("GET", form.url, params=sent)
-        uploads = form.files if form.multipart or form.files else None
-        return self.browser.page("POST", form.url, data=sent, files=uploads)
+        return form._replace(fields=[*form.fields, *self.filled(step.data, facts).items()])
 
     def is_in(self, name: str, page: Page) -> bool:
         """Whether a page asked for to log in shows that somebody is: a browser's cookies do."""

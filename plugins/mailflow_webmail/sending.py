@@ -1,0 +1,267 @@
+"""A letter, written into the compose form of a webmail and sent.
+
+    draft = sender.draft(letter)       nothing has gone, whatever happens here
+    sender.send(draft, commit)         `commit` stands right before the request that sends
+
+Rule of the file: it was sent where the answer shows what the site expects; it was not where
+the webmail says why; all else, a lost answer above all, is a doubt and raised as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from mailflow.addresses import addresses, same
+from mailflow.errors import BadMailError, MailflowError, UnavailableError
+from mailflow.kept import drop
+from mailflow.log import clean
+from mailflow.mail import Header, Octets, head
+from mailflow_webmail.errors import ExpiredError, LayoutError
+from mailflow_webmail.language import SENDING
+from mailflow_webmail.letter import addressed
+from mailflow_webmail.names import OF_A_MAIL, fill, named
+from mailflow_webmail.upload import Upload
+
+if TYPE_CHECKING:
+    from bs4.element import Tag
+
+    from mailflow_webmail.entry import Facts
+    from mailflow_webmail.language import Site
+    from mailflow_webmail.letter import Letter
+    from mailflow_webmail.page import Page
+    from mailflow_webmail.parts import File
+    from mailflow_webmail.session import Session
+
+WORDS = 200
+"""Characters of what a webmail says that are passed on."""
+
+_PLAIN_ID = re.compile(r"<[!#-;=?-\[\]-~]+>")
+"""One that may stand in a search of whatever language."""
+
+
+class NotSentError(MailflowError):
+    """The webmail was asked to send, and says that it did not; `cause` is what it says."""
+
+    def __init__(self, cause: MailflowError) -> None:
+        super().__init__(cause.text, **cause.fields)
+        self.cause = cause
+        self.temporary = cause.temporary
+
+
+class Draft(NamedTuple):
+    """A form that is filled in but for its last button."""
+
+    page: Page
+    facts: Mapping[str, str]
+    files: tuple[File, ...]
+    """Those that go with the form itself."""
+
+
+def carried(site: Site) -> frozenset[str]:
+    """What of a mail the site's steps fill in somewhere. Raises ConfigError where it sends
+    nothing."""
+    found: set[str] = set()
+    for name in ("compose", "send"):
+        site.step(name)
+    for name in SENDING:
+        if name != "sent" and site.has(name):
+            found.update(each for _, text in site.step(name).templates() for each in named(text))
+    return frozenset(found & {*OF_A_MAIL})
+
+
+class Sender:
+    """Sends by the form of one session's webmail."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._site = session.site
+        self._steps = session.steps
+        self._browser = session.browser
+
+    def choices(self) -> list[str]:
+        """Whom the form sends from; empty where it takes what is written."""
+        nothing = dict.fromkeys(OF_A_MAIL, "")
+        page = self._session.do("compose", nothing)
+        field = self._from_field(page)
+        return [_said(each) for each in field.select("option")] if field.name == "select" else []
+
+    def draft(self, letter: Letter) -> Draft:
+        """Everything but sending. Raises BadMailError for what the form does not take,
+        RefusedError where the webmail refuses a file, and what a session raises."""
+        return self._session.work(lambda known: self._drafted(letter, known))
+
+    def send(self, draft: Draft, commit: Callable[[], None]) -> None:
+        """Raises NotSentError where that is certain; after any other error nobody knows."""
+        try:
+            uploads = self._uploads(draft.files)
+            form = self._steps.form("send", draft.page, draft.facts, uploads)
+        except MailflowError as error:
+            raise NotSentError(error) from None
+        commit()
+        try:
+            page = self._browser.press(form)
+        except MailflowError as error:
+            if error.fields.get("sent", True):
+                raise
+            raise NotSentError(error) from None
+        if page.status >= 500:
+            raise UnavailableError(f"{self._site.name}: send: the answer is HTTP {page.status}")
+        try:
+            self._checked("send", page)
+        except LayoutError:
+            raise
+        except MailflowError as error:
+            raise NotSentError(error) from None
+
+    def was_sent(self, letter: Letter) -> bool:
+        """Whether the webmail keeps this mail, to the same recipients, among what it sent.
+        False also where that cannot be seen."""
+        if not self._site.has("sent") or not _PLAIN_ID.fullmatch(letter.message_id):
+            return False
+        for row in self._session.work(lambda known: self._candidates(letter, known)):
+            kept = self._session.raw(row)
+            try:
+                if addressed(Header(head(kept))) == (letter.message_id, letter.recipients):
+                    return True
+            finally:
+                drop(kept)
+        return False
+
+    def _candidates(self, letter: Letter, known: Facts) -> list[Mapping[str, str]]:
+        more = letter.facts()
+        page = self._steps.ask("compose", known, more)
+        step = self._site.sent
+        folder = step.folder or (step.folder_at and page.find(step.folder_at)) if step else ""
+        if step is None or not folder:
+            return []
+        more["folder"] = folder
+        page = self._steps.ask("sent", known, more)
+        return [{**row, "folder": folder} for row in page.rows(step.rows)]
+
+    def _drafted(self, letter: Letter, known: Facts) -> Draft:
+        more = letter.facts()
+        page = self._steps.ask("compose", known, more)
+        more["from"] = self._from(page, letter)
+        self._fits(page, {**known, **more})
+        if self._site.has("write"):
+            page = self._steps.submitted("write", page, {**known, **more})
+            more |= self._steps.captured("write", self._checked("write", page), known)
+        with_form: list[File] = []
+        for number, file in enumerate(letter.files, 1):
+            one = {**known, **more, "number": str(number)}
+            page = self._attached(file, page, one, with_form)
+        return Draft(page, {**known, **more}, tuple(with_form))
+
+    def _attached(
+        self, file: File, page: Page, one: Mapping[str, str], with_form: list[File]
+    ) -> Page:
+        """The page that is open then."""
+        step = self._site.attach
+        if step is None:
+            raise BadMailError(f"{self._site.name} takes no files")
+        uploads = {step.file: [_upload(file)]}
+        if step.form is not None:
+            page = self._steps.submitted("attach", page, one, uploads)
+            return self._checked("attach", page)
+        if step.post is None:
+            with_form.append(file)
+            return page
+        method, url, what = self._steps.request("attach", one)
+        what["data"] = list(what["data"].items())
+        answer = self._browser.page(method, url, files=[(step.file, _upload(file))], **what)
+        self._checked("attach", answer)
+        return page
+
+    def _uploads(self, files: Sequence[File]) -> Mapping[str, Sequence[Upload]]:
+        step = self._site.attach
+        return {step.file: [_upload(each) for each in files]} if step and files else {}
+
+    def _checked(self, name: str, page: Page) -> Page:
+        """As of Steps, and with the webmail's own words where a signal has them."""
+        try:
+            return self._steps.checked(name, page)
+        except (LayoutError, ExpiredError):
+            raise
+        except MailflowError as error:
+            words = self._words(name, page)
+            raise type(error)(f"{error.text}{words}", **error.fields) from None
+
+    def _words(self, name: str, page: Page) -> str:
+        for signal in self._site.signal:
+            if name in signal.at and page.holds(signal):
+                said = " ".join(clean(page.find(signal) or "").split())
+                return f": {said[:WORDS]}" if said else ""
+        return ""
+
+    def _from(self, page: Page, letter: Letter) -> str:
+        """What the form's field for the sender gets: the identity, or the address."""
+        field = self._from_field(page)
+        sender = letter.sender
+        if field.name != "select":
+            fixed = field.has_attr("readonly") or field.get("type") == "hidden"
+            offered = _said(field)
+            if fixed and not _is(offered, sender.address):
+                raise BadMailError(_no_identity(sender.address, [offered]))
+            return offered if fixed else letter.typed_sender
+        options = field.select("option")
+        for each in options:
+            if _is(_said(each), sender.address):
+                _check_name(letter, _said(each))
+                return str(each.get("value", each.get_text()))
+        raise BadMailError(_no_identity(sender.address, [_said(each) for each in options]))
+
+    def _from_field(self, page: Page) -> Tag:
+        name, fields = self._fields(page)
+        step = self._site.step(name)
+        wanted = [key for key, text in step.fill.items() if text == "{from}"]
+        field = fields.get(wanted[0]) if wanted else None
+        if field is None:
+            raise self._steps.layout(name, "fill", page, "the form has no field for {from}")
+        return field
+
+    def _fits(self, page: Page, facts: Mapping[str, str]) -> None:
+        """Raises BadMailError where a field would cut what it gets."""
+        name, fields = self._fields(page)
+        for key, text in self._site.step(name).fill.items():
+            most = str(fields[key].get("maxlength", "")) if key in fields else ""
+            if most.isdigit() and len(fill(text, facts)) > int(most):
+                raise BadMailError(f"the field {key} of the form takes {most} characters at most")
+
+    def _fields(self, page: Page) -> tuple[str, dict[str, Tag]]:
+        """The step that fills in the form that the page of `compose` shows, and its fields."""
+        name = "write" if self._site.has("write") else "send"
+        form = page.soup.select_one(self._site.step(name).form or "form")
+        found = form.select("input, select, textarea") if form is not None else []
+        return name, {str(each.get("name", "")): each for each in found}
+
+
+def _upload(file: File) -> Upload:
+    return Upload(file.name, file.type, Octets(file.octets))
+
+
+def _said(field: Tag) -> str:
+    """What a field or an option of one says of an address."""
+    text = field.get_text(" ", strip=True)
+    return text if "@" in text else str(field.get("value", ""))
+
+
+def _is(said: str, address: str) -> bool:
+    return same(address) in map(same, addresses(said).found)
+
+
+def _check_name(letter: Letter, said: str) -> None:
+    """Raises BadMailError where the mail would be from somebody of another name."""
+    name = letter.sender.name
+    if not name or not letter.keeps_name or " ".join(name.split()) in " ".join(said.split()):
+        return
+    raise BadMailError(
+        f"the webmail sends as {said!a} and not as {name!a}: name it so there, or say"
+        ' loses = ["name"]'
+    )
+
+
+def _no_identity(address: str, offered: Sequence[str]) -> str:
+    others = ", ".join(clean(each) for each in offered if each) or "nobody"
+    return f"it is from {address}, and the webmail sends as {others}"
