@@ -241,7 +241,7 @@ class Bed:
 
     def _source(self) -> Answer:
         folder = self._folder()
-        letter = None if folder is None else listing.chosen(self, folder, request.args)
+        letter = None if folder is None else listing.chosen(folder, request.args)
         if folder is None or letter is None:
             return self.told("gone", 404, inside=True)
         return sources.answer(self, folder, letter)

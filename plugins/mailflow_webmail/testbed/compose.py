@@ -30,12 +30,12 @@ def sent(bed: Bed, form: Mapping[str, str], files: Iterable[FileStorage]) -> str
         message = _made(bed, form, files)
     except ValueError:
         return "a field has more than one line"
+    whole = message.as_bytes()
     if bed.outgoing is not None:
+        del message["Bcc"]
         envelope = f"X-Envelope-To: {', '.join(to)}\r\n".encode()
         bed.outgoing.add(envelope + message.as_bytes(), sender=bed.sender)
-    if form.get("bcc"):
-        message["Bcc"] = form["bcc"]
-    bed.folders["Sent"].add(message.as_bytes(), sender=bed.sender)
+    bed.folders["Sent"].add(whole, sender=bed.sender)
     return ""
 
 
@@ -43,7 +43,7 @@ def _made(bed: Bed, form: Mapping[str, str], files: Iterable[FileStorage]) -> Em
     """Raises ValueError for a line break in a field."""
     message = EmailMessage(policy=SMTP)
     message["From"] = form.get("from") or bed.sender
-    for name in ("to", "cc", "reply-to", "subject", "in-reply-to", "references"):
+    for name in ("to", "cc", "bcc", "reply-to", "subject", "in-reply-to", "references"):
         if form.get(name):
             message[name.title()] = form[name]
     message["Date"] = formatdate()

@@ -22,18 +22,20 @@ class Row(NamedTuple):
     sender: str
     subject: str
     date: str
-    size: int
+    size: int | None
     seen: bool
     source: str
 
 
 class Shown(NamedTuple):
-    """A page: its number of so many, and how many messages all of them have."""
+    """A page: its number of so many, how many messages all of them have, and whether links name
+    messages by their place."""
 
     rows: list[Row]
     number: int
     pages: int
     total: int
+    by_place: bool
 
 
 def shown(bed: Bed, folder: Folder, asked: str) -> Shown:
@@ -48,12 +50,15 @@ def shown(bed: Bed, folder: Folder, asked: str) -> Shown:
     if number == last > 1 and bed.troubles.strikes("overlap", "list"):
         start, end = max(0, len(letters) - size), len(letters)
     text = ERROR_SUBJECT if bed.troubles.strikes("subject", "list") else None
-    by_place = bed.troubles.get("positions") is not None
+    by_place = bed.troubles.strikes("positions", "list") is not None
+    sized = bed.troubles.get("unsized") is None
     rows = [
-        _row(bed, folder, each, text, place if by_place else 0)
+        _row(bed, folder, each, text, place if by_place else 0)._replace(
+            size=each.size if sized else None
+        )
         for place, each in enumerate(letters[start:end], start + 1)
     ]
-    return Shown(rows, number, last, len(letters))
+    return Shown(rows, number, last, len(letters), by_place)
 
 
 def _letters(bed: Bed, folder: Folder, number: int) -> list[Letter]:
@@ -76,10 +81,10 @@ def _row(bed: Bed, folder: Folder, letter: Letter, text: str | None, place: int)
     )  # fmt: skip
 
 
-def chosen(bed: Bed, folder: Folder, query: Mapping[str, str]) -> Letter | None:
+def chosen(folder: Folder, query: Mapping[str, str]) -> Letter | None:
     """The message that a link to a source names."""
     place = query.get("pos", "")
-    if not place or bed.troubles.get("positions") is None:
+    if not place:
         return folder.letter(query.get("uid", ""))
     letters = folder.letters()[::-1]
     return letters[int(place) - 1] if place.isdigit() and 0 < int(place) <= len(letters) else None

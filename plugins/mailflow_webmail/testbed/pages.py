@@ -110,8 +110,10 @@ _LIST = """\
 <td class="{{ prefix }}subject">\
 <a href="{{ link('message', folder=folder, uid=row.uid) }}">{{ row.subject }}</a></td>
 <td class="{{ prefix }}date">{{ row.date }}</td>
-<td class="{{ prefix }}size" data-octets="{{ row.size }}">{{ (row.size + 1023) // 1024 }} KB</td>
-<td><a class="{{ prefix }}src" href="{{ row.source }}">{{ say.source }}</a></td>
+{% if row.size is not none %}<td class="{{ prefix }}size" data-octets="{{ row.size }}">\
+{{ (row.size + 1023) // 1024 }} KB</td>{% endif %}
+<td><a class="{{ prefix }}{{ 'place' if page.by_place else 'src' }}" href="{{ row.source }}">\
+{{ say.source }}</a></td>
 </tr>
 {% endfor %}</table>
 <button name="action" value="delete">{{ say.delete }}</button>
@@ -146,6 +148,9 @@ _COMPOSE = """\
 {% if refused %}<p id="refused">{{ say.refused }}: <span>{{ refused }}</span></p>{% endif %}
 <form id="compose" method="post" action="{{ link('compose') }}" enctype="multipart/form-data">
 <input type="hidden" name="token" value="{{ token }}">
+{% for name in ("reply-to", "message-id", "in-reply-to", "references") -%}
+<input type="hidden" name="{{ name }}">
+{% endfor -%}
 <label>{{ say.from }} <input name="from" value="{{ sender }}"></label>
 <label>{{ say.to }} <input name="to"></label>
 <label>{{ say.cc }} <input name="cc"></label>

@@ -6,6 +6,7 @@ a request that was read whole; else it is closed.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
@@ -65,6 +66,12 @@ class _Server(ThreadedWSGIServer):
 
     def log(self, type: str, message: str, *args: Any) -> None:
         self._log.debug(message % args if args else message)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is none; what else happens is a fault of ours."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            self._log.error("a request failed", error=repr(error))
 
     def begun(self, connection: socket) -> None:
         with self._lock:
