@@ -24,11 +24,15 @@ pytestmark = [
 
 DRAFTS = "Entwürfe & mehr"
 
-MAIL = [each.octets for each in AWKWARD if not each.octets.endswith(b"\r")]
+HEADLESS = ("no-header", "no-field-at-all", "one-octet", "only-line-end")
+
+MAIL = [
+    each.octets for each in AWKWARD if each.name not in HEADLESS and not each.octets.endswith(b"\r")
+]
 """Of a message whose last octet is a CR, SqWebMail leaves that out."""
 
-PAGES = [message(f"n{number}") for number in range(65)]
-"""Seven pages of the list, the last of which is filled up with rows of the one before."""
+PAGES = [message(f"n{number}") for number in range(25)]
+"""Three pages of the list, the last of which is filled up with rows of the one before."""
 
 
 class Behind(NamedTuple):
@@ -61,7 +65,7 @@ def account(behind: Behind, tmp_path: Path) -> SqWebMailAccount:
 def test_every_message_of_every_folder_comes_octet_for_octet(
     at_sqwebmail: SqWebMailAccount,
 ) -> None:
-    at_sqwebmail.deliver(*MAIL, *(message(f"n{number}") for number in range(20)))
+    at_sqwebmail.deliver(*MAIL, *PAGES)
     at_sqwebmail.deliver(message("draft"), folder=DRAFTS)
     at_sqwebmail.deliver(message("old"), message("older"), folder="Archive/2024")
     folders = ["INBOX", DRAFTS, "Archive/2024"]
@@ -88,7 +92,7 @@ def test_what_was_fetched_is_not_fetched_again_and_what_came_is(
     assert at_sqwebmail.run() == 0
     at_sqwebmail.deliver(message("new"))
     assert at_sqwebmail.run() == 0
-    assert len(at_sqwebmail.fetched()) == 66
+    assert len(at_sqwebmail.fetched()) == 26
     assert at_sqwebmail.fetched() == sorted(at_sqwebmail.there())
 
 
@@ -179,7 +183,7 @@ def test_a_second_login_that_ends_the_session_is_followed_by_a_third(
 def test_rows_that_shift_while_paging_hide_no_message_and_swap_none(
     account: SqWebMailAccount, behind: Behind
 ) -> None:
-    account.deliver(*PAGES[:25])
+    account.deliver(*PAGES)
     behind.way.before = once("pos=10", lambda: account.remove("n24"))
     assert account.run() == 0
     assert account.run() == 0
@@ -191,7 +195,7 @@ def test_rows_that_shift_while_loading_swap_no_message(
     account: SqWebMailAccount, behind: Behind
 ) -> None:
     """Another one arrives, one goes, and the folder is opened in another window."""
-    account.deliver(*PAGES[:25])
+    account.deliver(*PAGES)
 
     def shift() -> None:
         account.deliver(message("late"))
@@ -201,15 +205,15 @@ def test_rows_that_shift_while_loading_swap_no_message(
     account.run(keep="0d", on_done="delete", where='subject is "n3"')
     account.run(keep="0d", on_done="delete", where='subject is "n3"')
     assert account.subjects() == ["n3"]
-    wanted = [message("late"), *(each for each in PAGES[:25] if each not in (PAGES[3], PAGES[7]))]
+    wanted = [message("late"), *(each for each in PAGES if each not in (PAGES[3], PAGES[7]))]
     assert sorted(account.there()) == sorted(map(with_lf, wanted))
 
 
 def test_mail_that_comes_while_paging_hides_none(account: SqWebMailAccount, behind: Behind) -> None:
-    account.deliver(*PAGES[:25])
+    account.deliver(*PAGES)
     behind.way.before = once("pos=10", lambda: account.deliver(message("late")))
     assert account.run() == 0
-    assert set(account.fetched()) >= set(map(with_lf, PAGES[:25]))
+    assert set(account.fetched()) >= set(map(with_lf, PAGES))
     assert account.run() == 0
     assert account.fetched() == sorted(account.there())
 
