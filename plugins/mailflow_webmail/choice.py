@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from mailflow.options import Text
 from mailflow.record import NamedTuple
-from mailflow.typed import TYPE_CHECKING
+from mailflow.typed import TYPE_CHECKING, Any
 from mailflow.wildcards import fits
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class FolderPattern(Text):
     """A folder's name, or a pattern; after "!", not those."""
 
-    expected = 'a folder such as "INBOX", "Lists*" or "!Junk"'
+    def __init__(self, doc: str, **default: Any) -> None:
+        super().__init__(doc, **default)
+        self.expected = 'a folder such as "INBOX", "Lists*" or "!Junk"'
 
     def convert(self, value: object, base: str) -> str:
         text = super().convert(value, base)
