@@ -85,6 +85,12 @@ class Finder(Section):
         return tuple(name for name in ("css", "json", "url", "text") if getattr(self, name))
 
 
+class Fact(Finder):
+    """A finder whose value is kept, for templates to name."""
+
+    otherwise = Text.optional("The value where nothing is found; without it, that is an error.")
+
+
 class Number(Finder):
     """A finder whose value is a number, with or without marks between groups of three."""
 
@@ -242,7 +248,7 @@ class Step(Section):
     capture = TableOf(
         "Facts of that answer, for later: what the login captures is known to all steps, what"
         " others capture to those that have them in `before`.",
-        Table("", Finder),
+        Table("", Fact),
         default={},
     )
     before = ListOf("Steps that are done first, each time.", Choice("", *STEPS), default=())
@@ -401,6 +407,9 @@ class AttachStep(Step):
     without either the form of `send` takes them all."""
 
     file = Text("The name of the field that takes the file.", least=1)
+    added = Selector.optional(
+        "What there is one of on the page for each file that was added; fewer is an error."
+    )
 
 
 class SentStep(SureStep):
@@ -416,6 +425,10 @@ class SentStep(SureStep):
         yield from one_of(self, ("folder", "folder_at"))
         if self.folder is None and self.folder_at is None:
             yield Fault((), "expected `folder` or `folder_at`")
+
+
+class MarkStep(SureStep, RemovalStep):
+    """How messages of one folder are marked; no list shows whether it was done."""
 
 
 class Site(Section):
@@ -442,7 +455,7 @@ class Site(Section):
         " never rebuilt from its display.",
         RawStep,
     )
-    seen = Table.optional("How a message is marked as read.", SureStep)
+    seen = Table.optional("How messages are marked as read.", MarkStep)
     delete = Table.optional("How messages are removed for good.", RemovalStep)
     trash = Table.optional("How messages are moved to the trash.", RemovalStep)
     compose = Table.optional("The page where mail is written.", Step)

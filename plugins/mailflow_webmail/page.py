@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
     from bs4.element import Tag
 
-    from mailflow_webmail.language import Condition, Finder, Next, Rows
+    from mailflow_webmail.language import Condition, Fact, Finder, Next, Rows
 
 TAGS = 200_000
 """Tags of a page that is parsed; those of a list with a thousand rows are fewer than half."""
@@ -116,6 +116,10 @@ class Page:
     def find(self, finder: Finder) -> str | None:
         """The first value that is not empty. Raises LayoutError where it takes too long."""
         return next((value for value in self.values(finder) if value), None)
+
+    def fact(self, fact: Fact) -> str:
+        """The value to keep; "" where there is none."""
+        return self.find(fact) or fact.otherwise or ""
 
     def number(self, finder: Finder) -> int | None:
         """The first value that is a number."""

@@ -134,7 +134,7 @@ class Steps:
         kept = {}
         for key, finder in self.site.step(name).capture.items():
             with self.reading(name, f"capture.{key}", page):
-                kept[key] = absolute(page, finder, page.find(finder) or "")
+                kept[key] = absolute(page, finder, page.fact(finder))
             if not kept[key]:
                 raise self.layout(name, f"capture.{key}", page, described(finder))
         facts.update((key, value) for key, value in kept.items() if key in facts or name == "login")
