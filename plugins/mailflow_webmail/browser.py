@@ -19,6 +19,7 @@ from mailflow.values import FOREVER
 from mailflow_webmail.errors import ThrottledError
 from mailflow_webmail.pace import Pace, retry_after
 from mailflow_webmail.page import Page
+from mailflow_webmail.parting import Parting
 from mailflow_webmail.places import Places
 from mailflow_webmail.unpacking import says_its_end, unpacked
 from mailflow_webmail.watch import STOPPED, TOO_SLOW, Call, Watch
@@ -45,6 +46,9 @@ the engine."""
 STALE = 2.0
 """A request that must not go out twice takes no connection that was idle for so many seconds:
 servers close theirs after five or so, and what is under way just then is lost."""
+
+PARTING = 2.0
+"""Seconds for a farewell when the engine stops."""
 
 LEFT = 1 << 16
 """Octets of the body of a redirect that are read, to keep its connection."""
@@ -109,7 +113,7 @@ class Browser:
         self.name = self.places.name
         self.grace = 0.0
         self._timeout = timeout
-        self._halt = halt
+        self._halt = halt = Parting(halt)
         self._pace = Pace(delay, halt)
         self._watch = Watch(halt)
         self._trunk = Trunk(Proxy(proxy, proxy_password) if proxy else None, timeout, halt)
@@ -214,8 +218,20 @@ class Browser:
     def pieces(self, answer: Answer, most: int) -> Iterator[bytes]:
         """The octets, as they come. Raises PeerError beyond `most`, UnavailableError."""
         for piece in self._pieces(answer, most):
+            answer.call.begin(FOREVER)
             yield piece
             answer.call.begin(self._patience)
+
+    @contextmanager
+    def parting(self) -> Iterator[None]:
+        """Inside, a last request is made even where the engine stops; it takes PARTING at most."""
+        before = self.grace
+        with self._halt.put_off(PARTING):
+            self.grace = max(before, PARTING)
+            try:
+                yield
+            finally:
+                self.grace = before
 
     def close(self) -> None:
         """End the connections."""

@@ -112,7 +112,7 @@ class Session:
     def close(self) -> None:
         """Log out, if anybody was logged in, and end the connections."""
         try:
-            with suppress(MailflowError):  # whatever it says, we do not come back
+            with suppress(MailflowError), self.browser.parting():  # whatever it says
                 self._entry.end(self._left)
         finally:
             self.browser.close()
