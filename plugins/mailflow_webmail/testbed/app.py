@@ -88,6 +88,7 @@ class Bed:
         self._lock = threading.Lock()
         self.app = Flask("mailflow_webmail.testbed", static_folder=None, template_folder=None)
         self.app.config["MAX_CONTENT_LENGTH"] = LARGEST
+        self.app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST
         self.app.config["PROPAGATE_EXCEPTIONS"] = True
         self.app.before_request(self._before)
         self.app.after_request(self._after)

@@ -80,17 +80,18 @@ class TestBedService:
             self.troubles.add(name, **changes)
 
     def listen(self) -> Sequence[socket]:
+        """Raises ConfigError, too, where a file is no mbox: the start ends with it."""
+        for folder in self.bed.folders:
+            folder.letters()
         return listening.bind(self._options.listen)
 
     @cached_property
     def bed(self) -> Bed:
-        """The webmail. Raises ConfigError where a file is no mbox."""
+        """The webmail. Raises ConfigError where there is no such directory."""
         from mailflow_webmail.testbed.app import Bed, Settings
 
         options = self._options
         folders = found(options.path, options.folders.items())
-        for folder in folders:
-            folder.letters()
         settings = Settings(
             options.user, options.password.reveal() if options.password else "demo",
             options.page_size, options.json_lists, options.language,

@@ -8,7 +8,7 @@ tries something, sees the recovery too.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mailflow.values import nearest
@@ -107,26 +107,23 @@ def read(text: str) -> tuple[str, dict[str, Any]]:
     return name, dict(_changes(rest)) if rest else {}
 
 
-_READ: Mapping[str, Callable[[str], Any]] = {
-    "after": int, "times": int, "seconds": float, "at": lambda text: _steps(text),
-}  # fmt: skip
-
-
 def _changes(text: str) -> Iterator[tuple[str, Any]]:
     for each in text.split(","):
-        key, equals, value = each.partition("=")
-        if not equals or key not in _READ:
+        key, _, value = each.partition("=")
+        if key == "at":
+            yield key, _steps(value)
+        elif key in ("after", "times", "seconds") and value:
+            try:
+                yield key, float(value) if key == "seconds" else int(value)
+            except ValueError:
+                raise ValueError(f"expected a number, not {value!a}") from None
+        else:
             raise ValueError(f"expected after=N, times=N, seconds=N or at=STEP, not {each!a}")
-        try:
-            found = _READ[key](value)
-        except ValueError:
-            raise ValueError(f"expected a number, not {value!a}") from None
-        yield key, found
 
 
 def _steps(text: str) -> tuple[str, ...]:
     steps = tuple(text.split("+"))
     for each in steps:
         if each not in STEPS:
-            raise ValueError(each)
+            raise ValueError(f"expected steps of {', '.join(STEPS)}, not {each!a}")
     return steps
