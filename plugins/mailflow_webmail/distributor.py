@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from mailflow_webmail.letter import Letter
     from mailflow_webmail.session import Session
 
-GRACE = 20.0
-"""Seconds that a request under way has to be answered when the engine stops: what is known
-then need not be asked."""
-
 
 class WebmailSendOptions(WebmailOptions):
     """Which webmail sends, and what of a mail may be lost there."""
@@ -71,7 +67,6 @@ class WebmailDistributor:
         from mailflow_webmail.session import opened
 
         self._session: Session = opened(self._options, self._runtime.halt, self._runtime.scratch)
-        self._session.browser.grace = GRACE
         self._carried = carried(self._session.site)
         self._sender = Sender(self._session)
         return self

@@ -39,7 +39,7 @@ MADE = (
 """Fields that are made anew for each mail that is sent, or tell of the way it came."""
 
 _ONCE = ("From", "Subject", "Reply-To", "Message-ID", "In-Reply-To", "References", "Sender")
-_BREAKS = re.compile("[\x00-\x1f\x7f]+")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Letter(NamedTuple):
@@ -214,10 +214,10 @@ def _words(header: Header, name: str) -> str:
 
 
 def _decoded(name: str, value: str) -> str:
-    found = decode_words(value)
-    if "\ufffd" in found and "\ufffd" not in value:
-        raise BadMailError(f"its {name} cannot be decoded")
-    return _BREAKS.sub(" ", found).strip()
+    found = " ".join(decode_words(value).split())
+    if "\ufffd" in found or _CONTROLS.search(found):
+        raise BadMailError(f"its {name} is not text")
+    return found
 
 
 def _one_line(header: Header, name: str) -> str:

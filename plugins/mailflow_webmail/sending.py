@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote_plus
 
 from mailflow.addresses import addresses, same
-from mailflow.errors import BadMailError, MailflowError, UnavailableError
+from mailflow.errors import BadMailError, MailflowError, RefusedError, UnavailableError
 from mailflow.kept import drop
 from mailflow.log import clean
 from mailflow.mail import Header, Octets, head
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 WORDS = 200
 """Characters of what a webmail says that are passed on."""
+
+GRACE = 10.0
+"""Seconds that a mail under way has to be answered when the engine stops: what is known then
+need not be asked."""
 
 _PLAIN_ID = re.compile(r"<[!#-;=?-\[\]-~]+>")
 """One that may stand in a search of whatever language."""
@@ -101,11 +106,16 @@ class Sender:
             raise NotSentError(error) from None
         commit()
         try:
+            self._browser.grace = GRACE
             page = self._browser.press(form)
         except MailflowError as error:
             if error.fields.get("sent", True):
                 raise
             raise NotSentError(error) from None
+        finally:
+            self._browser.grace = 0.0
+        if page.status == 413:
+            raise NotSentError(RefusedError(f"{self._site.name}: send: the mail is too large"))
         if page.status >= 500:
             raise UnavailableError(f"{self._site.name}: send: the answer is HTTP {page.status}")
         try:
@@ -164,7 +174,10 @@ class Sender:
         uploads = {step.file: [_upload(file)]}
         if step.form is not None:
             page = self._steps.submitted("attach", page, one, uploads)
-            return self._checked("attach", page)
+            self._checked("attach", page)
+            if step.added and len(page.soup.select(step.added)) != int(one["number"]):
+                raise self._steps.layout("attach", "added", page, f"not one {step.added} a file")
+            return page
         if step.post is None:
             with_form.append(file)
             return page
@@ -191,8 +204,10 @@ class Sender:
     def _words(self, name: str, page: Page) -> str:
         for signal in self._site.signal:
             if name in signal.at and page.holds(signal):
-                said = " ".join(clean(page.find(signal) or "").split())
-                return f": {said[:WORDS]}" if said else ""
+                said = page.find(signal) or ""
+                said = unquote_plus(said) if signal.url else said.replace('\\"', '"')
+                said = clean(" ".join(said.split()))[:WORDS]
+                return f": {said}" if said else ""
         return ""
 
     def _from(self, page: Page, letter: Letter) -> str:
