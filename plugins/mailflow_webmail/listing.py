@@ -116,7 +116,7 @@ class Lister:
             known = len(met)
             for key, row in rows.items():
                 met.setdefault(key, row)
-            if len(met) == known:
+            if len(met) == known or (counts and len(met) >= max(chain(*counts))):
                 break
             place = self._next(page, place, len(rows))
         shown = {key: row for key, row in met.items() if not page.skips(self._site.list_.rows, row)}
