@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from mailflow.testing.corpus import AWKWARD, Large
 from mailflow.testing.http_way import HttpWay
 from mailflow.testing.sqwebmail import SqWebMail
 
-from .webmail_servers import HOSTILE, SqWebMailAccount, message, once, with_lf
+from .webmail_servers import HOSTILE, PASSWORD, SqWebMailAccount, message, once, saved, with_lf
 
 pytestmark = [
     pytest.mark.interop("sqwebmail", "courier-authlib-userdb", "lighttpd"),
@@ -247,6 +248,7 @@ def test_what_mail_says_is_no_answer_of_the_webmail(at_sqwebmail: SqWebMailAccou
     assert at_sqwebmail.fetched() == sorted(wanted)
 
 
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(
     ("step", "known", "renamed"),
     [
@@ -259,15 +261,25 @@ def test_pwm_37_a_page_of_other_names_is_an_error_that_says_where(
     account: SqWebMailAccount, behind: Behind, capfd: pytest.CaptureFixture[str],
     step: str, known: bytes, renamed: bytes,
 ) -> None:  # fmt: skip
-    account.deliver(*PAGES[:3])
-    behind.way.rewrite = lambda path, body: body.replace(known, renamed)
+    account.deliver(message("canary-subject"), *PAGES[:2])
+    sessions: set[bytes] = set()
+
+    def rewrite(path: str, body: bytes) -> bytes:
+        sessions.update(re.findall(rb"/login/[^/]+/([0-9A-F]{32})", path.encode()))
+        return body.replace(known, renamed)
+
+    behind.way.rewrite = rewrite
     assert account.run(keep="0d", on_done="delete") == 76
     said = capfd.readouterr().err
-    assert "SqWebMail" in said
-    assert step in said
+    assert f"SqWebMail 6: {step}: " in said
     assert len(account.there()) == 3
+    path = saved(said)
+    octets = path.read_bytes()
+    assert octets
+    private = {PASSWORD.encode(), account.user.encode(), b"canary", *sessions}
+    assert not {each for each in private if each in octets}
 
 
 def test_sessions_end_in_order(account: SqWebMailAccount, behind: Behind) -> None:
     account.run()
-    assert "form=logout" in behind.way.requests[-1]
+    assert [each for each in behind.way.requests[-3:] if "form=logout" in each]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import email
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,3 +176,10 @@ def once(part: str, act: Callable[[], object]) -> Callable[[str, str], None]:
             left.pop()()
 
     return before
+
+
+def saved(said: str) -> Path:
+    """The page that an error says it has saved."""
+    found = re.search(r"without what is private, is in (\S+?)[,;.]?(?: \||\s|$)", said)
+    assert found is not None, said
+    return Path(found[1])
