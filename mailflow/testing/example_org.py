@@ -14,8 +14,8 @@ Rule of the file: of a pipeline nothing is changed but where its servers are. Wh
     localhost       our SMTP sink, in clear (its `port` is replaced)
 
 In the place of a `url` at webmail.* is our test bed, in clear, with its own `site`; it is started
-when it is asked for, and ann has an account there. Where a [[serve]] listens there is 127.0.0.1
-with a free port, `here[port]`.
+when it is asked for, and ann has an account there. A `url` at 127.0.0.1 is that of a test bed that
+the reader has started. Where a [[serve]] listens there is 127.0.0.1 with a free port, `here[port]`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ _HOST = re.compile(r'^(?P<indent> *)host *= *"(?P<host>[^"]*)".*$', re.MULTILINE
 _PORT = re.compile(r"^ *port *= *[0-9]+.*\n", re.MULTILINE)
 
 _WEBMAIL = re.compile(r'^(?P<indent> *)url *= *"https?://webmail\.[^"]*".*$', re.MULTILINE)
+_TESTBED = re.compile(r'(?<=")http://127\.0\.0\.1:(?P<port>[0-9]+)/(?=")')
 _SITE = re.compile(r'^( *site *= *)"[^"]*"', re.MULTILINE)
 _LISTEN = re.compile(r"^ *listen *=.*$", re.MULTILINE)
 _ADDRESS = re.compile(r'"[^"/:]+:(?P<port>[0-9]+)"')
@@ -83,6 +84,7 @@ class ExampleOrg:
         self._imap: Dovecot | None = None
         self._oauth2: OAuth2Server | None = None
         self._webmail: TestBed | None = None
+        self._testbed: TestBed | None = None
         authority = Authority(directory)
         self.certificate = certificate = authority.issue(days=25)
         users = dict.fromkeys(USERS, PASSWORD)
@@ -109,7 +111,7 @@ class ExampleOrg:
     ) -> None:
         for server in (self.pop3, self.smtp, self.relay):
             server.__exit__(kind, error, trace)
-        for each in (self._imap, self._oauth2, self._webmail):
+        for each in (self._imap, self._oauth2, self._webmail, self._testbed):
             if each is not None:
                 each.__exit__(kind, error, trace)
 
@@ -136,6 +138,15 @@ class ExampleOrg:
             self._webmail = TestBed(WEBMAIL_FOLDERS, user="ann", password=PASSWORD)
             self._webmail.__enter__()
         return self._webmail
+
+    def testbed(self, url: str) -> TestBed:
+        """The one that a reader has started there, as he is told to."""
+        if self._testbed is None:
+            from mailflow.testing.webmail import TestBed
+
+            self._testbed = TestBed(listen=[url.split("/")[2]])
+            self._testbed.__enter__()
+        return self._testbed
 
     @property
     def oauth2(self) -> OAuth2Server:
@@ -165,6 +176,7 @@ class ExampleOrg:
             here = f'url = "{self.webmail.url}"'
             text = _WEBMAIL.sub(lambda line: f"{line['indent']}{here}", text)
             text = _SITE.sub(r'\1"testbed"', text)
+        text = _TESTBED.sub(lambda url: f"http://127.0.0.1:{self.port(int(url['port']))}/", text)
         return _HOST.sub(self._here, _PORT.sub("", text))
 
     def port(self, documented: int) -> int:

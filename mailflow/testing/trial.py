@@ -20,10 +20,12 @@ from mailflow.testing.example_org import BODY, MEMBERS, PASSWORD, USERS, Example
 
 if TYPE_CHECKING:
     from mailflow.testing.smtp import SmtpSink
+    from mailflow.testing.webmail import TestBed
 
 COMMAND = os.path.join(os.path.dirname(sys.executable), "mailflow")
 
 SOURCE = '[[fetch]]\nuse = "stdin"\n\n'
+TESTBED = "webmail.testbed"
 SERVICE = '\n[[serve]]\nuse = "pop3"\nlisten = ["127.0.0.1:1110"]\n'
 MAILDROP = '\n[maildrop.ann]\nuse = "spool"\nsecret = { file = "~/.config/mailflow/ann.pop3" }\n'
 DESTINATION = '\n[[distribute]]\nuse = "maildir"\npath = "~/Maildir"\n'
@@ -42,6 +44,8 @@ def whole(text: str) -> str:
     import tomli
 
     data = tomli.loads(text)
+    if any(step["use"] == TESTBED for step in data.get("serve", ())):
+        return text
     if "serve" in data or "maildrop" in data:
         after = "" if "maildrop" in data else MAILDROP
         return f"{text}{after}" if "serve" in data else f"{text}{after}{SERVICE}"
@@ -157,7 +161,7 @@ class Trial:
         elif step["use"] == "imap":
             self.org.imap.deliver(_user(step), message, folder=_folder(step))
         elif step["use"] == "webmail":
-            self.org.webmail.put(_folder(step), message)
+            self._webmail(step).put(_folder(step), message)
         else:
             self.org.pop3.deliver(step["user"], message)
 
@@ -170,8 +174,13 @@ class Trial:
         if step["use"] == "imap":
             return len(self.org.imap.messages(_user(step), _folder(step)))
         if step["use"] == "webmail":
-            return len(self.org.webmail.messages(_folder(step)))
+            return len(self._webmail(step).messages(_folder(step)))
         return len(self.org.pop3.messages(step["user"]))
+
+    def _webmail(self, step: Mapping[str, Any]) -> TestBed:
+        if "//127." in step["url"]:
+            return self.org.testbed(self.org.rewrite(f'url = "{step["url"]}"').split('"')[1])
+        return self.org.webmail
 
     def _path(self, step: Mapping[str, Any]) -> Path:
         return Path(step["path"].replace("~", str(self.home), 1))
@@ -206,7 +215,8 @@ class Trial:
         steps = self._steps("serve")
         if not any(_ports(step) for step in steps):
             return
-        for name, drop in self.data["maildrop"].items():
+        drops = self.data.get("maildrop", {})
+        for name, drop in drops.items():
             if drop["use"] == "maildir":
                 self._fill(drop, name.replace("*", "ann"))
             elif drop["use"] == "imap":
@@ -215,9 +225,11 @@ class Trial:
         environment = {**self._environment, "SSL_CERT_FILE": self.org.ca_file}
         with Serving(self.file, environ=environment) as serving:
             for step in steps:
-                for port in _ports(step):
-                    for name, drop in self.data["maildrop"].items():
-                        yield from self._read(step, self.org.port(port), name, drop)
+                for port in map(self.org.port, _ports(step)):
+                    if step["use"] == TESTBED:
+                        yield from _looked_at(port)
+                    for name, drop in drops.items():
+                        yield from self._read(step, port, name, drop)
         if serving.said:
             yield f"mailflow serve says:\n{serving.said}"
 
@@ -294,6 +306,15 @@ class Trial:
             said = (done.stderr or done.stdout).decode(errors="replace")
             return [f"mailflow {' '.join(map(str, words))} exits {done.returncode}:\n{said}"]
         return []
+
+
+def _looked_at(port: int) -> Iterator[str]:
+    """Whether there is a form to log in with."""
+    from urllib.request import urlopen
+
+    with urlopen(f"http://127.0.0.1:{port}/login", timeout=10) as answer:
+        if b'<form id="login"' not in answer.read():
+            yield f"there is no webmail at port {port}"
 
 
 def _user(step: Mapping[str, Any]) -> str:

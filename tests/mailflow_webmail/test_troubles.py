@@ -6,6 +6,7 @@ none twice in the Maildir; and once the trouble is over, all of them are in the 
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ from mailflow_webmail.session import opened
 from mailflow_webmail.settings import WebmailOptions
 from mailflow_webmail.testbed.pages import WORDS
 from mailflow_webmail.testbed.troubles import KNOWN
+
+ROOT = Path(__file__).parents[2]
 
 MESSAGES = [
     b"Subject: %d\r\nMessage-ID: <%d@x>\r\n\r\nGr\xfc\xdfe\t \xc3\xa4 %d\r\n\r\n" % (n, n, n)
@@ -144,6 +147,12 @@ CASES = {
 
 def test_every_trouble_of_the_test_bed_has_a_test() -> None:
     assert CASES.keys() == KNOWN.keys()
+
+
+def test_the_page_on_webmail_says_what_each_trouble_ends_with() -> None:
+    with (ROOT / "docs" / "webmail-troubles.csv").open(newline="") as file:
+        told = {name: (what, int(end.rpartition(", ")[2])) for name, what, end in csv.reader(file)}
+    assert told == {name: (KNOWN[name].what, case.status) for name, case in CASES.items()}
 
 
 @pytest.mark.parametrize("name", CASES)
