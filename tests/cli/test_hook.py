@@ -432,7 +432,7 @@ def test_50_at_once_on_one_journal_that_is_not_there_yet(shop: Shop) -> None:
 
 BUDGET = (
     "asyncio click dataclasses email imapclient importlib.metadata inspect json logging pluggy"
-    " requests rich smtplib ssl structlog subprocess typing"
+    " requests rich smtplib ssl structlog subprocess typing bs4 lxml mailflow_webmail urllib3"
 )
 
 
