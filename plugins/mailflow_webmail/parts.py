@@ -144,12 +144,12 @@ def _text(part: Message) -> str:
     charset = str(part.get_content_charset() or "utf-8")
     try:
         text = octets.decode("utf-8" if charset == "us-ascii" else charset)
-        longest = max(map(len, text.encode().split(b"\n")), default=0)
+        longest = max(len(line.rstrip(b"\r")) for line in text.encode().split(b"\n"))
     except (LookupError, ValueError):
         raise BadMailError(f"its text cannot be decoded as {charset[:40]!a}") from None
-    text = re.sub("\r*\n", "\r\n", text) if "\r\r\n" not in text else text
+    text = re.sub("(?<!\r)\n", "\r\n", text)
     if _CONTROLS.search(text):
         raise BadMailError("its text has control characters, which no form takes")
-    if longest > LINE + 1:
+    if longest > LINE:
         raise BadMailError(f"its text has a line of {longest} octets; mail has {LINE} at most")
     return text
