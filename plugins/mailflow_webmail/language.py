@@ -100,7 +100,7 @@ class Number(Finder):
             pattern = getattr(self, name)
             last = name == "regex" or self.regex is None
             if pattern and last and not compiled(pattern).groups and not _DIGITS.fullmatch(pattern):
-                yield Fault((name,), "expected a group, ( ), around the number")
+                yield Fault((name,), "needs a group, ( ), around the number")
 
 
 class Total(Number):
@@ -190,11 +190,11 @@ class Rows(Section):
         if self.css and self.regex:
             yield Fault(("regex",), "`css` is given too; expected one of them")
         if not (self.css or self.json or self.regex):
-            yield Fault((), "expected `css`, `json` or `regex`: what a row is")
+            yield Fault((), "needs `css`, `json` or `regex`: what a row is")
         if "id" not in self.names:
             yield Fault(
                 (),
-                "expected an `id` among the fields: what stays the same as long as it lies there;"
+                "needs an `id` among the fields: what stays the same as long as it lies there;"
                 " a webmail that has none cannot be read",
             )
         for name in self.skip.keys() - set(self.names):
@@ -212,7 +212,7 @@ class Rows(Section):
             if name in RESERVED:
                 yield Fault(("fields", name), f"{{{name}}} is taken; expected another name")
             elif not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-                yield Fault(("fields", name), "expected a name of small letters, digits and _")
+                yield Fault(("fields", name), "takes a name of small letters, digits and _")
             if name in groups:
                 yield Fault(("fields", name), "`regex` has a group of that name")
             for source in (*finder.sources, *(("attr",) if finder.attr else ())):
@@ -286,7 +286,7 @@ class SureStep(Step):
     def wrong(self) -> Iterator[Fault]:
         yield from super().wrong()
         if not self.expect:
-            yield Fault((), "expected `expect`: a webmail answers 200 to anything")
+            yield Fault((), "needs `expect`: a webmail answers 200 to anything")
 
 
 class FoldersStep(Step):
@@ -321,10 +321,10 @@ class Next(Section):
     def wrong(self) -> Iterator[Fault]:
         yield from one_of(self, ("css", "from_", "offset"))
         if self.css is None and self.from_ is None and self.offset is None:
-            yield Fault((), "expected `css` (a link), `from` (a counter) or `offset`")
+            yield Fault((), "needs `css` (a link), `from` (a counter) or `offset`")
         if self.label is not None:
             if self.css is None:
-                yield Fault(("label",), "expected `css`: which links to look at")
+                yield Fault(("label",), "needs `css`: which links to look at")
             if re.search(r"[^\W\d_]{2}", re.sub(r"\\.|\(\?[^)]*[):]", "", self.label)):
                 yield Fault(("label",), "it has words, which a user's language changes")
         for name in ("last", "step"):
@@ -362,7 +362,7 @@ class ListStep(Step):
     def wrong(self) -> Iterator[Fault]:
         yield from super().wrong()
         if not self.total and self.empty is None:
-            text = "expected `total` or `empty`: else an outage looks like an empty folder"
+            text = "needs `total` or `empty`: else an outage looks like an empty folder"
             yield Fault((), text)
 
 
@@ -380,11 +380,11 @@ class RawStep(Step):
     def wrong(self) -> Iterator[Fault]:
         yield from super().wrong()
         if self.recode and len(self.recode) != 2:
-            yield Fault(("recode",), 'expected two encodings, such as ["utf-8", "latin-1"]')
+            yield Fault(("recode",), 'needs two encodings, such as ["utf-8", "latin-1"]')
         if self.pre is not None:
             return
         if not any(each.of_head for each in self.expect):
-            text = "expected `type` or `header` in `expect`: what no page with an error has"
+            text = "needs `type` or `header` in `expect`: what no page with an error has"
             yield Fault((), text)
         for number, each in enumerate(self.expect):
             if each.looks_inside:
@@ -424,7 +424,7 @@ class SentStep(SureStep):
         yield from super().wrong()
         yield from one_of(self, ("folder", "folder_at"))
         if self.folder is None and self.folder_at is None:
-            yield Fault((), "expected `folder` or `folder_at`")
+            yield Fault((), "needs `folder` or `folder_at`")
 
 
 class MarkStep(SureStep, RemovalStep):

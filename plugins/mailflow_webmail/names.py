@@ -62,23 +62,25 @@ def unprovided(site: Site) -> Iterator[Fault]:
 def _of_step(site: Site, name: str) -> Iterator[Fault]:
     step = site.step(name)
     known = _provided(site, name)
-    used = set()
-    for path, text in step.templates():
-        for each in named(text):
-            used.add(each)
-            if each not in known:
-                yield Fault((name, *path), _missing(name, each, known))
-    if site.hook is not None:
-        return
+    used = [(path, each) for path, text in step.templates() for each in named(text)]
+    wrong = [(path, each) for path, each in used if each not in known]
+    for path, each in wrong:
+        yield Fault((name, *path), _missing(name, each, known))
+    if not wrong and site.hook is None:
+        yield from _unnamed(site, name, {each for _, each in used})
+
+
+def _unnamed(site: Site, name: str, used: set[str]) -> Iterator[Fault]:
+    """What a step must name, or all its requests are one."""
+    paged = site.list_.next_ is not None and site.list_.next_.counts
     if site.lacks_request(name):
-        yield Fault((name,), "expected `get`, `post` or `query`: what is asked for")
+        yield Fault((name,), "needs `get`, `post` or `query`: what is asked for")
     elif name in OF_A_MESSAGE and not used & set(site.list_.rows.names):
         yield Fault((name,), "none of its templates names the message; expected {id} in one")
-    elif name == "list":
-        if "folder" not in used:
-            yield Fault((name,), "none of its templates names the folder; expected {folder} in one")
-        if site.list_.next_ is not None and site.list_.next_.counts and "n" not in used:
-            yield Fault((name, "next"), "none of the templates names the page; expected {n} in one")
+    elif name == "list" and "folder" not in used:
+        yield Fault((name,), "none of its templates names the folder; expected {folder} in one")
+    elif name == "list" and paged and "n" not in used:
+        yield Fault((name, "next"), "none of the templates names the page; expected {n} in one")
 
 
 def _provided(site: Site, name: str) -> set[str]:

@@ -114,7 +114,7 @@ def _hooked(site: Site, path: str) -> Iterator[Fault]:
         if site.code.has(name) and not site.has(name):
             yield Fault(("hook",), f"it has `{name}`, and nothing says what its answer must be")
         elif site.lacks_request(name) and not site.code.has(name):
-            yield Fault((name,), "expected `get`, `post` or `query`, or a method of the hook")
+            yield Fault((name,), "needs `get`, `post` or `query`, or a method of the hook")
 
 
 def _names(directory: str) -> Iterator[str]:

@@ -155,4 +155,5 @@ def one_of(table: Options, names: Sequence[str]) -> Iterator[Fault]:
     """What is said beside the first of names of which one at most may be."""
     given = [name for name in names if getattr(table, name) not in (None, False)]
     for name in given[1:]:
-        yield Fault((name,), f"`{given[0]}` is given too; expected one of them")
+        text = f"`{given[0].rstrip('_')}` is given too; expected one of them"
+        yield Fault((name.rstrip("_"),), text)
