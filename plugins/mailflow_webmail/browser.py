@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import mailflow
-from mailflow.errors import LoginError, MailflowError, PeerError, UnavailableError
+from mailflow.errors import MailflowError, PeerError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.values import FOREVER
 from mailflow_webmail.errors import ThrottledError
@@ -345,9 +345,9 @@ class Browser:
                     raise self._failure(error, call) from None
                 once, call.idle = True, 0.0
         extract_cookies_to_jar(self.jar, prepared, response.raw)
-        if response.status_code == 407:
+        if response.status_code == 407 and self._trunk.proxy is not None:
             response.close()
-            raise LoginError("the proxy wants a name and a password, in `proxy`, or refuses them")
+            raise self._trunk.proxy.wants_login()
         return response
 
     def _target(self, response: requests.Response) -> str | None:

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 SOCKS = ("socks5", "socks5h")
 """The latter looks names up itself."""
 
-_WANTS = "the proxy {} wants a name and a password, in `proxy`, or refuses them"
-
 _PORTS = {"http": 3128, "https": 443}
 
 
@@ -60,6 +58,11 @@ class Proxy:
     @property
     def socks(self) -> bool:
         return self.scheme in SOCKS
+
+    def wants_login(self) -> LoginError:
+        return LoginError(
+            f"the proxy {self.place} wants a name and a password, in `proxy`, or refuses them"
+        )
 
 
 class Trunk:
@@ -140,16 +143,16 @@ class Trunk:
         import socks
 
         name = f"the proxy {proxy.place}"
-        reason = getattr(error, "socket_err", None) or error
-        if isinstance(error, socks.SOCKS5AuthError):
-            return LoginError(_WANTS.format(proxy.place))
+        reason = getattr(error, "socket_err", None) or error  # PySocks wraps even its own
         if isinstance(error, socks.ProxyConnectionError):
             text = getattr(reason, "strerror", None) or "no answer in time"
             return UnavailableError(f"cannot connect to {name}: {text}")
+        if isinstance(reason, socks.SOCKS5AuthError):
+            return proxy.wants_login()
         if isinstance(reason, TimeoutError):
             return UnavailableError(f"{name} keeps silent: no answer in time")
-        if isinstance(error, socks.SOCKS5Error):
-            text = re.sub(r"^0x\w+: ", "", str(error.msg))[:80]
+        if isinstance(reason, socks.SOCKS5Error):
+            text = re.sub(r"^0x\w+: ", "", str(reason.msg))[:80]
             return UnavailableError(f"{name} does not connect us to {host}:{port}: {text}")
         return UnavailableError(f"{name} does not answer as SOCKS has it")
 
@@ -163,7 +166,7 @@ class Trunk:
         found = re.match(r"Tunnel connection failed: (\d+)", str(error))
         if found and self.proxy is not None:
             if found[1] == "407":
-                return LoginError(_WANTS.format(self.proxy.place))
+                return self.proxy.wants_login()
             return UnavailableError(
                 f"the proxy {self.proxy.place} does not connect us to {peer}: status {found[1]}"
             )

@@ -26,14 +26,15 @@ TOO_SLOW = "too slow"
 
 
 class Call:
-    """One request and its answer. `deadline` may be moved while it is under way.
+    """One request and its answer. `deadline` is the time of time.monotonic() when it is cut.
 
     `grace`: how many seconds it may still take when the engine stops. `idle`: a connection that
     was idle for so long is not used. `reused` says that it went out on one that was idle,
     `sent` that some of it may have arrived.
     """
 
-    def __init__(self, seconds: float, grace: float) -> None:
+    def __init__(self, watch: Watch, seconds: float, grace: float) -> None:
+        self._watch = watch
         self.deadline = time.monotonic() + seconds
         self.grace = grace
         self.reason = ""
@@ -44,8 +45,8 @@ class Call:
         self._guard = threading.Lock()
 
     def begin(self, seconds: float) -> None:
-        """It may take so long from now."""
-        self.deadline = time.monotonic() + seconds
+        """It may take so long from now; FOREVER while nothing is waited for."""
+        self._watch.put_off(self, time.monotonic() + seconds)
 
     def hold(self, sock: socket.socket) -> None:
         """Shut this connection down, too, when it is time."""
@@ -82,7 +83,7 @@ class Watch:
     @contextmanager
     def call(self, seconds: float, grace: float = 0.0) -> Iterator[Call]:
         """A call that may take so long."""
-        call = Call(seconds, grace)
+        call = Call(self, seconds, grace)
         with self._guard:
             self._calls.add(call)
             if self._thread is None:
@@ -97,19 +98,26 @@ class Watch:
                 self._calls.discard(call)
             call.release()
 
+    def put_off(self, call: Call, deadline: float) -> None:
+        with self._guard:
+            call.deadline = deadline
+            if deadline < self._next:
+                self._wake()
+
     def close(self) -> None:
         with self._guard:
             if self._closed:
                 return
-            self._closed = True
             self._wake()
+            self._closed = True
         if self._thread is not None:
             self._thread.join()
         os.close(self._reader)
         os.close(self._writer)
 
     def _wake(self) -> None:
-        os.write(self._writer, b"!")
+        if not self._closed:  # else the descriptor may be somebody else's by now
+            os.write(self._writer, b"!")
 
     def _run(self) -> None:
         halted_at = FOREVER
