@@ -128,7 +128,7 @@ class Roundcube(Daemon):
 
     def configure(self, **settings: str) -> None:
         """Set options; the next request sees them."""
-        self.settings |= settings
+        self.settings = {**self.settings, **settings}
         lines = "\n".join(f"$config['{name}'] = {value};" for name, value in self.settings.items())
         text = CONFIG.format(
             base=self._base,
