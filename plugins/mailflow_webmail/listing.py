@@ -15,7 +15,8 @@ from mailflow.errors import PeerError, UnavailableError
 from mailflow.record import NamedTuple
 from mailflow_webmail.decoding import number
 from mailflow_webmail.language import Rows
-from mailflow_webmail.steps import absolute, described, first_page
+from mailflow_webmail.names import OF_A_MESSAGE
+from mailflow_webmail.steps import absolute, described, first_page, needed
 
 if TYPE_CHECKING:
     from mailflow_webmail.entry import Facts
@@ -66,6 +67,8 @@ class Lister:
         self._steps = steps
         self._site = steps.site
         rows = self._site.list_.rows
+        named = (needed(self._site.step(name)) for name in OF_A_MESSAGE if self._site.has(name))
+        self._handles = {"id"}.union(*named).intersection(rows.names)
         self._all = Rows({name: value for name, value in vars(rows).items() if name != "skip"})
 
     def whole(self, folder: str, facts: Facts) -> Listing:
@@ -140,17 +143,18 @@ class Lister:
         return self._steps.ask("list", facts, more, before=first)
 
     def _rows(self, page: Page, folder: str, mark: str) -> dict[str, Row]:
-        """By their ids. Raises LayoutError where a row has none, or two different ones have
-        the same."""
+        """By their ids. Raises LayoutError where a row lacks what its message is asked for by,
+        or two different ones have one id."""
         fields = self._site.list_.rows.fields
         met: dict[str, Row] = {}
         with self._steps.reading("list", "rows", page):
             for found in page.rows(self._all):
                 row = {name: absolute(page, fields.get(name), found[name]) for name in found}
                 row["folder"], row[PAGE] = folder, mark
-                if not row["id"]:
-                    what = described(fields["id"]) if "id" in fields else "a row without an id"
-                    raise self._steps.layout("list", "rows.fields.id", page, what)
+                for name in self._handles:
+                    if not row[name]:
+                        what = described(fields[name]) if name in fields else "a row lacks it"
+                        raise self._steps.layout("list", f"rows.fields.{name}", page, what)
                 if met.setdefault(row["id"], row) != row:
                     what = "two messages have one id"
                     raise self._steps.layout("list", "rows.fields.id", page, what)
