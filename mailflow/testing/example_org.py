@@ -172,11 +172,11 @@ class ExampleOrg:
     def rewrite(self, text: str) -> str:
         """A pipeline with its servers here. Raises ValueError on a host that is none of ours."""
         text = _LISTEN.sub(lambda line: _ADDRESS.sub(self._listening, line[0]), text)
+        text = _TESTBED.sub(lambda url: f"http://127.0.0.1:{self.port(int(url['port']))}/", text)
         if _WEBMAIL.search(text):
             here = f'url = "{self.webmail.url}"'
             text = _WEBMAIL.sub(lambda line: f"{line['indent']}{here}", text)
             text = _SITE.sub(r'\1"testbed"', text)
-        text = _TESTBED.sub(lambda url: f"http://127.0.0.1:{self.port(int(url['port']))}/", text)
         return _HOST.sub(self._here, _PORT.sub("", text))
 
     def port(self, documented: int) -> int:
