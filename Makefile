@@ -73,7 +73,7 @@ $(BIN)/python:
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@echo "installing mailflow into $(VENV)" >&2
-	@$(PIP) install -e .
+	@$(PIP) install -e '.[testbed]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python

@@ -20,6 +20,7 @@ from mailflow.tables import json_option, show, show_json
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mailflow.cli.demo_page import Read
     from mailflow.engine.journal.queue import Story
     from mailflow.engine.pipeline import Pipeline
     from mailflow.testing.pop3 import Pop3Server
@@ -131,8 +132,9 @@ POSTS = (
 def command(keep: str | None, as_json: bool) -> int:
     """Run a mailing list on servers of its own, and tell the story of every mail.
 
-    At its end the posts are served to POP3 clients, which read them. Needs no root, no
-    network and a few seconds. Ends with 0 if every mail is where it should be.
+    At its end the posts are served to POP3 clients, which read them; and where Flask is
+    installed, messages are read from a web page. Needs no root, no network and a few seconds.
+    Ends with 0 if every mail is where it should be.
     """
     from mailflow import log
     from mailflow.testing.serving import free_ports
@@ -144,6 +146,7 @@ def command(keep: str | None, as_json: bool) -> int:
         demo = Demo(pipeline, pop3, smtp, port)
         demo.run()
         demo.serve()
+        demo.read_page()
         if as_json:
             show_json([each._asdict() for each in demo.rows()])
         else:
@@ -214,6 +217,7 @@ class Demo:
         self.first: list[Story] = []
         self.sent_first = 0
         self.served: list[Served] = []
+        self.page: Read | None = None
 
     def run(self) -> None:
         """Once with a member's mailbox full; then once more, when it has room again."""
@@ -237,6 +241,13 @@ class Demo:
             self.served = [Served("Python's poplib", list(_by_poplib(self.port)))]
             if curl := shutil.which("curl"):
                 self.served.append(Served("curl", list(_by_curl(curl, directory, self.port))))
+
+    def read_page(self) -> None:
+        """The same messages once more, from a webmail."""
+        from mailflow.cli import demo_page
+
+        if demo_page.can_read():
+            self.page = demo_page.read(self.pipeline.base, [post.data for post in POSTS])
 
     def rows(self) -> list[Row]:
         """The story of each post, in the order in which they were fetched."""
@@ -262,7 +273,8 @@ class Demo:
         left = len(self.pop3.messages("red"))
         delivered = sorted(found.items()) == wanted and archived == 5 and left == 0
         bodies = [body for body, _ in wanted]
-        return delivered and all(each.bodies == bodies for each in self.served)
+        read = self.page is None or self.page.holds([post.data for post in POSTS])
+        return delivered and read and all(each.bodies == bodies for each in self.served)
 
     def tell(self) -> None:
         click.echo(
@@ -285,6 +297,14 @@ class Demo:
             f"\n{readers} logged in as ann and read {len(self.served[0].messages)} messages,"
             f" {octets} octets, each as it was."
         )
+        if self.page is None:
+            click.echo("\nWith Flask (pip install 'mailflow[testbed]') it reads a webmail, too.")
+        else:
+            click.echo(
+                f"\nLast, `mailflow run page.toml` read {len(self.page.arrived)} messages from a"
+                f" webmail, with {self.page.requests} requests, each as\nit was; the page is"
+                " empty now."
+            )
         if not self.faultless:
             click.echo("\nSomething is not as it should be: please report this.", err=True)
 

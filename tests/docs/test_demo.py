@@ -68,6 +68,27 @@ def test_without_curl_it_serves_them_to_poplib_alone(home: Path) -> None:
     assert "\nPython's poplib logged in as ann and read 5 messages, " in done.stdout
 
 
+def test_it_reads_a_webmail(home: Path) -> None:
+    done = demo(home, "--keep", "demo")
+    assert "read 10 messages from a webmail, " in done.stdout
+    assert len(list((home / "demo/page.maildir/new").iterdir())) == 10
+
+
+def test_without_flask_it_says_how_to_read_a_webmail(home: Path) -> None:
+    program = (
+        "import importlib.util as util; find = util.find_spec\n"
+        "util.find_spec = lambda name, *_: None if name == 'flask' else find(name)\n"
+        "from mailflow.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "demo"], cwd=home, check=False, capture_output=True,
+        env={"HOME": str(home), "PATH": os.defpath}, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pip install 'mailflow[testbed]'" in done.stdout
+    assert "webmail, with" not in done.stdout
+
+
 def test_the_drop_that_is_kept_can_be_served_again(home: Path) -> None:
     assert demo(home, "--keep", "demo").returncode == 0
     file = home / "demo" / "red.toml"
