@@ -33,6 +33,7 @@ from .ours import (
     OurMaildirServer,
     Running,
     SpoolServer,
+    WebmailServer,
     shelf_of,
 )
 from .servers import DovecotServer, Drop, ForeignServer, Server
@@ -45,11 +46,14 @@ OTHERWISE = {"dovecot": DOVECOT, **LIVE}
 
 ASKED = {
     "server": ["mailflow"],
-    "store": ["memory", "maildir", "spool", "imap", "pop3"],
+    "store": ["memory", "maildir", "spool", "imap", "pop3", "webmail"],
     "shelves": ["maildir"],
 }
 """What a fixture stands for at home, beside Dovecot: one server, every store, Maildirs. A store
 may be another server: the gateway serves its mailboxes live."""
+
+NOT_ASKED = {"webmail": ("test_multiline", "test_timers")}
+"""Modules whose points no store decides, and that are not asked again over the slowest one."""
 
 OF_DOVECOT = ("dovecot", "imap", "pop3")
 
@@ -78,6 +82,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             both = [
                 pytest.param(name, marks=marks if name in OF_DOVECOT else ())
                 for name in (*ours, "dovecot")
+                if not metafunc.module.__name__.endswith(NOT_ASKED.get(name, ()) or "-")
             ]
             metafunc.parametrize(fixture, [other] if other else both, indirect=True)
 
@@ -227,6 +232,15 @@ def pop3(
 ) -> Iterator[LiveServer]:  # fmt: skip
     place = tmp_path_factory.mktemp("pop3")
     with LiveServer(certificate, authority.ca_file, place, dovecot.dovecot, "pop3") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def webmail(
+    authority: Authority, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WebmailServer]:
+    place = tmp_path_factory.mktemp("webmail")
+    with WebmailServer(certificate, authority.ca_file, place) as running:
         yield running
 
 

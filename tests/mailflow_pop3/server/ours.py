@@ -21,6 +21,7 @@ from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.engine import LogDouble, mail
 from mailflow.testing.gateway import Gateway, plain
 from mailflow.testing.tls import Certificate
+from mailflow.testing.webmail import TestBed
 
 from .dialogue import Dialogue
 from .servers import Drop, Listener, MaildirServer, Server
@@ -166,6 +167,44 @@ class LiveServer(OurServer, MaildirServer):
 
     def maildir(self, drop: Drop) -> Path:
         return self._places[drop.login]
+
+
+class WebmailServer(OurServer):
+    """Ours, with folders of a webmail, each session a live one there."""
+
+    name = "webmail"
+
+    FOLDERS = 500
+    """More than there are tests."""
+
+    def __init__(self, certificate: Certificate, ca_file: str, directory: Path) -> None:
+        super().__init__(certificate, ca_file)
+        self._make = Component(directory)
+        folders = [f"box{number}" for number in range(self.FOLDERS)]
+        self._bed = self._stack.enter_context(TestBed(folders))
+        self._folders = iter(folders)
+        self._names: dict[str, str] = {}
+
+    def fill(self, *messages: bytes, password: str = "sesame") -> Drop:
+        bed, name = self._bed, next(self._folders)
+        maildrop: Maildrop = self._make(
+            "maildrop", "webmail", site="testbed", url=bed.url, user=bed.user,
+            password=bed.password, folders=name,
+        )  # type: ignore[assignment]  # fmt: skip
+        drop = self.grant(maildrop, password)
+        self._names[drop.login] = name
+        bed.put(name, *messages)
+        return drop
+
+    def deliver(self, drop: Drop, message: bytes) -> None:
+        self._bed.put(self._names[drop.login], message)
+
+    def remove(self, drop: Drop, number: int) -> None:
+        name = self._names[drop.login]
+        self._bed.delete(name, self._bed.uids(name)[number - 1])
+
+    def left(self, drop: Drop) -> int:
+        return len(self._bed.messages(self._names[drop.login]))
 
 
 class SpoolServer(OurServer):
