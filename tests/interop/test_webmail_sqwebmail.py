@@ -131,6 +131,26 @@ def test_all_that_is_safe_here_is_deleted_over_all_pages(at_sqwebmail: SqWebMail
     assert at_sqwebmail.there() == []
 
 
+@pytest.mark.parametrize("on_done", ["delete", "trash"])
+def test_what_is_removed_lies_in_the_trash_and_goes_from_there_for_good(
+    at_sqwebmail: SqWebMailAccount, on_done: str
+) -> None:
+    at_sqwebmail.deliver(*PAGES[:12])
+    options = {"where": 'subject is "n3"', "keep": "0d"}
+    assert at_sqwebmail.run(on_done=on_done, **options) == 0
+    assert len(at_sqwebmail.there()) == 11
+    assert at_sqwebmail.there("Trash") == [with_lf(PAGES[3])]
+    trash = at_sqwebmail.folder("Trash")
+    assert at_sqwebmail.run(folders=[trash], on_done="delete", **options) == 0
+    assert at_sqwebmail.there("Trash") == []
+
+
+def test_what_is_safe_here_is_marked_as_read(at_sqwebmail: SqWebMailAccount) -> None:
+    at_sqwebmail.deliver(*PAGES[:12])
+    assert at_sqwebmail.run(where='subject is "n1"', keep="0d", on_done="seen") == 0
+    assert at_sqwebmail.flags() == ["", "S", *[""] * 10]
+
+
 def test_a_wrong_password_is_said_so(
     at_sqwebmail: SqWebMailAccount, capfd: pytest.CaptureFixture[str]
 ) -> None:
