@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 import mailflow
 from mailflow.errors import MailflowError, PeerError, UnavailableError
 from mailflow.halt import Halt
+from mailflow.net import tls_context
 from mailflow.values import FOREVER
 from mailflow_webmail.errors import ThrottledError
 from mailflow_webmail.pace import Pace, retry_after
@@ -52,6 +53,9 @@ PARTING = 2.0
 
 LEFT = 1 << 16
 """Octets of the body of a redirect that are read, to keep its connection."""
+
+CLEAR = ("http:", "socks")
+"""Schemes without TLS of our own."""
 
 _KEPT = (307, 308)
 """Redirects that want the same method and body again (RFC 9110, 15.4.8)."""
@@ -117,7 +121,9 @@ class Browser:
         self._pace = Pace(delay, halt)
         self._watch = Watch(halt)
         self._trunk = Trunk(Proxy(proxy, proxy_password) if proxy else None, timeout, halt)
-        self._adapter = adapter(self._trunk, ca_file, parallel)
+        clear = not hosts and all(each.startswith(CLEAR) for each in (self.url, proxy or self.url))
+        context = None if clear and ca_file is None else tls_context(ca_file)
+        self._adapter = adapter(self._trunk, context, parallel)
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.cookies = self.jar = Jar()

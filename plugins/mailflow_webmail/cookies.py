@@ -1,7 +1,7 @@
 """Cookies: a jar for many threads, and those that a browser has saved.
 
 Rule of the file: a cookie's value is in no error; a cookie is kept for the host that gave it, or
-for a domain over it that is no suffix of all, and goes to no other.
+for a domain that the host is in and that has a dot; it meets no host but those that are asked.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from urllib3.util import make_headers
 
 from mailflow.errors import LoginError, MailflowError, PeerError, UnavailableError
 from mailflow.log import register_secret
-from mailflow.net import addresses, dial, no_tls, tls_context
+from mailflow.net import addresses, dial, no_tls
 from mailflow.values import FOREVER
 
 if TYPE_CHECKING:
@@ -175,19 +175,19 @@ class Trunk:
         return UnavailableError(f"the proxy {self.proxy.place} does not connect us to {peer}")
 
 
-def adapter(trunk: Trunk, ca_file: str | None, parallel: int) -> HTTPAdapter:
-    """What sends requests: `parallel` connections are kept to each host. Raises ConfigError."""
-    context = tls_context(ca_file)
-    context.set_alpn_protocols(["http/1.1"])
-    pools = _pools(trunk)
-    return _Adapter(trunk, context, pools, parallel)
+def adapter(trunk: Trunk, context: ssl.SSLContext | None, parallel: int) -> HTTPAdapter:
+    """What sends requests: `parallel` connections are kept to each host. Without a context,
+    none of them speaks TLS."""
+    if context is not None:
+        context.set_alpn_protocols(["http/1.1"])
+    return _Adapter(trunk, context, _pools(trunk), parallel)
 
 
 class _Adapter(HTTPAdapter):
     def __init__(
         self,
         trunk: Trunk,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | None,
         pools: dict[str, type],
         parallel: int,
     ) -> None:
