@@ -188,10 +188,7 @@ def opened(options: WebmailOptions, halt: Halt, scratch: str) -> Session:
     secret = options.secret
     if secret is None and options.cookies is None:
         raise ConfigError(f"no `password` for {options.url}")
-    browser = Browser(
-        options.url, halt=halt, timeout=options.timeout, parallel=options.parallel,
-        delay=options.delay, proxy=options.proxy, ca_file=options.ca_file, cookies=options.cookies,
-    )  # fmt: skip
+    browser = Browser.of(options, halt)
     return Session(
         site(options.site), browser, options.user, secret.reveal if secret else None, scratch,
         most=options.max_size, saved=Saved(os.path.join(state_directory(), "webmail")),
