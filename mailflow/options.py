@@ -149,13 +149,16 @@ class Options:
     def declared(cls) -> dict[str, Option[Any]]:
         """Every option by name, in the order of declaration, bases first.
 
-        `list_` in Python is `list` in TOML, and so with every word that Python has taken.
+        `list_` in Python is `list` in TOML, and so with every word that Python has taken. What
+        a subclass has settled, by a value in the place of an option, is none any more.
         """
         found: dict[str, Option[Any]] = {}
         for owner in reversed(cls.__mro__):
-            for value in vars(owner).values():
+            for attribute, value in vars(owner).items():
                 if isinstance(value, Option):
                     found[value.name] = value
+                else:
+                    found.pop(attribute, None)
         return found
 
     @classmethod

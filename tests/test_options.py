@@ -80,6 +80,15 @@ class TestOptions:
         with pytest.raises(AttributeError, match="required option `name` was not given"):
             _ = Loft({}).name
 
+    def test_that_a_subclass_has_settled_are_options_no_more(self) -> None:
+        class Slow(Loft):
+            speed = 1
+
+        assert "speed" not in Slow.declared()
+        assert Slow.read({"name": "York"}).speed == 1
+        with pytest.raises(ConfigError, match="speed"):
+            Slow.read({"name": "York", "speed": 2})
+
     def test_are_declared_in_order_bases_first_by_the_names_in_toml(self) -> None:
         class More(Loft):
             speed = Integer("Other.", default=1)

@@ -154,6 +154,15 @@ class Roundcube(Daemon):
         with closing(sqlite3.connect(f"{self._base}/rc.db", timeout=20)) as base, base:
             base.execute("DELETE FROM session")
 
+    def add_identity(self, user: str, name: str, address: str) -> None:
+        """One more that mail can be from; its user has logged in before."""
+        with closing(sqlite3.connect(f"{self._base}/rc.db", timeout=20)) as base, base:
+            base.execute(
+                "INSERT INTO identities (user_id, changed, name, email, organization, signature)"
+                " SELECT user_id, datetime(), ?, ?, '', '' FROM users WHERE username = ?",
+                (name, address, user),
+            )
+
     def requests(self) -> list[str]:
         """The requests so far as "GET /?_task=mail", where PHP's own server is the front."""
         lines = (line.rpartition("]: ")[2] for line in super().log.splitlines() if "]: " in line)

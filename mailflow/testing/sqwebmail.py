@@ -64,6 +64,30 @@ $HTTP["url"] =~ "^/cgi-bin/" {{ cgi.assign = ("" => "") }}
 mimetype.assign = (".css" => "text/css", ".png" => "image/png")
 """
 
+SENDIT = """\
+#!/usr/bin/env -S LC_ALL=C /usr/bin/perl
+# $1 is the envelope sender; the recipients are those of To, Cc and Bcc.
+use strict;
+use IO::Socket::INET;
+my ($head, $body) = split /\\n\\n/, do {{ local $/; <STDIN> }}, 2;
+$head =~ s/\\n[ \\t]+/ /g;
+my @to = map {{ /^(?:To|Cc|Bcc):/i ? /([^\\s<>,"]+@[^\\s<>,"]+)/g : () }} split /\\n/, $head;
+$head =~ s/^Bcc:.*\\n//gim;
+(my $data = "$head\\n\\n$body") =~ s/\\r?\\n/\\r\\n/g;
+$data =~ s/^\\./../gm;
+my $to = IO::Socket::INET->new("127.0.0.1:{port}") or do {{ print "no server"; exit 75 }};
+my $say = sub {{
+    print $to $_[0] if @_;
+    my $answer;
+    do {{ $answer = <$to> }} while $answer =~ /^\\d+-/;
+    if ($answer !~ /^[23]/) {{ print $answer; exit 75 }}
+}};
+$say->();
+$say->($_) for "EHLO localhost\\r\\n", "MAIL FROM:<$ARGV[0]>\\r\\n",
+    (map {{ "RCPT TO:<$_>\\r\\n" }} @to), "DATA\\r\\n", "$data\\r\\n.\\r\\n", "QUIT\\r\\n";
+"""
+"""In the place of the script that hands mail to sendmail: a client of one SMTP server."""
+
 
 def installed() -> bool:
     """Whether Debian's sqwebmail, courier-authlib-userdb and lighttpd are here."""
@@ -110,6 +134,13 @@ class SqWebMail(Daemon):
         with open(f"{self._base}/etc/userdb", "a") as file:
             file.write(f"{name}\t{fields}\n")
         self._inside("makeuserdb")
+
+    def sends_to(self, smtp_port: int) -> None:
+        """What it sends from now on goes to this server, and not to the system's sendmail."""
+        script = f"{self._base}/sendit"
+        self._write("sendit", SENDIT.format(port=smtp_port))
+        os.chmod(script, 0o755)
+        self._inside("mount", "--bind", script, "/usr/lib/courier/sqwebmail/sendit.sh")
 
     def down(self, part: str) -> None:
         """End "authdaemond" or "sqwebmaild", with what it started."""

@@ -33,7 +33,8 @@ class WebmailSendOptions(WebmailOptions):
         'What may be lost of a mail, which is refused otherwise: "html", what stands beside its'
         ' plain text; "inline", that a part is shown among the text; "name", the name that its'
         ' From gives; "sender", its envelope sender; "addressees", those in To and Cc who are no'
-        " recipients, since the form sends to all whom it names.",
+        ' recipients, since the form sends to all whom it names; "line-ends", bare LF in files, at'
+        " webmails that change them.",
         Choice("", *KINDS), default=(),
     )  # fmt: skip
     drops = ListOf(

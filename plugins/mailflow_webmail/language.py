@@ -410,6 +410,11 @@ class AttachStep(Step):
     added = Selector.optional(
         "What there is one of on the page for each file that was added; fewer is an error."
     )
+    exact = Flag(
+        "Whether files that look like text arrive octet for octet; otherwise those with bare LF"
+        " are refused.",
+        default=True,
+    )
 
 
 class SentStep(SureStep):

@@ -20,7 +20,7 @@ from mailflow_webmail.parts import Body, File, body
 if TYPE_CHECKING:
     from mailflow.mail import Header, Mail
 
-KINDS = ("html", "inline", "name", "sender", "addressees")
+KINDS = ("html", "inline", "name", "sender", "addressees", "line-ends")
 """What may be lost, and is no header field."""
 
 FIELDS = {
@@ -39,6 +39,7 @@ MADE = (
 """Fields that are made anew for each mail that is sent, or tell of the way it came."""
 
 _ONCE = ("From", "Subject", "Reply-To", "Message-ID", "In-Reply-To", "References", "Sender")
+_HOST_NAME = re.compile(r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]*")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -56,7 +57,7 @@ class Letter(NamedTuple):
     references: str
     text: str
     files: tuple[File, ...]
-    keeps_name: bool
+    loses: frozenset[str]
 
     def facts(self) -> dict[str, str]:
         """By the names of a site's patterns, but for `from`, which the form decides."""
@@ -118,7 +119,7 @@ def letter(
         senders[0], to, cc, blind, _mailboxes(header, "Reply-To"),
         _words(header, "Subject"), _one_line(header, "Message-ID"),
         _one_line(header, "In-Reply-To"), _one_line(header, "References"), made.text, made.files,
-        "name" not in loses,
+        frozenset(loses),
     )  # fmt: skip
 
 
@@ -187,10 +188,16 @@ def _mailboxes(header: Header, name: str) -> tuple[Mailbox, ...]:
         if not (alike and plain.clean and value.isprintable()):
             raise BadMailError(f"its {name} cannot be read for sure")
         for named, address in pairs:
-            if not address.isascii() or '"' in address:
+            if not address.isascii() or '"' in address or not _fits(name, address):
                 raise BadMailError(f"no form takes the address {address[:80]!a}")
             made.append(Mailbox(_decoded(name, named), address))
     return tuple(made)
+
+
+def _fits(name: str, address: str) -> bool:
+    """Whether it is sure to be taken: Roundcube leaves out a Reply-To without a host name, and
+    says nothing; of recipients it complains."""
+    return name != "Reply-To" or _HOST_NAME.fullmatch(address.rpartition("@")[2]) is not None
 
 
 def _written(mailboxes: Sequence[Mailbox]) -> str:

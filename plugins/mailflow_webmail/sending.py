@@ -42,6 +42,8 @@ GRACE = 10.0
 """Seconds that a mail under way has to be answered when the engine stops: what is known then
 need not be asked."""
 
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+
 _PLAIN_ID = re.compile(r"<[!#-;=?-\[\]-~]+>")
 """One that may stand in a search of whatever language."""
 
@@ -151,6 +153,7 @@ class Sender:
         return [{**row, "folder": folder} for row in page.rows(step.rows)]
 
     def _drafted(self, letter: Letter, known: Facts) -> Draft:
+        self._takes(letter)
         more = letter.facts()
         page = self._steps.ask("compose", known, more)
         more["from"] = self._from(page, letter)
@@ -164,13 +167,26 @@ class Sender:
             page = self._attached(file, page, one, with_form)
         return Draft(page, {**known, **more}, tuple(with_form))
 
+    def _takes(self, letter: Letter) -> None:
+        """Raises BadMailError for files that would not arrive."""
+        step = self._site.attach
+        if step is None and letter.files:
+            raise BadMailError(f"{self._site.name} takes no files")
+        if step is None or step.exact or "line-ends" in letter.loses:
+            return
+        for each in letter.files:
+            if b"\0" not in each.octets and _BARE_LF.search(each.octets):
+                raise BadMailError(
+                    f"{self._site.name} would change the line ends of the file {each.name!a}"
+                    ' (loses = ["line-ends"])'
+                )
+
     def _attached(
         self, file: File, page: Page, one: Mapping[str, str], with_form: list[File]
     ) -> Page:
         """The page that is open then."""
         step = self._site.attach
-        if step is None:
-            raise BadMailError(f"{self._site.name} takes no files")
+        assert step is not None  # noqa: S101  # `_takes` has looked
         uploads = {step.file: [_upload(file)]}
         if step.form is not None:
             page = self._steps.submitted("attach", page, one, uploads)
@@ -269,7 +285,7 @@ def _is(said: str, address: str) -> bool:
 def _check_name(letter: Letter, said: str) -> None:
     """Raises BadMailError where the mail would be from somebody of another name."""
     name = letter.sender.name
-    if not name or not letter.keeps_name or " ".join(name.split()) in " ".join(said.split()):
+    if not name or "name" in letter.loses or " ".join(name.split()) in " ".join(said.split()):
         return
     raise BadMailError(
         f"the webmail sends as {said!a} and not as {name!a}: name it so there, or say"

@@ -155,6 +155,12 @@ def test_what_a_site_has_no_place_for_is_refused(name: str) -> None:
     assert f'drops = ["{name}"]' in refused(mail(field), carried={"bcc"})
 
 
+@pytest.mark.parametrize("address", ["x@[127.0.0.1]", "x@localhost", "x@127.0.0.1"])
+def test_an_address_for_answers_that_would_be_left_out_is_refused(address: str) -> None:
+    assert address in refused(mail(f"Reply-To: {address}"))
+    assert wrote(mail(), BOB, address).blind == (address,)
+
+
 @pytest.mark.parametrize("name", ["From", "Subject", "Message-ID", "References"])
 def test_a_field_that_is_there_twice_is_refused(name: str) -> None:
     assert name in refused(mail(f"{name}: <a@example.org>", f"{name}: <b@example.org>"))
