@@ -22,6 +22,7 @@ from mailflow.verdicts import Fate
 from mailflow_webmail.arriving import arriving
 from mailflow_webmail.choice import Folder, chosen, is_certain, is_plain
 from mailflow_webmail.mark import Left, Mark, anchors, digest_of, said
+from mailflow_webmail.opened import as_they_came
 from mailflow_webmail.origin import WebmailSourceOptions
 from mailflow_webmail.settling import BATCH, Settling
 
@@ -112,12 +113,13 @@ class WebmailFetcher:
                 self._log.debug("not logged out", error=error.text)
 
     def listing(self, where: Query, mark: str = "") -> Iterator[Item]:
-        """Every message of every folder but those over `max_size`; `where` narrows nothing."""
+        """Every message of every folder but those over `max_size`, the oldest first; `where`
+        narrows nothing."""
         self._before = Mark.read(mark)
         self._rows, self._checked, self._excess = {}, {}, set()
         folders = self._folders()
         for folder in folders:
-            rows = self._there.listing(folder.id)
+            rows = as_they_came(self._there.listing(folder.id))
             self._rows[folder.id] = {row["id"]: row for row in rows}
         doubted = {folder.id for folder in folders if not self._is_as_it_was(folder.id)}
         self.renewed = bool(doubted)

@@ -150,6 +150,11 @@ def test_a_name_that_is_known_is_not_looked_for_again_while_logged_in(
     fetcher.close()
 
 
+def test_the_oldest_messages_come_first(bed: TestBed, make: Make) -> None:
+    """A page shows the newest first, and a `limit` would leave out the others for ever."""
+    assert list(take(make(parallel=1), settle=False).values()) == MAIL
+
+
 # How often a webmail is asked
 
 
