@@ -6,6 +6,7 @@ import http.client
 import json
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,28 @@ def test_what_is_no_mbox_is_said_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("Dear diary")
     with pytest.raises(ConfigError, match=f"{tmp_path}/m is no mbox file"):
         Folder("INBOX", str(tmp_path / "m")).letters()
+
+
+def test_a_folder_that_is_out_of_order_is_an_error_and_not_an_empty_folder(
+    bed: TestBed, client: Client
+) -> None:
+    bed.put("INBOX", ONE)
+    Path(bed.path, "INBOX").write_text("Dear diary")
+    answer = client.get("list", folder="INBOX")
+    assert answer.status_code == 500
+    assert soup(answer).select_one("#error")
+    assert bed.log.said("error") == ["a folder is out of order"]
+
+
+def test_two_who_delete_at_once_write_whole_lines(tmp_path: Path) -> None:
+    both = [Folder("INBOX", str(tmp_path / "m")) for _ in range(2)]
+    both[0].add(*(b"Subject: %d\r\n\r\n" % n for n in range(40)))
+    uids = [each.uid for each in both[0].letters()]
+    with ThreadPoolExecutor(4) as pool:
+        for n, uid in enumerate(uids):
+            pool.submit(both[n % 2].delete, [uid])
+    assert sorted((tmp_path / "m.del").read_text().split()) == sorted(uids)
+    assert both[0].letters() == both[1].letters() == []
 
 
 def test_a_file_is_the_inbox_and_what_is_sent_goes_into_files_beside_it(tmp_path: Path) -> None:

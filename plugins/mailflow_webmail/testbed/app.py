@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from flask import Flask, Response, redirect, request
 
+from mailflow.errors import MailflowError
 from mailflow_webmail.testbed import listing, pages, sources
 from mailflow_webmail.testbed.compose import sent
 from mailflow_webmail.testbed.troubles import Trouble, Troubles
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Response as Answer
 
+    from mailflow.log import Logger
     from mailflow_webmail.testbed.folder import Folder, Folders
 
 COOKIE = "testbed"
@@ -39,9 +41,8 @@ REMEMBERED = 10_000
 NTH = "testbed.nth"
 """In the environment of a request: the how many-th it is on its connection, from 1."""
 
-
-class DroppedError(Exception):
-    """The connection is to end without an answer."""
+DROPPED = "testbed.dropped"
+"""In the environment of a request: its connection is to end without an answer."""
 
 
 class Asked(NamedTuple):
@@ -74,8 +75,9 @@ class Bed:
 
     def __init__(
         self, folders: Folders, settings: Settings, troubles: Troubles,
-        outgoing: Folder | None = None,
+        log: Logger, outgoing: Folder | None = None,
     ) -> None:  # fmt: skip
+        self._log = log
         self.folders = folders
         self.outgoing = outgoing
         self.settings = settings
@@ -89,7 +91,8 @@ class Bed:
         self.app = Flask("mailflow_webmail.testbed", static_folder=None, template_folder=None)
         self.app.config["MAX_CONTENT_LENGTH"] = LARGEST
         self.app.config["MAX_FORM_MEMORY_SIZE"] = LARGEST
-        self.app.config["PROPAGATE_EXCEPTIONS"] = True
+        self.app.register_error_handler(MailflowError, self._failed)
+        self.app.register_error_handler(OSError, self._failed)
         self.app.before_request(self._before)
         self.app.after_request(self._after)
         self.app.add_url_rule("/", "start", lambda: redirect("/folders"))
@@ -126,7 +129,8 @@ class Bed:
         self.listener(asked)
         struck = self._striking(step)
         if request.environ.get(NTH, 1) > 1 and struck("dropped"):
-            raise DroppedError
+            request.environ[DROPPED] = True
+            return Response()
         if trouble := struck("slow"):
             time.sleep(trouble.seconds)
         return self._instead(struck) or self._guarded(step)
@@ -168,6 +172,11 @@ class Bed:
         ):
             return self.told("again", 403, inside=True)
         return None
+
+    def _failed(self, error: MailflowError | OSError) -> Response:
+        """A folder that cannot be read or written."""
+        self._log.error("a folder is out of order", error=str(error))
+        return self.told("error", 500)
 
     def _after(self, answer: Response) -> Response:
         if self.troubles.strikes("gzip", request.endpoint or ""):

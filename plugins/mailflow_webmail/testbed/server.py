@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-from mailflow_webmail.testbed.app import LARGEST, NTH, DroppedError
+from mailflow_webmail.testbed.app import DROPPED, LARGEST, NTH
 
 if TYPE_CHECKING:
     from mailflow.halt import Halt
@@ -127,13 +127,12 @@ class _Handler(WSGIRequestHandler):
         body.seek(0)
         environ = {**self.make_environ(), "wsgi.input": body, NTH: self.requests}
         head: list[tuple[str, list[tuple[str, str]]]] = []
+        pieces = self.server.app(environ, lambda *given: head.append(given[:2]))  # type: ignore
         try:
-            pieces = self.server.app(environ, lambda *given: head.append(given[:2]))  # type: ignore
-        except DroppedError:
-            self.close_connection = True
-            return
-        try:
-            self._send(*head[-1], pieces)
+            if DROPPED in environ:
+                self.close_connection = True
+            else:
+                self._send(*head[-1], pieces)
         finally:
             if hasattr(pieces, "close"):
                 pieces.close()

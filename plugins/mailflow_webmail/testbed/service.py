@@ -97,7 +97,7 @@ class TestBedService:
             options.page_size, options.json_lists, options.language,
         )  # fmt: skip
         outgoing = Folder("", options.outgoing) if options.outgoing else None
-        return Bed(folders, settings, self.troubles, outgoing)
+        return Bed(folders, settings, self.troubles, self._runtime.log, outgoing)
 
     def serve(self, host: Host, listening: Sequence[socket], halt: Halt) -> None:
         from mailflow_webmail.testbed.server import serve, url
