@@ -1,9 +1,10 @@
-"""The reference, made of the declarations while Sphinx builds: four directives.
+"""The reference, made of the declarations while Sphinx builds: five directives.
 
     .. keys:: fetch              the engine's keys of a table ("step": of every step)
     .. components:: fetch        each component of that table, with its options
     .. commands::                each command
     .. statuses::                the exit statuses
+    .. language:: list           the keys of that table in a webmail's definition
 
 Rule of the file: it only sets words in reStructuredText; they come from the options of
 the components and from the commands themselves.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -24,6 +25,8 @@ from mailflow.cli.root import root
 from mailflow.engine import declared
 from mailflow.engine.pipeline import ENGINE, PipelineOptions, StepOptions
 from mailflow.engine.registry import KINDS, Entry, Registry
+from mailflow_webmail import language
+from mailflow_webmail.wording import Section
 
 
 def rst(text: str) -> str:
@@ -107,6 +110,33 @@ class Commands(Generated):
             yield from items((f"``{names}``", text) for names, text in command.options)
 
 
+TABLES: Mapping[str, tuple[type[Section], type[Section] | None]] = {
+    "site": (language.Site, None),
+    "step": (language.Step, None),
+    "folders": (language.FoldersStep, language.Step),
+    "list": (language.ListStep, language.Step),
+    "raw": (language.RawStep, language.Step),
+    "removal": (language.RemovalStep, language.Step),
+    "attach": (language.AttachStep, language.Step),
+    "sent": (language.SentStep, language.Step),
+    "next": (language.Next, None),
+    "finder": (language.Finder, None),
+    "fact": (language.Fact, language.Finder),
+    "total": (language.Total, language.Finder),
+    "rows": (language.Rows, None),
+    "condition": (language.Condition, language.Finder),
+    "signal": (language.Signal, language.Condition),
+}
+"""The tables of a webmail's definition, and what each has in common with one told before."""
+
+
+class Language(Generated):
+    def lines(self, word: str) -> Iterator[str]:
+        table, common = TABLES[word]
+        without = () if common is None else common.declared()
+        yield from options(declared.told(table, without=without))
+
+
 class Statuses(Generated):
     def lines(self, word: str) -> Iterator[str]:
         yield from items((f"``{status}``", text) for status, text in STATUSES.items())
@@ -117,4 +147,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("components", Components)
     app.add_directive("commands", Commands)
     app.add_directive("statuses", Statuses)
+    app.add_directive("language", Language)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,6 +13,8 @@ from mailflow.cli.commands import STATUSES, every
 from mailflow.cli.root import root
 from mailflow.engine.pipeline import ENGINE, PipelineOptions
 from mailflow.engine.registry import KINDS, Registry
+from mailflow_webmail.language import Site
+from mailflow_webmail.wording import Section, Table
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +55,17 @@ def test_the_reference_has_every_key_of_the_engine(built: Path) -> None:
     for options in (PipelineOptions, *(options for options, _ in ENGINE.values())):
         for name in options.declared():
             assert f'\n"{name}" : ' in page
+
+
+def test_the_reference_has_every_key_of_a_site_definition(built: Path) -> None:
+    page = (built / "webmail-sites.txt").read_text()
+    todo: list[type[Section]] = [Site]
+    while todo:
+        for name, option in todo.pop().declared().items():
+            assert f'\n"{name}" : ' in page, name
+            option = getattr(option, "element", option)
+            if isinstance(option, Table):
+                todo.append(option.options)
 
 
 def test_the_reference_has_every_command_and_its_options(built: Path) -> None:
