@@ -5,54 +5,50 @@ Rule of the file: what the webmail answers to a removal proves nothing; only a l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mailflow.errors import RefusedError, UnavailableError
 from mailflow_webmail.language import RemovalStep
-from mailflow_webmail.listing import Row
+from mailflow_webmail.listing import PAGE, Row
 from mailflow_webmail.steps import needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mailflow_webmail.entry import Entry
     from mailflow_webmail.steps import Steps
 
 BATCH = 100
 """Messages in one request, where a site takes several."""
 
+Listed = Callable[[str], Mapping[str, Row]]
+"""What a folder has now, by ids."""
 
-def remove(
-    steps: Steps,
-    entry: Entry,
-    listed: Callable[[str], Mapping[str, Row]],
-    rows: Sequence[Row],
-    how: str,
-) -> None:
-    """Delete rows of one folder, move them to the trash, or mark them as seen. `listed` gives
-    what a folder has now. Raises ConfigError where the site cannot, UnavailableError where
-    some are still there."""
-    name = steps.site.name
+
+def remove(steps: Steps, entry: Entry, listed: Listed, rows: Sequence[Row], how: str) -> None:
+    """Delete rows of one folder, move them to the trash, or mark them as seen. Raises
+    ConfigError where the site cannot, UnavailableError where some are still there."""
     step = steps.site.step(how)
-    folders = {row["folder"] for row in rows}
-    if len(folders) > 1:
-        raise ValueError("rows of one folder are removed at a time")
-    for folder in folders:
-        wanted = {row["id"]: row for row in rows}
-        if needed(step) & (rows[0].keys() - {"id", "folder"}):
-            now = listed(folder)
-            wanted = {key: now[key] for key in wanted if key in now}
-        for batch in _batches(steps, how, list(wanted.values())):
-            entry.work(lambda facts, batch=batch: steps.ask(how, facts, batch))  # type: ignore[misc]
-        if how == "seen" or not wanted:
-            return
-        left = wanted.keys() & listed(folder).keys()
-        if left:
-            raise UnavailableError(
-                f"{name}: {how}: {len(left)} of {len(wanted)} messages are still in {folder!a},"
-                " though nothing was refused"
-            )
+    if not rows:
+        return
+    folder = rows[0]["folder"]
+    if any(row["folder"] != folder for row in rows):
+        raise ValueError("the rows are not of one folder")
+    wanted = {row["id"]: row for row in rows}
+    handles = needed(step) & {*steps.site.list_.rows.names} - {"id"}
+    if handles:
+        _check_place(steps, how, handles)
+        now = listed(folder)
+        wanted = {key: now[key] for key in wanted if key in now}
+    for batch in _batches(steps, how, list(wanted.values())):
+        entry.work(lambda facts, batch=batch: steps.ask(how, facts, dict(batch)))  # type: ignore[misc]
+    if how == "seen" or not wanted:
+        return
+    left = wanted.keys() & listed(folder).keys()
+    if left:
+        raise UnavailableError(
+            f"{steps.site.name}: {how}: {len(left)} of {len(wanted)} messages are still in"
+            f" {folder!a}, though nothing was refused"
+        )
 
 
 def refuse_unproven(rows: Sequence[Row], name: str) -> None:
@@ -64,15 +60,26 @@ def refuse_unproven(rows: Sequence[Row], name: str) -> None:
         )
 
 
+def _check_place(steps: Steps, how: str, handles: set[str]) -> None:
+    """Raises RefusedError where a message is named by its place, which may be another's by the
+    time that the webmail reads it."""
+    site = steps.site
+    shifting = handles & needed(site.raw) if site.list_.volatile and how != "seen" else set()
+    if shifting:
+        raise RefusedError(
+            f"{site.name}: {how}: messages are named by {{{min(shifting)}}} there, which shifts as"
+            " mail comes and goes: nothing is removed"
+        )
+
+
 def _batches(steps: Steps, how: str, rows: Sequence[Row]) -> Iterator[Mapping[str, str]]:
     """The facts of each request."""
     step = steps.site.step(how)
-    between = step.joined if isinstance(step, RemovalStep) else None
-    if between is None:
+    joined = step.joined if isinstance(step, RemovalStep) else None
+    if joined is None:
         yield from rows
         return
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        yield {name: between.join(row.get(name, "") for row in batch) for name in batch[0]} | {
-            "folder": batch[0]["folder"]
-        }
+        facts = {name: joined.join(row[name] for row in batch) for name in batch[0]}
+        yield {**facts, "folder": batch[0]["folder"], PAGE: batch[0].get(PAGE, "")}
