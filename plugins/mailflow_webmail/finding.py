@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from mailflow.digests import blake2b
-from mailflow.errors import GoneError, RefusedError
+from mailflow.errors import GoneError, MailflowError, RefusedError
 from mailflow.kinds import Item
 from mailflow.mail import Content, Envelope, Header, Mail, Octets, head
 from mailflow.mailboxes import order as orders
@@ -21,6 +21,7 @@ from mailflow.typed import TYPE_CHECKING
 from mailflow_webmail.opened import as_they_came
 
 if TYPE_CHECKING:
+    from mailflow.log import Logger
     from mailflow_webmail.session import Row
 
 Chosen = Query | Collection[str]
@@ -48,15 +49,18 @@ class Known(NamedTuple):
     head: Content
 
 
-Load = Callable[[Sequence[Listed]], "Iterator[tuple[Listed, Content | GoneError]]"]
+Load = Callable[[Sequence[Listed]], "Iterator[tuple[Listed, Content | MailflowError]]"]
 
 
 class Finding:
     """One listing of a folder; `known` is what was read of messages, by their keys, for a query
     or an order."""
 
-    def __init__(self, folder: str, rows: Sequence[Row], site: str, load: Load) -> None:
+    def __init__(
+        self, folder: str, rows: Sequence[Row], site: str, load: Load, log: Logger
+    ) -> None:
         self._site = site
+        self._log = log
         self._load = load
         self._now = time.time()
         self.known: dict[str, Known] = {}
@@ -88,7 +92,9 @@ class Finding:
         """By these keys; that of `uid` is the order in which they came."""
         missing = [each for each in listed if self._lacks(each, keys)]
         for each, content in self._load(missing):
-            if not isinstance(content, GoneError):
+            if isinstance(content, MailflowError):
+                self.unread(each, content)
+            else:
                 self._know(each, content)
         values = []
         for each in listed:
@@ -106,6 +112,11 @@ class Finding:
         said = {"uid": True, "size": listed.item.size, "created": listed.item.date}
         return any(said.get(key.name) is None for key in keys)
 
+    def unread(self, listed: Listed, error: MailflowError) -> None:
+        """Say that a message that is there cannot be read."""
+        if not isinstance(error, GoneError):
+            self._log.warning("cannot be read", uid=listed.item.uid, error=error.text)
+
     def _know(self, listed: Listed, content: Content) -> None:
         self.known[listed.item.key] = Known(sized(listed.item, content), Octets(head(content)))
 
@@ -119,9 +130,10 @@ class Finding:
             )
 
     def _fitting(self, where: Query, doubtful: Sequence[Listed]) -> Iterator[Listed]:
-        """Those whose messages fit; what has gone meanwhile does not."""
+        """Those whose messages fit; what cannot be read is not known to."""
         for each, content in self._load(doubtful):
-            if isinstance(content, GoneError):
+            if isinstance(content, MailflowError):
+                self.unread(each, content)
                 continue
             self._know(each, content)
             if where.matches(MailFacts(Mail("", Envelope(), content), each.item, now=self._now)):

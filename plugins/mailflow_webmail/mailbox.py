@@ -12,7 +12,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from mailflow.errors import GoneError, MailflowError, RefusedError
+from mailflow.errors import (
+    BadMailError,
+    GoneError,
+    MailflowError,
+    PeerError,
+    RefusedError,
+    UnavailableError,
+)
 from mailflow.kept import kept
 from mailflow.kinds import Folder, Found
 from mailflow.mail import Content, Octets, head
@@ -30,6 +37,9 @@ if TYPE_CHECKING:
     from mailflow_webmail.session import Row, Session
 
 T = TypeVar("T")
+
+SOME = 3
+"""After so many failures in a row it is the webmail's, and no message's own."""
 
 FLAGS = ("answered", "deleted", "draft", "flagged", "seen")
 
@@ -148,7 +158,7 @@ class WebmailMailbox:
         """What lies in a folder now."""
         id_ = self._id(folder)
         rows = self._do(lambda session: session.listing(id_))
-        return Finding(folder, rows, self._session.site.name, self._loaded)
+        return Finding(folder, rows, self._session.site.name, self._loaded, self._runtime.log)
 
     # Selecting
 
@@ -167,14 +177,23 @@ class WebmailMailbox:
                 yield Found(*found)
                 continue
             content = next(coming)[1]
-            if not isinstance(content, GoneError):
+            if isinstance(content, GoneError):
+                continue
+            if isinstance(content, MailflowError):
+                if reach == "body":
+                    raise content
+                finding.unread(each, content)
+                yield Found(each.item, Octets(b""))
+            else:
                 octets = content if reach == "body" else Octets(head(content))
                 yield Found(sized(each.item, content), octets)
 
-    def _loaded(self, listed: Sequence[Listed]) -> Iterator[tuple[Listed, Content | GoneError]]:
-        """Each of them in this order, several on their way at once."""
+    def _loaded(self, listed: Sequence[Listed]) -> Iterator[tuple[Listed, Content | MailflowError]]:
+        """Each of them in this order, several on their way at once, or why it cannot be had.
+        Raises where several in a row cannot."""
         waiting: deque[tuple[Listed, Future[Content]]] = deque()
         todo = iter(listed)
+        failures = 0
         try:
             while True:
                 while len(waiting) < self._options.parallel:
@@ -185,9 +204,16 @@ class WebmailMailbox:
                     return
                 each, future = waiting.popleft()
                 try:
-                    yield each, future.result()
+                    found: Content | MailflowError = future.result()
+                    failures = 0
                 except GoneError as error:
-                    yield each, error
+                    found = error
+                except (BadMailError, PeerError, UnavailableError) as error:
+                    failures += 1
+                    if failures == SOME:
+                        raise
+                    found = error
+                yield each, found
         finally:
             for _, future in waiting:
                 future.cancel()

@@ -5,12 +5,15 @@ Rule of the file: what another mail program would do is done by IMAP, at the ser
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.roundcube import Roundcube
 
 from .imap_sources import SECRET, Inbox
+
+FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
 class Page(Inbox):
@@ -20,6 +23,10 @@ class Page(Inbox):
             "site": "roundcube", "url": webmail.url, "user": self.user,
             "password": self.table["password"], "timeout": "20s",
         }  # fmt: skip
+
+    def holds(self, octets: bytes) -> bool:
+        """What begins with no field is taken for no message (an error page, a cut answer)."""
+        return FIELD.match(octets) is not None
 
 
 __all__ = ["SECRET", "Page"]
