@@ -25,7 +25,7 @@ from mailflow.cli.root import root
 from mailflow.engine import declared
 from mailflow.engine.pipeline import ENGINE, PipelineOptions, StepOptions
 from mailflow.engine.registry import KINDS, Entry, Registry
-from mailflow_webmail import language
+from mailflow_webmail import finders, language
 from mailflow_webmail.wording import Section
 
 
@@ -119,13 +119,13 @@ TABLES: Mapping[str, tuple[type[Section], type[Section] | None]] = {
     "removal": (language.RemovalStep, language.Step),
     "attach": (language.AttachStep, language.Step),
     "sent": (language.SentStep, language.Step),
-    "next": (language.Next, None),
-    "finder": (language.Finder, None),
-    "fact": (language.Fact, language.Finder),
-    "total": (language.Total, language.Finder),
-    "rows": (language.Rows, None),
-    "condition": (language.Condition, language.Finder),
-    "signal": (language.Signal, language.Condition),
+    "next": (finders.Next, None),
+    "finder": (finders.Finder, None),
+    "fact": (finders.Fact, finders.Finder),
+    "total": (finders.Total, finders.Finder),
+    "rows": (finders.Rows, None),
+    "condition": (finders.Condition, finders.Finder),
+    "signal": (finders.Signal, finders.Condition),
 }
 """The tables of a webmail's definition, and what each has in common with one told before."""
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from mailflow.errors import ConfigError, MailflowError, PluginError
 from mailflow.options import nearest
-from mailflow_webmail.language import STEPS
+from mailflow_webmail.finders import STEPS
 from mailflow_webmail.page import Page
 
 Facts = Mapping[str, str]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mailflow.errors import PeerError, UnavailableError
 from mailflow.record import NamedTuple
 from mailflow_webmail.decoding import number
-from mailflow_webmail.language import Rows
+from mailflow_webmail.finders import Rows
 from mailflow_webmail.names import OF_A_MESSAGE
 from mailflow_webmail.steps import absolute, described, first_page, needed
 

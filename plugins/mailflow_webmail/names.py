@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mailflow.options import Fault, nearest
-from mailflow_webmail.language import SENDING, STEPS, Site
+from mailflow_webmail.finders import STEPS
+from mailflow_webmail.language import SENDING, Site
 
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

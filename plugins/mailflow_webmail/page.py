@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
     from bs4.element import Tag
 
-    from mailflow_webmail.language import Condition, Fact, Finder, Next, Rows
+    from mailflow_webmail.finders import Condition, Fact, Finder, Next, Rows
 
 TAGS = 200_000
 """Tags of a page that is parsed; those of a list with a thousand rows are fewer than half."""

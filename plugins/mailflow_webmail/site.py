@@ -15,24 +15,8 @@ from mailflow.options import ElementsError, Fault
 from mailflow.record import NamedTuple
 from mailflow.toml_file import ConfigFaults, Source
 from mailflow.values import nearest
-from mailflow_webmail.language import (
-    FORMAT,
-    KINDS,
-    STEPS,
-    AttachStep,
-    Condition,
-    Finder,
-    FoldersStep,
-    ListStep,
-    Next,
-    RawStep,
-    RemovalStep,
-    Rows,
-    SentStep,
-    Signal,
-    Site,
-    Step,
-)
+from mailflow_webmail.finders import STEPS
+from mailflow_webmail.language import Site
 from mailflow_webmail.wording import Table
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "sites")
@@ -131,8 +115,4 @@ def _names(directory: str) -> Iterator[str]:
         raise ConfigError(f"cannot look for sites in {directory}: {error.strerror}") from None
 
 
-__all__ = [
-    "FORMAT", "KINDS", "SHIPPED", "STEPS", "AttachStep", "Condition", "Definition", "Finder",
-    "FoldersStep", "ListStep", "Next", "RawStep", "RemovalStep", "Rows", "SentStep", "Signal",
-    "Site", "Step", "definitions", "directories", "find", "read", "site",
-]  # fmt: skip
+__all__ = ["SHIPPED", "Definition", "Site", "definitions", "directories", "find", "read", "site"]

@@ -18,8 +18,9 @@ from mailflow_webmail.pace import retry_after
 
 if TYPE_CHECKING:
     from mailflow_webmail.browser import Browser
+    from mailflow_webmail.finders import Finder, Rows, Signal
     from mailflow_webmail.forms import Filled
-    from mailflow_webmail.language import Finder, Rows, Signal, Site, Step
+    from mailflow_webmail.language import Site, Step
     from mailflow_webmail.page import Page
     from mailflow_webmail.upload import Upload
 

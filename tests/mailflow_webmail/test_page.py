@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from mailflow_webmail.errors import LayoutError
-from mailflow_webmail.language import Condition, Fact, Finder, Next, Number, Rows, Section
+from mailflow_webmail.finders import Condition, Fact, Finder, Next, Number, Rows
 from mailflow_webmail.page import Page, Turn
 from mailflow_webmail.patterns import Search
-from mailflow_webmail.wording import Table
+from mailflow_webmail.wording import Section, Table
 
 URL = "http://mail.example.org/list?box=a&start=20"
 
