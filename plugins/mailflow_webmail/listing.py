@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from mailflow.errors import PeerError, UnavailableError
+from mailflow.errors import GoneError, PeerError, UnavailableError
 from mailflow.record import NamedTuple
 from mailflow_webmail.decoding import number
 from mailflow_webmail.finders import Rows
@@ -137,10 +137,14 @@ class Lister:
         return tuple(count for count in found if count is not None)
 
     def _asked(self, folder: str, place: Place, facts: Facts, first: bool = True) -> Page:
-        if place.url:
-            return self._steps.follow("list", place.url, facts)
         more = {"folder": folder, "n": str(place.n)}
-        return self._steps.ask("list", facts, more, before=first)
+        try:
+            if place.url:
+                return self._steps.follow("list", place.url, facts)
+            return self._steps.ask("list", facts, more, before=first)
+        except GoneError as error:
+            text = f"{self._site.name}: list: the webmail has no folder {folder!a}"
+            raise GoneError(text, **error.fields) from None
 
     def _rows(self, page: Page, folder: str, mark: str) -> dict[str, Row]:
         """By their ids. Raises LayoutError where a row lacks what its message is asked for by,
