@@ -207,7 +207,7 @@ class SqWebMail(Daemon):
         return ["unshare", "--mount", "sh", f"{self._base}/start"]
 
     def _enter(self) -> Sequence[str]:
-        return ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--"]
+        return ["nsenter", f"--target={self.pid}", "--mount", "--root", "--"]
 
     def _inside(self, *command: str, octets: bytes = b"") -> bytes:
         """What a program prints that sees these settings."""
