@@ -371,7 +371,7 @@ RENAMED = [
     ("login", b'id="mailboxlist"', b'id="foldertree"'),
     ("list", b"add_message_row", b"append_message"),
     ("list", b'"messagecount"', b'"count"'),
-    ("delete", rb'\"confirmation\"', rb'\"yes\"'),
+    ("delete", rb"\"confirmation\"", rb"\"yes\""),
 ]
 """The step that cannot go on where a page says the third for the second."""
 
