@@ -19,6 +19,7 @@ from mailflow.options import (
     Text,
 )
 from mailflow.typed import Any
+from mailflow.values import path
 
 PROXIES = ("http", "https", "socks5", "socks5h")
 """Schemes of a proxy; "socks5h" lets it look the names up, too."""
@@ -55,10 +56,22 @@ class ProxyUrl(Url):
     hidden = True
 
 
+class SiteName(Text):
+    """A name, or a path that ends in ".toml"; a relative one starts at the file's directory."""
+
+    def convert(self, value: object, base: str) -> str:
+        name = super().convert(value, base)
+        return path(name, base) if name.endswith(".toml") else name
+
+
 class WebmailOptions(Options):
     """Which webmail, where it is, who logs in, and how gently it is asked."""
 
-    site = Text("The webmail's software: one that `mailflow webmail sites` lists.", least=1)
+    site = SiteName(
+        "The webmail's software: one that `mailflow webmail sites` lists, or a file ending in .toml"
+        " that describes it.",
+        least=1,
+    )
     url = Url(
         "Where it is installed: the address of its login page.",
         "https", "http", example="https://webmail.example.org/",

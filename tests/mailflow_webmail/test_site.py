@@ -9,6 +9,7 @@ import pytest
 
 from mailflow.errors import ConfigError
 from mailflow_webmail import site as sites
+from mailflow_webmail.settings import WebmailOptions
 from mailflow_webmail.site import SHIPPED, Site, definitions, find, read, site
 
 GOOD = """\
@@ -105,6 +106,13 @@ class TestPlaces:
 
     def test_a_path_is_a_site_too(self, say: Say) -> None:
         assert site(str(say())).name == "Example 3"
+
+    def test_a_path_starts_at_the_file_that_names_it(self, say: Say) -> None:
+        file = say()
+        rest = {"url": "https://mail.example.org/", "user": "ann", "password": "x"}
+        options = WebmailOptions.read({"site": "example.toml", **rest}, str(file.parent))
+        assert options.site == str(file)
+        assert WebmailOptions.read({"site": "example", **rest}, "/x").site == "example"
 
     def test_a_site_that_is_not_there_is_told_with_the_nearest(
         self, places: dict[str, Path]

@@ -72,7 +72,9 @@ def fetched(webmail: Session, folder: str = "INBOX") -> dict[str, bytes]:
 
 
 class TestClassic:
-    def test_a_webmail_is_described_in_toml_alone(self, tmp_path: Path) -> None:
+    def test_pwm_37_a_webmail_in_another_language_is_described_in_toml_alone(
+        self, tmp_path: Path
+    ) -> None:
         """Link paging, a source that nothing links to, octets that were encoded twice."""
         with session(tmp_path, DEFINITION.text, Classic(BOXES)) as webmail:
             assert {row["name"]: row["id"] for row in webmail.folders()} == {
