@@ -20,6 +20,8 @@ from mailflow_webmail.testbed.troubles import KNOWN, STEPS, Troubles, read
 
 from ..cli.command import Shop
 
+ROOT = Path(__file__).parents[2]
+
 MBOX = b"""\
 From ann@example.org Thu Jan  1 00:00:00 2026
 From: ann@example.org
@@ -158,6 +160,17 @@ def mailflow_register(register):
 def mailflow_testbeds(group):
     group.add_command(click.Command("loft", callback=lambda: click.echo("coo"), help="A loft."))
 """
+
+
+def test_nothing_but_the_test_bed_imports_flask() -> None:
+    importing = re.compile(r"^\s*(?:from|import) (?:flask|werkzeug|jinja2)\b", re.MULTILINE)
+    found = {
+        path.parent.name
+        for directory in ("mailflow", "plugins")
+        for path in (ROOT / directory).rglob("*.py")
+        if importing.search(path.read_text())
+    }
+    assert found == {"testbed"}
 
 
 def test_without_flask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
