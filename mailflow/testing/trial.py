@@ -180,6 +180,7 @@ class Trial:
     def _webmail(self, step: Mapping[str, Any]) -> TestBed:
         if "//127." in step["url"]:
             return self.org.testbed(self.org.rewrite(f'url = "{step["url"]}"').split('"')[1])
+        self.org.webmail.set(user=step["user"])
         return self.org.webmail
 
     def _path(self, step: Mapping[str, Any]) -> Path:
@@ -190,6 +191,8 @@ class Trial:
         if step["use"] == "smtp":
             sink = self.org.relay if step["host"] == "localhost" else self.org.smtp
             return list(self._sent(sink))
+        if step["use"] == "webmail":
+            return list(self._written(self._webmail(step).messages("Sent")))
         name, wanted = step.get("name", step["use"]), len(self.posts)
         if step["use"] == "spool":
             drop = step["drop"].replace("{recipient}", self._addresses[0])
@@ -207,6 +210,22 @@ class Trial:
         if bodies != [BODY] * wanted:
             return [f"{name}: not {wanted} messages with their body: {bodies}"]
         return []
+
+    def _written(self, sent: list[bytes]) -> Iterator[str]:
+        """Whether each mail was written in the form of a webmail, for those who should get it."""
+        from email import message_from_bytes
+        from email.policy import default
+
+        from mailflow.addresses import addresses
+
+        found = [message_from_bytes(octets, policy=default) for octets in sent]
+        bodies = ["\r\n".join(str(each.get_content()).splitlines()).encode() for each in found]
+        if bodies != [BODY] * len(self.posts):
+            yield f"not {len(self.posts)} messages with their body were sent: {sent}"
+        for each in found:
+            named = [str(each[name]) for name in ("To", "Cc", "Bcc") if name in each]
+            if addresses(", ".join(named)).found != MEMBERS:
+                yield f"not to {MEMBERS}: {named}"
 
     def _served(self) -> Iterator[str]:
         """Whether each drop can be logged in at, and holds what it should."""
