@@ -16,7 +16,6 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 from mailflow.digests import sha256
 from mailflow.durable import make_directory, replace
-from mailflow.errors import MailflowError
 from mailflow.options import Options
 from mailflow_webmail.page import Page
 
@@ -43,8 +42,11 @@ _BUILT = frozenset(
 """Attributes that say how a page is built."""
 
 _WORD = re.compile(r"[^\W_]+")
-_LONG = re.compile(r"(?=\w*\d)\w{16,}|\S+@\S+")
-_STRING = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_LONG = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,255}|\w{16,}")
+_STRING = re.compile(
+    r"\"(?:[^\"\\\n]|\\.)*\\?(?:\"|$)|'(?:[^'\\\n]|\\.)*\\?(?:'|$)|//[^\n]*|/\*.*?(?:\*/|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
 _KEY = re.compile(r"\w{1,40}")
 
 
@@ -58,10 +60,7 @@ class Saved:
         """The path of a file for this user alone; "" where none can be written. An equal page
         is kept once."""
         head = f"{site.name}: {step}: {key}, status {page.status}, {page.type}"
-        try:
-            text, suffix = trimmed(site, page, private)
-        except (MailflowError, RecursionError):
-            return ""
+        text, suffix = trimmed(site, page, private)
         text = f"<!-- {head.replace('--', '- -')} -->\n{text}" if suffix == "html" else text
         data = text.encode("utf-8", "replace")
         software = re.sub(r"[^a-z0-9]+", "-", site.name.lower()).strip("-")
@@ -84,8 +83,8 @@ class Saved:
 
 
 def trimmed(site: Site, page: Page, private: Iterable[str]) -> tuple[str, str]:
-    """The page without what is private, and what the name of its file ends with. Raises
-    LayoutError for one that is too much to look at."""
+    """The page, or so much of it that it has SIZE characters at most, without what is private;
+    and what the name of its file ends with."""
     trim = _Trim(_words(site), private)
     if page.is_html:
         return _cut(trim.html(page) + f"\n<!-- {trim.masked(urlsplit(page.url).path)} -->"), "html"
@@ -132,7 +131,7 @@ class _Trim:
         from bs4 import BeautifulSoup
         from bs4.element import PreformattedString, Script, Stylesheet
 
-        soup = BeautifulSoup(str(page.soup), "lxml")
+        soup = BeautifulSoup(page.body[: 2 * SIZE], "lxml")
         for tag in soup.find_all(_ROWS):
             if not tag.decomposed:
                 _thin(tag)
@@ -164,14 +163,13 @@ class _Trim:
         """A program without the strings and remarks in it; the keys of its objects stay."""
 
         def one(found: re.Match[str]) -> str:
-            quoted = found[0][0] in "\"'"
-            if not quoted:
+            quote_, inside = found[0][0], found[0][1:]
+            if quote_ == "/":
                 return ""
-            inside = found[0][1:-1]
-            is_key = (
-                _KEY.fullmatch(inside) and text[found.end() : found.end() + 2].strip()[:1] == ":"
-            )
-            return found[0][0] + (self.guarded if is_key else self.masked)(inside) + found[0][0]
+            inside = inside.removesuffix(quote_)
+            follows = text[found.end() : found.end() + 2].strip()
+            is_key = follows.startswith(":") and _KEY.fullmatch(inside)
+            return f"{quote_}{(self.guarded if is_key else self.masked)(inside)}{quote_}"
 
         lines = self.guarded(_STRING.sub(one, text[:SIZE])).splitlines()
         return "\n".join(line if _is_even(line) else self.masked(line) for line in lines)
@@ -186,8 +184,12 @@ class _Trim:
 
     def guarded(self, text: str) -> str:
         """The text without what is private; tokens and addresses become x."""
-        plain = self._private.sub("x", text)
-        return _LONG.sub(lambda found: found[0] if found[0] in self._known else "x", plain)
+
+        def one(found: re.Match[str]) -> str:
+            is_word = "@" not in found[0] and not any(map(str.isdigit, found[0]))
+            return found[0] if is_word or found[0] in self._known else "x"
+
+        return _LONG.sub(one, self._private.sub("x", text))
 
     def _attributes(self, tag: Tag) -> None:
         kind = str(tag.get("type", "")).lower()
