@@ -50,7 +50,8 @@ class TestWhatGoes:
         [
             "<p>{}</p>", "<p title='{}'>x</p>", "<input type=hidden name=a value='{}'>",
             "<!-- {} -->", "<script>var x = '{}';</script>", '<script>f("{}", 1)</script>',
-            "<script>/* {} */</script>", "<script>it's '{}</script>", "<script>'{}", "<script>'{}\\", "<a href='/s/{}/x'>x</a>",
+            "<script>/* {} */</script>", "<script>it's '{}</script>", 
+            "<script>'{}", "<script>'{}\\", "<a href='/s/{}/x'>x</a>",
             "<style>{}</style>", "<td id='{}'>x</td>", "<td class='m {}'>x</td>",
             "<noscript>{}</noscript>", "<textarea>{}</textarea>", "<title>{}</title>",
             "<p data-x='{}'>x</p>", "<![CDATA[{}]]>", "<meta content='{}'>", "<iframe src='{}'>",
