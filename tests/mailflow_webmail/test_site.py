@@ -9,6 +9,7 @@ import pytest
 
 from mailflow.errors import ConfigError
 from mailflow_webmail import site as sites
+from mailflow_webmail.page import Page
 from mailflow_webmail.settings import WebmailOptions
 from mailflow_webmail.site import SHIPPED, Site, definitions, find, read, site
 
@@ -257,7 +258,7 @@ class TestRefusals:
         (said,) = told(say(('expect = { type = "message/rfc822" }', expect)))
         assert said.startswith("21: raw.expect[2]: a mail is not looked into; expected `status`, ")
 
-    def test_pwm_37_the_label_of_a_link_is_no_word(self, say: Say) -> None:
+    def test_rule_20_pwm_37_the_label_of_a_link_is_no_word(self, say: Say) -> None:
         words = say(("next = { from = 1 }", "next = { css = 'a', label = 'Next' }"), ("{n}", "1"))
         assert told(words) == ["18: list.next.label: it has words, which a user's language changes"]
         signs = say(("next = { from = 1 }", "next = { css = 'a', label = '»|>+' }"), ("{n}", "1"))
@@ -269,6 +270,15 @@ class TestRefusals:
             "3: signal.wait: only a page that is raised as"
             in told(say(('name = "Example 3"', text)))[0]
         )
+
+
+def test_rule_14_a_form_is_found_by_its_field_in_every_skin() -> None:
+    form = site("roundcube").login.form
+    assert form is not None
+    for name in ("login-form", "form", "x"):
+        octets = f'<form name="search"></form><form name="{name}"><input name="_pass">'.encode()
+        page = Page("http://a/", 200, {"Content-Type": "text/html"}, octets)
+        assert [tag["name"] for tag in page.soup.select(form)] == [name]
 
 
 class TestNames:

@@ -83,6 +83,14 @@ class TestClassic:
             assert fetched(webmail) == MAIL
             assert fetched(webmail, "Entw&APw-rfe") == {}
 
+    def test_rule_16_frames_are_not_followed_and_need_not_be(self, tmp_path: Path) -> None:
+        web = Classic(BOXES)
+        with session(tmp_path, DEFINITION.text, web) as webmail:
+            webmail.listing("INBOX")
+            assert [asked.target.partition("?")[0] for asked in web.asked] == [
+                "/login.php", "/login.php", "/main.php", "/list.php", "/list.php", "/list.php",
+            ]  # fmt: skip
+
     def test_offsets_that_stand_in_scripts_lead_to_the_next_page(self, tmp_path: Path) -> None:
         text = changed("onclick", "{n}")
         with session(tmp_path, text, Classic(BOXES, paging="script")) as webmail:
