@@ -202,6 +202,22 @@ def test_only_a_page_that_a_human_must_see_ends_a_pipeline_for_good() -> None:
             assert issubclass(case.error, LoginError | PeerError | UnavailableError)
 
 
+def test_a_page_for_humans_is_known_in_the_middle_of_a_session_too(journey: Journey) -> None:
+    journey.bed.trouble("challenge", at=("list",), after=1)
+    status, (error,) = journey.run()
+    assert status == 77
+    assert "testbed: list: the webmail asks for a human" in error
+    journey.ends_well()
+
+
+def test_a_webmail_that_wants_a_long_rest_is_left_to_the_engine(journey: Journey) -> None:
+    journey.bed.trouble("throttled", after=4, times=0, seconds=3600)
+    status, (error,) = journey.run()
+    assert status == 75
+    assert "left alone for 3600 seconds" in error
+    journey.ends_well()
+
+
 def test_a_connection_that_ended_is_no_trouble_where_asking_again_is_harmless(
     journey: Journey,
 ) -> None:
