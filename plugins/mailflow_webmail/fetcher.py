@@ -8,7 +8,7 @@ folder and its id, and an id is believed only as long as content bears it out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from mailflow.errors import BadMailError, GoneError, MailflowError, PeerError
@@ -21,7 +21,15 @@ from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
 from mailflow_webmail.arriving import arriving
 from mailflow_webmail.choice import Folder, chosen, is_certain, is_plain
-from mailflow_webmail.mark import Left, Mark, anchors, digest_of, said
+from mailflow_webmail.mark import (
+    Left,
+    Mark,
+    anchors,
+    digest_of,
+    first_page,
+    page_of,
+    said,
+)
 from mailflow_webmail.opened import as_they_came
 from mailflow_webmail.origin import WebmailSourceOptions
 from mailflow_webmail.settling import BATCH, Settling
@@ -62,6 +70,9 @@ class WebmailFetcher:
         self._digests: dict[str, dict[str, str]] = {}
         self._large: dict[str, set[str]] = {}
         self._excess: set[str] = set()
+        self._asked = ""
+        self._first: dict[str, str] = {}
+        self._late: set[str] = set()
         self._named: dict[str, Folder] = {}
         self._said: set[tuple[str, object]] = set()
 
@@ -114,13 +125,16 @@ class WebmailFetcher:
 
     def listing(self, where: Query, mark: str = "") -> Iterator[Item]:
         """Every message of every folder but those over `max_size`, the oldest first; `where`
-        narrows nothing."""
+        narrows nothing. Of a folder whose first page says that nothing has come, nothing."""
         self._before = Mark.read(mark)
         self._rows, self._checked, self._excess = {}, {}, set()
-        folders = self._folders()
+        self._asked = f"{where.hash} {self._options.max_size}" if where.final else ""
+        self._first, self._late = {}, set()
+        folders = [folder for folder in self._folders() if not self._has_nothing_new(folder)]
         for folder in folders:
-            rows = as_they_came(self._there.listing(folder.id))
-            self._rows[folder.id] = {row["id"]: row for row in rows}
+            rows = self._there.listing(folder.id)
+            self._first[folder.id] = first_page(rows)
+            self._rows[folder.id] = {row["id"]: row for row in as_they_came(rows)}
         doubted = {folder.id for folder in folders if not self._is_as_it_was(folder.id)}
         self.renewed = bool(doubted)
         self.doubtful = (lambda key: _place(key)[0] in doubted) if doubted else None
@@ -146,8 +160,9 @@ class WebmailFetcher:
         max_size."""
         return _place(key)[0] in self._rows and key not in self._excess
 
-    def unfinished(self, keys: object) -> None:
-        """All is listed again."""
+    def unfinished(self, keys: Iterable[str]) -> None:
+        """These are wanted still: all of their folders is listed the next time."""
+        self._late.update(_place(key)[0] for key in keys)
 
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
         """The header sections with their blank line; of what is gone, nothing."""
@@ -171,7 +186,9 @@ class WebmailFetcher:
     def settle(self, key: str, fate: Fate) -> None:
         """It is done with many others, or when the session ends."""
         folder, id_ = _place(key)
-        if fate is Fate.DONE and id_ in self._rows.get(folder, ()):
+        if fate is Fate.DONE and folder not in self._rows:
+            self._late.add(folder)  # the next listing has it, and is asked to settle it again
+        elif fate is Fate.DONE and id_ in self._rows[folder]:
             self._settling.add(folder, id_)
 
     # The session
@@ -202,6 +219,14 @@ class WebmailFetcher:
         return self._stays and self._there.site.shared
 
     # What is there
+
+    def _has_nothing_new(self, folder: Folder) -> bool:
+        """Whether the first of many pages is as it was, and so says that nothing has come."""
+        left = self._before.folders.get(folder.id)
+        if left is None or not self._asked or not left.may_glance(self._asked, time.time()):
+            return False
+        rows, counts = self._there.first(folder.id)
+        return any(page_of(rows, count) == left.first for count in counts)
 
     def _is_as_it_was(self, folder: str) -> bool:
         """Whether ids mean what they meant when the folder was listed before. Where its pages
@@ -266,7 +291,7 @@ class WebmailFetcher:
         """Whether a message that came before comes again; where there is none, whether the
         webmail is at work and nothing but the octets of this one is wrong."""
         for folder, known in self._digests.items():
-            for id_ in known.keys() & self._rows[folder].keys():
+            for id_ in known.keys() & self._rows.get(folder, {}).keys():
                 try:
                     drop(self._there.raw(self._rows[folder][id_]))
                 except MailflowError:
@@ -301,7 +326,11 @@ class WebmailFetcher:
 
     def _left(self) -> Mark:
         """How this session has left the folders; of those that it has not read, what was known."""
-        now, left = time.time(), dict(self._before.folders)
+        now = time.time()
+        left = {
+            name: each._replace(first="") if name in self._late else each
+            for name, each in self._before.folders.items()
+        }
         for folder, rows in self._rows.items():
             left[folder] = Left(
                 said(rows.values()),
@@ -310,6 +339,9 @@ class WebmailFetcher:
                 frozenset(self._settling.seen.get(folder, ())) & rows.keys(),
                 frozenset(self._large[folder]) & rows.keys(),
                 self._options.max_size or 0,
+                "" if folder in self._late else self._first[folder],
+                now,
+                self._asked,
             )
         return Mark(left)
 

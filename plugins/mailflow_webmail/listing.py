@@ -97,6 +97,15 @@ class Lister:
         page = self._asked(folder, place, facts)
         return self._rows(page, folder, f"{facts.number}.{number}")
 
+    def first(self, folder: str, facts: Facts) -> tuple[dict[str, Row], tuple[int, ...]]:
+        """The rows of the first page, by their ids, and how many messages it says there are."""
+        page = self._asked(folder, Place(first_page(self._site)), facts)
+        rows = self._rows(page, folder, f"{facts.number}.0")
+        shown = {
+            key: row for key, row in rows.items() if not page.skips(self._site.list_.rows, row)
+        }
+        return shown, self._counts(page) or self._told_elsewhere(folder, facts)
+
     def _seen(self, folder: str, facts: Facts) -> Seen:
         place: Place | None = Place(first_page(self._site))
         met: dict[str, Row] = {}

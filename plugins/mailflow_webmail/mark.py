@@ -12,6 +12,7 @@ from mailflow.digests import sha256
 from mailflow.mail import Content, head
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
+from mailflow_webmail.opened import arrival
 
 if TYPE_CHECKING:
     from mailflow_webmail.session import Row
@@ -36,7 +37,8 @@ class Left(NamedTuple):
     """How a visit has left a folder. `said` is a digest of its pages, `checked` when a message
     was compared last, in seconds since the epoch; `anchors` are digests by id, `seen` ids that
     were marked as seen, `large` those of messages with more than `most` octets, of which the pages
-    do not say that."""
+    do not say that. `first` is a digest of its first page, where that would show what is new, and
+    `whole` when all pages were read last, for what `asked` stands for."""
 
     said: str = ""
     checked: float = 0.0
@@ -44,10 +46,17 @@ class Left(NamedTuple):
     seen: frozenset[str] = frozenset()
     large: frozenset[str] = frozenset()
     most: int = 0
+    first: str = ""
+    whole: float = 0.0
+    asked: str = ""
 
     def is_to_be_checked(self, said: str, now: float) -> bool:
         """Whether a message is to be compared: the pages have changed, or it is long ago."""
-        return said != self.said or not now - DAY < self.checked <= now + SKEW
+        return said != self.said or not _is_of_today(self.checked, now)
+
+    def may_glance(self, asked: str, now: float) -> bool:
+        """Whether the first page alone would show that nothing has come."""
+        return bool(self.first) and self.asked == asked and _is_of_today(self.whole, now)
 
 
 class Mark(NamedTuple):
@@ -75,7 +84,7 @@ class Mark(NamedTuple):
         folders = {
             name: (
                 left.said, round(left.checked), dict(left.anchors), sorted(left.seen),
-                sorted(left.large), left.most,
+                sorted(left.large), left.most, left.first, round(left.whole), left.asked,
             )
             for name, left in self.folders.items()
         }  # fmt: skip
@@ -91,6 +100,28 @@ def said(rows: Iterable[Row]) -> str:
     return digest.hexdigest()[:16]
 
 
+def first_page(rows: Sequence[Row]) -> str:
+    """Stands for the first page of a folder with more of them, as it was listed; "" where it
+    would not show what has come: messages must have come in the order of their numbers, the
+    newest first."""
+    from mailflow_webmail.listing import PAGE
+
+    numbers = [arrival(row["id"]) for row in rows]
+    if None in numbers or sorted(numbers, reverse=True) != numbers:  # type: ignore[type-var]
+        return ""
+    first = [row for row in rows if row.get(PAGE, "").endswith(".0")]
+    return page_of(first, len(rows)) if len(first) < len(rows) else ""
+
+
+def page_of(rows: Iterable[Row], count: int) -> str:
+    """Stands for a page of a folder with so many messages."""
+    return f"{count}.{said(rows)}"
+
+
+def _is_of_today(then: float, now: float) -> bool:
+    return now - DAY < then <= now + SKEW
+
+
 def digest_of(content: Content) -> str:
     """Of a header section."""
     return sha256(head(content)).hexdigest()[:16]
@@ -103,8 +134,11 @@ def anchors(digests: Mapping[str, str], rows: Sequence[Row]) -> dict[str, str]:
     return {each: digests[each] for each in kept}
 
 
-def _left(said: Any, checked: Any, anchors: Any, seen: Any, large: Any, most: Any) -> Left:
+def _left(*facts: Any) -> Left:
     """Raises TypeError or ValueError where these are no such facts."""
-    known = {str(id_): str(digest) for id_, digest in anchors.items()}
-    marked, over = frozenset(map(str, seen)), frozenset(map(str, large))
-    return Left(str(said), float(checked), known, marked, over, int(most))
+    said, checked, anchors, seen, large, most, first, whole, asked = facts
+    return Left(
+        str(said), float(checked), {str(id_): str(each) for id_, each in anchors.items()},
+        frozenset(map(str, seen)), frozenset(map(str, large)), int(most),
+        str(first), float(whole), str(asked),
+    )  # fmt: skip

@@ -41,13 +41,20 @@ def uidl(folder: str, id_: str) -> str:
     return blake2b(said, digest_size=20).hexdigest()
 
 
+def arrival(id_: str) -> int | None:
+    """The number that an id begins with, which is higher the later its message came; None where
+    it begins with none."""
+    found = _ARRIVAL.match(id_)
+    return None if found is None else int(found[1])
+
+
 def as_they_came(rows: Sequence[Row]) -> list[Row]:
     """The oldest first: by numbers that all ids begin with, as UIDs of IMAP and names in a
     Maildir do; else turned round, since a page shows the newest first."""
-    numbers = [_ARRIVAL.match(row["id"]) for row in rows]
-    if not all(numbers):
+    numbers = [arrival(row["id"]) for row in rows]
+    if None in numbers:
         return list(reversed(rows))
-    keyed = zip((int(found[1]) for found in numbers if found), rows, strict=True)
+    keyed = zip((number or 0 for number in numbers), rows, strict=True)
     return [row for _, row in sorted(keyed, key=lambda each: (each[0], each[1]["id"]))]
 
 

@@ -83,6 +83,12 @@ class Session:
         there is no such folder, LayoutError where nothing proves that it is whole."""
         return list(self._rows_now(folder).values())
 
+    def first(self, folder: str) -> tuple[list[Row], tuple[int, ...]]:
+        """The first page of a folder alone, and the number of messages that it says, if any: it
+        shows whether anything has come, and proves nothing else. Raises as `listing` does."""
+        rows, counts = self._entry.work(lambda facts: self._places.first(folder, facts))
+        return list(rows.values()), counts
+
     def raw(self, row: Row) -> Content:
         """The source of a message. Raises GoneError where a new listing does not have it,
         BadMailError for one that is too large. A file of it belongs to the caller."""

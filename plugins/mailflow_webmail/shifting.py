@@ -64,6 +64,10 @@ class Places:
         self._known[folder] = Known(facts.number, began, found)
         return found
 
+    def first(self, folder: str, facts: Facts) -> tuple[dict[str, Row], tuple[int, ...]]:
+        """The rows of the first page, and the number of messages that it says, if any."""
+        return self._lister.first(folder, facts)
+
     def loaded(self, row: Row, facts: Facts, read: Callable[[Row], Source]) -> Source:
         """What `read` gives for the row, as it is now. Raises GoneError where a new listing
         does not have it."""

@@ -18,6 +18,7 @@ from mailflow.testing.engine import LogDouble
 from mailflow.testing.webmail import TestBed
 from mailflow.verdicts import Fate
 from mailflow_webmail import fetcher as module
+from mailflow_webmail import mark
 from mailflow_webmail.errors import LayoutError
 from mailflow_webmail.fetcher import WebmailFetcher
 
@@ -235,6 +236,53 @@ def test_no_more_than_parallel_messages_are_asked_for_at_once(bed: TestBed, make
         session.raw = counted
         assert len(list(fetcher.retrieve(keys))) == 5
     assert most == 2
+
+
+def by_number(text: str) -> str:
+    """Ids that say in which order messages have come, as UIDs of IMAP do."""
+    uid = '\nfields.id = { css = "input[name=uid]", attr = "value" }\n'
+    return text.replace(
+        uid, f'\nfields.id = {{ css = "td.subject" }}{uid.replace(".id", ".uid")}'
+    ).replace("{id}", "{uid}")
+
+
+def test_of_many_pages_the_first_alone_is_read_while_nothing_has_come(
+    bed: TestBed, make: Make, changed: Callable[[Change], str]
+) -> None:
+    fetcher = make(site=changed(by_number), on_done="keep")
+    fetcher.stay()
+    assert len(take(fetcher)) == 5
+    bed.forget()
+    assert poll(fetcher, fetcher.mark) == []
+    assert [each.step for each in bed.requests] == ["list"]
+    assert not fetcher.lists("INBOX;0")
+    bed.put("INBOX", message(5))
+    assert len(poll(fetcher, fetcher.mark)) == 6
+    fetcher.close()
+
+
+@pytest.mark.parametrize("what", ["where", "unfinished", "day", "removed"])
+def test_all_pages_are_read_where_the_first_would_not_tell(
+    bed: TestBed,
+    make: Make,
+    changed: Callable[[Change], str],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    fetcher = make(site=changed(by_number), on_done="keep")
+    fetcher.stay()
+    with fetcher:
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        fetcher.unfinished(keys[:1] if what == "unfinished" else [])
+    if what == "day":
+        monkeypatch.setattr(mark, "DAY", -600.0)
+    if what == "removed":
+        bed.delete("INBOX", bed.uids("INBOX")[0])
+    where = Query("size < 1GB") if what == "where" else Query.always
+    with fetcher:
+        listed = list(fetcher.listing(where, fetcher.mark))
+    assert len(listed) == (4 if what == "removed" else 5)
+    fetcher.close()
 
 
 # What is done with what is settled

@@ -127,7 +127,7 @@ def test_a_folder_that_was_made_anew_and_looks_the_same_is_noticed_within_a_day(
     bed.forget()
     run()
     assert bed.asked("source") == 0, "nothing shows it"
-    monkeypatch.setattr(mark, "DAY", 0.0)
+    monkeypatch.setattr(mark, "DAY", -600.0)
     run()
     assert arrived(out) == sorted([message("plan", "1"), message("plan", "2")])
 
@@ -143,6 +143,23 @@ def test_messages_that_got_other_ids_are_known_by_what_they_hold(
     run(keep="0d")
     assert len(arrived(out)) == 3
     assert bed.messages("INBOX") == []
+
+
+def test_what_is_due_on_pages_that_were_not_read_is_removed_by_the_next_run(
+    bed: TestBed, run: Run, out: Path
+) -> None:
+    bed.put("INBOX", *(message(str(number), str(number)) for number in range(5)))
+    bed.set(page_size=2)
+    try:
+        run()
+        bed.forget()
+        run(keep="0d")
+        assert bed.asked("list") == 1, "nothing has come"
+        run(keep="0d")
+    finally:
+        bed.set(page_size=20)
+    assert bed.messages("INBOX") == []
+    assert len(arrived(out)) == 5
 
 
 def test_while_nothing_changes_nothing_is_read_again(bed: TestBed, run: Run, out: Path) -> None:
