@@ -5,7 +5,11 @@ Rule of the file: it knows no plugin; each says what it has by the hook `mailflo
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
+
+from mailflow.errors import PluginError
 
 
 class Testbeds(click.Group):
@@ -23,9 +27,10 @@ class Testbeds(click.Group):
 
             registry = Registry()
             for name in registry.names():
-                module = registry.module(name)
-                if hasattr(getattr(module, "mailflow_testbeds", None), "mailflow_impl"):
-                    module.mailflow_testbeds(self)
+                with suppress(PluginError):  # one that is broken has none; `plugins` says so
+                    module = registry.module(name)
+                    if hasattr(getattr(module, "mailflow_testbeds", None), "mailflow_impl"):
+                        module.mailflow_testbeds(self)
         return dict(self.commands)
 
 

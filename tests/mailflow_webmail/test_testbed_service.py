@@ -148,6 +148,13 @@ def test_help_lists_the_servers_that_plugins_bring(shop: Shop) -> None:
     assert shop("testbed", "loft").out == "coo\n"
 
 
+def test_a_plugin_that_cannot_be_loaded_takes_no_server_away(shop: Shop) -> None:
+    shop.plugin("crow", "raise RuntimeError('broken')")
+    done = shop("testbed", "--help")
+    assert (done.status, done.err) == (0, "")
+    assert "  webmail  " in done.out
+
+
 PIGEON = """
 import click
 from mailflow import hookimpl
