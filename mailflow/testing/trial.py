@@ -241,6 +241,8 @@ class Trial:
             elif drop["use"] == "imap":
                 user = _user({"user": name.replace("*", "ann"), **drop})
                 self.org.imap.deliver(user, post(f"{user}@example.org"), folder=_folder(drop))
+            elif drop["use"] == "webmail":
+                self._show(drop)
         environment = {**self._environment, "SSL_CERT_FILE": self.org.ca_file}
         with Serving(self.file, environ=environment) as serving:
             for step in steps:
@@ -252,6 +254,17 @@ class Trial:
         if serving.said:
             yield f"mailflow serve says:\n{serving.said}"
 
+    def _show(self, drop: Mapping[str, Any]) -> None:
+        """A webmail as a maildrop's owner has it, with one message in it; it is that of all
+        domains that may log in there."""
+        bed = self.org.webmail
+        if not bed.messages("INBOX"):
+            bed.put("INBOX", post("ann@example.org"))
+        if domains := drop.get("allow"):
+            entry = f'site = "testbed"\nurl = "{bed.url}"\nuser = "{{user}}"\n'
+            path = self.home / ".config" / "mailflow" / "domains.toml"
+            path.write_text("".join(f'["{name}"]\n{entry}' for name in domains))
+
     def _read(
         self, step: Mapping[str, Any], port: int, name: str, drop: Mapping[str, Any]
     ) -> Iterator[str]:
@@ -260,6 +273,7 @@ class Trial:
         import ssl
 
         login, secret = name.replace("*", "ann"), drop.get("secret")
+        login = f"{login}@{drop['allow'][0]}" if "allow" in drop else login
         way = step.get("tls") or ("implicit" if "certificate" in step else "none")
         context = ssl.create_default_context(cafile=self.org.ca_file)
         try:
@@ -276,7 +290,7 @@ class Trial:
         except (OSError, poplib.error_proto) as error:
             yield f"{login} cannot read his drop: {error!r}"
             return
-        if drop["use"] in ("spool", "maildir", "imap"):
+        if drop["use"] in ("spool", "maildir", "imap", "webmail"):
             bodies = [_body(octets) for octets in found]
             wanted = [BODY] * (len(self.posts) if drop["use"] == "spool" else 1)
             if bodies != wanted:

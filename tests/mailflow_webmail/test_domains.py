@@ -12,11 +12,16 @@ from mailflow.errors import ConfigError, LoginError
 from mailflow.kinds import Credentials
 from mailflow.mail import read
 from mailflow.testing.contracts.component import Stage
+from mailflow.testing.documents import blocks
 from mailflow.testing.webmail import PASSWORD, TestBed
 from mailflow_webmail.domains import NAME, SHIPPED, domain
 from mailflow_webmail.domains import read as read_map
 from mailflow_webmail.live import WebmailDropOptions
 from mailflow_webmail.maildrop import WebmailDrop
+
+ROOT = Path(__file__).parents[2]
+
+SHOWN = "~/.config/mailflow/domains.toml"
 
 ONE = b"Subject: one\r\n\r\none\r\n"
 WHO = Credentials("demo@example.com", password=PASSWORD)
@@ -154,3 +159,10 @@ def test_a_site_of_the_map_that_is_none_is_told_at_check(own: Callable[[str], Pa
     own('["example.com"]\nsite = "roundcub"\nurl = "https://x.example.com/"\n')
     options = WebmailDropOptions.read({"allow": ["example.com"]})
     assert [name for name, text in options.look() if "roundcube" in text] == ["allow"]
+
+
+def test_the_map_of_the_docs_is_sound(own: Callable[[str], Path]) -> None:
+    (block,) = [each for each in blocks(ROOT / "docs" / "webmail.rst") if each.file == SHOWN]
+    own(block.text)
+    options = WebmailDropOptions.read({"allow": ["example.org", "example.net"]})
+    assert list(options.look()) == []
