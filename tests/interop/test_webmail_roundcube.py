@@ -224,7 +224,7 @@ def test_a_session_that_expires_before_the_deletion_begins_anew(
     assert account.there() == []
 
 
-@pytest.mark.parametrize("when", ["_task=login", "_action=list", "_page=2", "viewsource"])
+@pytest.mark.parametrize("when", ["_task=login", "_action=list", "_page=2", "viewsource", "delete"])
 def test_without_the_imap_server_nothing_is_empty_lost_or_deleted(
     account: RoundcubeAccount, behind: Behind, when: str
 ) -> None:
@@ -238,6 +238,20 @@ def test_without_the_imap_server_nothing_is_empty_lost_or_deleted(
     assert account.run(keep="0d", on_done="delete") == 0
     assert account.fetched() == sorted(map(with_lf, PAGES))
     assert account.there() == []
+
+
+def test_a_page_in_the_place_of_a_source_is_no_message(
+    account: RoundcubeAccount, behind: Behind
+) -> None:
+    account.deliver(*PAGES)
+    behind.way.rewrite = lambda path, body: (
+        b"<!DOCTYPE html><html>Maintenance: back soon</html>" if "viewsource" in path else body
+    )
+    assert account.run(keep="0d", on_done="delete") == 75
+    assert (account.fetched(), len(account.there())) == ([], len(PAGES))
+    behind.way.clear()
+    assert account.run(keep="0d", on_done="delete") == 0
+    assert account.fetched() == sorted(map(with_lf, PAGES))
 
 
 def test_an_outage_is_none_less_in_an_account_of_another_language(
