@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import tracemalloc
@@ -334,6 +335,29 @@ def test_a_folder_that_is_out_of_order_is_an_error_and_not_an_empty_folder(
     assert bed.log.said("error") == ["a folder is out of order"]
 
 
+def test_a_file_that_was_changed_in_place_is_indexed_anew(tmp_path: Path) -> None:
+    inbox = Folder("INBOX", str(tmp_path / "m"))
+    inbox.add(ONE, TWO)
+    assert len(inbox.letters()) == 2
+    (tmp_path / "m").write_bytes((tmp_path / "m").read_bytes().replace(b": 1", b": 7"))
+    assert [each.subject for each in inbox.letters()] == ["7", "2"]
+
+
+def test_a_deletion_is_written_under_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = Folder("INBOX", str(tmp_path / "m"))
+    inbox.add(ONE)
+    deleted = tmp_path / "m.del"
+    locked: list[tuple[int, str]] = []
+    monkeypatch.setattr(
+        folders, "flock", lambda file, how: locked.append((how, deleted.read_text()))
+    )
+    inbox.delete([inbox.letters()[0].uid])
+    assert locked == [(fcntl.LOCK_EX, "")]
+    assert deleted.read_text()
+
+
 def test_two_who_delete_at_once_write_whole_lines(tmp_path: Path) -> None:
     both = [Folder("INBOX", str(tmp_path / "m")) for _ in range(2)]
     both[0].add(*(b"Subject: %d\r\n\r\n" % n for n in range(40)))
@@ -414,3 +438,81 @@ def test_something_may_happen_while_a_step_is_asked_for(bed: TestBed, client: Cl
     bed.meanwhile("list", 2, lambda: bed.put("INBOX", TWO))
     counts = [len(uids(client.page("list", folder="INBOX"))) for _ in range(3)]
     assert counts == [1, 2, 2]
+
+
+def lists(client: Client, count: int = 3) -> list[list[str]]:
+    """The UIDLs of so many pages, one after the other."""
+    return [uids(client.page("list", folder="INBOX", page=n + 1)) for n in range(count)]
+
+
+def test_the_last_page_may_overlap(bed: TestBed, client: Client) -> None:
+    put = bed.put("INBOX", *(b"Subject: %d\r\n\r\n" % n for n in range(25)))[::-1]
+    bed.trouble("overlap")
+    assert lists(client) == [put[:10], put[10:20], put[15:]]
+
+
+def test_a_message_may_come_while_pages_are_turned(bed: TestBed, client: Client) -> None:
+    put = bed.put("INBOX", *(b"Subject: %d\r\n\r\n" % n for n in range(25)))[::-1]
+    bed.trouble("arriving")
+    assert lists(client) == [put[1:11], put[10:20], put[20:]]
+
+
+def test_a_message_may_go_while_pages_are_turned(bed: TestBed, client: Client) -> None:
+    put = bed.put("INBOX", *(b"Subject: %d\r\n\r\n" % n for n in range(25)))[::-1]
+    bed.trouble("leaving")
+    assert lists(client) == [put[:10], put[11:21], put[20:]]
+
+
+def test_a_session_may_end_after_so_many_requests(bed: TestBed, client: Client) -> None:
+    bed.trouble("expired", after=3)
+    pages = [client.page("folders") for _ in range(3)]
+    assert [bool(page.select("#folders")) for page in pages] == [True, True, False]
+
+
+def test_a_second_login_may_end_the_first_session(bed: TestBed, client: Client) -> None:
+    bed.trouble("usurped")
+    assert Client(bed).log_in().select("a#logout")
+    assert client.page("folders").select_one("form#login")
+
+
+def test_subjects_may_look_like_errors(bed: TestBed, client: Client) -> None:
+    bed.put("INBOX", ONE)
+    bed.trouble("subject")
+    page = client.page("list", folder="INBOX")
+    assert "You must be logged in" in page.get_text()
+    assert not page.select("#denied, input[type=password]")
+
+
+def test_gzip_may_be_a_lie(bed: TestBed) -> None:
+    bed.trouble("gzip")
+    connection = http.client.HTTPConnection("127.0.0.1", bed.port, timeout=20)
+    connection.request("GET", "/login")
+    answer = connection.getresponse()
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.read().startswith(b"<!DOCTYPE html>")
+    connection.close()
+
+
+def test_sources_may_have_no_length(bed: TestBed, client: Client) -> None:
+    (uid,) = bed.put("INBOX", ONE)
+    bed.trouble("unsized")
+    assert not client.page("list", folder="INBOX").select("td.size")
+    answer = client.get("source", folder="INBOX", uid=uid)
+    assert answer.content == ONE
+    assert not {"Content-Length", "Transfer-Encoding"} & set(answer.headers)
+
+
+def test_who_asks_too_often_is_told_when_to_come_again(bed: TestBed) -> None:
+    bed.trouble("throttled", times=1, seconds=7)
+    answers = [Client(bed).get("login") for _ in range(2)]
+    assert [each.status_code for each in answers] == [429, 200]
+    assert answers[0].headers["Retry-After"] == "7"
+
+
+def test_a_connection_may_end_at_its_second_request(bed: TestBed) -> None:
+    bed.trouble("dropped")
+    connection = http.client.HTTPConnection("127.0.0.1", bed.port, timeout=20)
+    assert _asked(connection)
+    with pytest.raises(http.client.RemoteDisconnected):
+        _asked(connection)
+    connection.close()
