@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 from urllib.parse import urlsplit
 
+from mailflow.addresses import same
 from mailflow.errors import BadMailError, RefusedError
+from mailflow.log import clean
 from mailflow.options import Choice, Integer, ListOf, Size, Text
 from mailflow.verdicts import FAILED, LATER, SENT, Outcome, Report
 from mailflow_webmail.letter import KINDS, letter
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 class WebmailSendOptions(WebmailOptions):
     """Which webmail sends, and what of a mail may be lost there."""
 
-    examples = {"drops": ["List-*", "Precedence"]}
+    examples = {**WebmailOptions.examples, "drops": ["List-*", "Precedence"]}
 
     loses = ListOf(
         'What may be lost of a mail, which is refused otherwise: "html", what stands beside its'
@@ -53,7 +55,6 @@ class WebmailDistributor:
     """Sends mail by the compose form of a webmail."""
 
     options: ClassVar[type[Options]] = WebmailSendOptions
-    requires: ClassVar[tuple[str, ...]] = ("requests", "mechanicalsoup", "lxml")
     repeatable = False
     per_recipient = True
     sends = True
@@ -69,7 +70,7 @@ class WebmailDistributor:
 
         self._session: Session = opened(self._options, self._runtime.halt, self._runtime.scratch)
         self._carried = carried(self._session.site)
-        self._sender = Sender(self._session)
+        self._sender = Sender(self._session, self._runtime.scratch)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,26 +78,27 @@ class WebmailDistributor:
 
     def distribute(self, mail: Mail, ticket: Ticket) -> Iterator[Report]:
         """One form for all recipients, or for so many as it takes; each has its outcome."""
+        due = ticket.recipients
         try:
-            self._measure(mail)
-            made = letter(
-                mail, ticket.recipients, carried=self._carried,
-                loses=self._options.loses, drops=self._options.drops,
-            )  # fmt: skip
-            groups = self._groups(made, ticket.recipients)
+            made = self._letter(mail, due)
+            if ticket.resumed:
+                done = self._sender.sent_to(made)
+                text = "found among what the webmail has sent"
+                yield from self._reports([r for r in due if same(r) in done], SENT, "", text)
+                due = tuple(r for r in due if same(r) not in done)
+                if not due:
+                    return
+                made = self._letter(mail, due)
+            groups = self._groups(made, due)
         except BadMailError as error:
-            yield from self._reports(ticket.recipients, FAILED, "5.6.0", error.text)
+            yield from self._reports(due, FAILED, "5.6.0", error.text)
             return
         for group, recipients in groups:
-            if ticket.resumed and self._sender.was_sent(group):
-                text = "found among what the webmail has sent"
-                yield from self._reports(recipients, SENT, "", text)
-            else:
-                yield from self._send(group, recipients, ticket)
+            yield from self._send(group, recipients, ticket)
 
     def offers(self) -> Iterator[str]:
         """What the webmail says it can; it is logged in to, and sent nothing."""
-        choices = ", ".join(self._sender.choices()) or "what the mail says"
+        choices = clean(", ".join(self._sender.choices())) or "what the mail says"
         yield f"{self._session.site.name} at {self._host} sends as {choices}"
         yield f"its form says {', '.join(sorted(self._carried))}"
         files = "are taken" if self._session.site.has("attach") else "are not taken"
@@ -133,10 +135,15 @@ class WebmailDistributor:
         parts = [made.blind[at : at + most] for at in range(0, len(made.blind), most)]
         return [(made._replace(blind=part), part) for part in parts]
 
-    def _measure(self, mail: Mail) -> None:
+    def _letter(self, mail: Mail, recipients: Sequence[str]) -> Letter:
+        """Raises BadMailError."""
         most = self._options.max_size
-        if most is not None and mail.content.size > most:
+        if mail.content.size > most:
             raise BadMailError(f"it has {mail.content.size} octets; `max_size` is {most}")
+        return letter(
+            mail, recipients, carried=self._carried,
+            loses=self._options.loses, drops=self._options.drops,
+        )  # fmt: skip
 
     def _reports(
         self, recipients: Sequence[str], outcome: Outcome, code: str, text: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from mailflow.errors import ConfigError, MailflowError
@@ -18,7 +18,7 @@ from mailflow.options import (
     Size,
     Text,
 )
-from mailflow.typed import Any
+from mailflow.typed import Any, ClassVar
 from mailflow.values import path
 
 PROXIES = ("http", "https", "socks5", "socks5h")
@@ -67,6 +67,12 @@ class SiteName(Text):
 class WebmailOptions(Options):
     """Which webmail, where it is, who logs in, and how gently it is asked."""
 
+    examples: ClassVar[Mapping[str, object]] = {
+        "site": "roundcube",
+        "url": "https://webmail.example.org/",
+        "proxy": "http://proxy.example.org:3128",
+    }
+
     site = SiteName(
         "The webmail's software: one that `mailflow webmail sites` lists, or a file ending in .toml"
         " that describes it.",
@@ -106,6 +112,17 @@ class WebmailOptions(Options):
         """What to log in with; None where cookies must do."""
         return self.password
 
+    def lent(self) -> Lent | None:
+        """The session of a browser, where `cookies` says so. Raises ConfigError."""
+        if self.cookies is None:
+            return None
+        from mailflow_webmail.cookies import Lent
+        from mailflow_webmail.places import Places
+
+        which = sha256(f"{self.url}\0{self.user}\0{os.path.realpath(self.cookies)}".encode())
+        kept = os.path.join(state_directory(), "webmail", f"{which.hexdigest()[:32]}.cookies")
+        return Lent(self.cookies, Places(self.url, self.hosts).hosts, kept)
+
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.proxy_password is not None and urlsplit(self.proxy or "").username is None:
             yield "proxy_password", "`proxy` has no name that it is for"
@@ -132,11 +149,7 @@ class WebmailOptions(Options):
                 tls_context(self.ca_file)
             except ConfigError as error:
                 yield "ca_file", error.text
-        if self.cookies is not None:
-            from mailflow_webmail.cookies import imported
-            from mailflow_webmail.places import Places
-
-            try:
-                imported(self.cookies, Places(self.url, self.hosts).hosts)
-            except ConfigError as error:
-                yield "cookies", error.text
+        try:
+            self.lent()
+        except ConfigError as error:
+            yield "cookies", error.text

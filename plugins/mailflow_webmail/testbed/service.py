@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mailflow_webmail.testbed.app import Bed
 
 
+HERE = listening.Address("tcp", "127.0.0.1", 8025)
+
+
 class TestBedOptions(Options):
     """A webmail for tests, over mbox files."""
 
@@ -33,8 +36,8 @@ class TestBedOptions(Options):
     path = Path("An mbox file, which is the inbox, or a directory with one for each folder.")
     folders = TableOf("More folders: the mbox file of each.", Path(""), default={})
     listen = ListOf(
-        "Where it listens.", listening.Listen("An address."),
-        default=(listening.Address("tcp", "127.0.0.1", 8025),),
+        'Where it listens; by default "127.0.0.1:8025".',
+        listening.Listen("An address."), default=(),
     )  # fmt: skip
     anywhere = Flag("Whether it may listen where other machines reach it.", default=False)
     user = Text("The login name.", least=1, default="demo")
@@ -83,7 +86,7 @@ class TestBedService:
         """Raises ConfigError, too, where a file is no mbox: the start ends with it."""
         for folder in self.bed.folders:
             folder.letters()
-        return listening.bind(self._options.listen)
+        return listening.bind(self._options.listen or (HERE,))
 
     @cached_property
     def bed(self) -> Bed:
