@@ -497,7 +497,9 @@ class Maildrop(Component, Protocol):
     Iterable[(login, messages, octets)]` for `mailflow status`, the login "" where it is the
     name that the maildrop stands under; any thread may call it. One whose mail expires has
     `retention()`: the seconds that a message is sure to stay in whichever of its drops, 0 where
-    no time is sure; an event loop calls it.
+    no time is sure; an event loop calls it. One whose sessions take long to begin may have
+    `messages(login)`: how many messages one would have whose stored secret was right, for
+    `mailflow check --connect`; it raises as `login` does.
     """
 
     def login(self, who: Credentials) -> OpenDrop:

@@ -17,7 +17,7 @@ from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, ClassVar
 from mailflow_webmail.domains import domain
 from mailflow_webmail.live import WebmailDropOptions
-from mailflow_webmail.opened import OpenWebmail, part
+from mailflow_webmail.opened import OpenWebmail, part, served
 from mailflow_webmail.session import opened
 from mailflow_webmail.settings import WebmailOptions
 
@@ -84,6 +84,16 @@ class WebmailDrop:
         except BaseException:
             hold.release(runtime.log)
             raise
+
+    def messages(self, login: str) -> int:
+        """How many there are; none of them is loaded."""
+        who = Credentials(login, checked=True)
+        spare = self._enter(self._place(login), self._secret(who), passing=False)
+        try:
+            session, folders = spare.session, self._options.folders
+            return sum(len(session.listing(each)) for each in served(session, folders))
+        finally:
+            part(spare.session)
 
     def _keep(self, account: str, key: str, spare: Spare, since: float | None) -> None:
         """For the next one, unless others who want to log in to the account would meet it."""

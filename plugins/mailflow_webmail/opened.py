@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from mailflow.digests import blake2b
-from mailflow.errors import BadMailError, MailflowError, PeerError
+from mailflow.errors import BadMailError, MailflowError
 from mailflow.kept import drop
 from mailflow.kinds import Item, Runtime
 from mailflow.mail import Content
@@ -183,8 +183,8 @@ class OpenWebmail:
         return listing
 
     def _others_come(self, key: str, error: MailflowError) -> bool:
-        """Whether it is that message alone: one that was measured before still comes, or, where
-        there is none, what came is no message and the webmail is at work."""
+        """Whether it is that message alone: one that was measured before still comes. Without
+        such a one nothing is known, and a drop is rather closed than empty."""
         for other, row in self._rows.items():
             if self._hold.known(other):
                 try:
@@ -192,10 +192,7 @@ class OpenWebmail:
                 except MailflowError:
                     return False
                 return True
-        if isinstance(error, PeerError) or "sent" in error.fields:
-            return False
-        self._session.listing(self._rows[key]["folder"])
-        return True
+        return False
 
     def _measure(self, number: int, octets: int) -> None:
         listed = self._listing.sizes[number]

@@ -10,8 +10,9 @@ from mailflow.engine import connect
 from mailflow.engine.config import load_dict
 from mailflow.errors import UnavailableError
 from mailflow.testing.smtp import SmtpSink
+from mailflow.testing.webmail import TestBed
 
-from .command import FETCH, HOOK, MAIL, Shop, pop3
+from .command import CANARY, FETCH, HOOK, MAIL, Shop, pop3
 
 PIGEON = '''
 from mailflow import hookimpl, Options, LoginError
@@ -155,3 +156,16 @@ def test_a_live_maildrop_is_entered_with_what_the_file_has(shop: Shop) -> None:
         done = shop("check", "--connect", file)
     assert done.status == 77
     assert "  maildrop    red cannot be used: " in done.err
+
+
+def test_a_maildrop_at_a_webmail_is_counted_and_nothing_loaded(shop: Shop) -> None:
+    """A session would load what nobody has measured."""
+    with TestBed(["INBOX"], password=CANARY) as bed:
+        bed.put("INBOX", MAIL, MAIL)
+        place = f'use = "webmail"\nsite = "testbed"\nurl = "{bed.url}"\nuser = "{bed.user}"'
+        table = f"[maildrop.red]\n{place}\npassword = {{secret}}\nsecret = {{secret}}\n"
+        service = '[[serve]]\nuse = "pop3"\nlisten = ["127.0.0.1:0"]\n'
+        done = shop("check", "--connect", shop.write(table + service, secret=shop.secret()))
+        assert (done.status, done.err) == (0, "")
+        assert "  maildrop    red: can be entered; it has 2 messages\n" in done.out
+        assert bed.asked("source") == 0

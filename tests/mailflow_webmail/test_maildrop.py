@@ -292,6 +292,12 @@ def test_an_outage_is_no_drop_without_messages(bed: TestBed, maildrop: Make) -> 
     bed.trouble("blank")
     with pytest.raises(UnavailableError):
         maildrop().login(ANN)
+    bed.quiet()
+    maildrop().login(ANN).close()
+    bed.put("INBOX", message("ten"))
+    bed.trouble("blank")
+    with pytest.raises(UnavailableError):
+        maildrop().login(ANN)
 
 
 def test_a_message_that_is_too_large_is_loaded_once_and_not_served(
@@ -319,6 +325,14 @@ def test_messages_that_are_read_one_after_the_other_come_several_at_once(
     assert read(drop.read(drop.items()[0].key)) == message("0")
     drop.close()
     assert 1 <= bed.asked("source") <= 3, "some follow the first, and not all"
+
+
+def test_a_check_counts_messages_and_loads_none(bed: TestBed, maildrop: Make) -> None:
+    bed.put("INBOX", *map(message, ("one", "two")))
+    bed.put("Lists", message("three"))
+    bed.forget()
+    assert maildrop(folders=["INBOX", "Lists"]).messages("ann") == 3
+    assert (bed.asked("source"), bed.asked("logout")) == (0, 1)
 
 
 # Connections
