@@ -55,10 +55,10 @@ def decode(name: bytes) -> str:
 
         try:
             text = str(imap_utf7.decode(name))
-        except (UnicodeDecodeError, ValueError):
-            text = ""
-        if text and encode(text).encode() == name:
-            return text
+            if text and encode(text).encode() == name:
+                return text
+        except ValueError:  # half a pair of surrogates, too
+            pass
     return name.decode("utf-8", "backslashreplace")
 
 

@@ -29,7 +29,7 @@ def test_every_name_comes_back(name: str) -> None:
     assert decode(encode(name).encode()) == canonical(name)
 
 
-@pytest.mark.parametrize("wire", [b"Entw\xc3\xbcrfe", b"50&50", b"&AB", b"A&&B", b"\xff"])
+@pytest.mark.parametrize("wire", [b"Entw\xc3\xbcrfe", b"50&50", b"&AB", b"A&&B", b"\xff", b"&2EA-"])
 def test_what_is_no_modified_utf_7_has_a_name_all_the_same(wire: bytes) -> None:
     assert decode(wire)
 
