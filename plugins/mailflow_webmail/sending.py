@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_plus
 
 from mailflow.addresses import addresses, same
-from mailflow.errors import BadMailError, MailflowError, RefusedError, UnavailableError
+from mailflow.errors import (
+    BadMailError,
+    GoneError,
+    MailflowError,
+    RefusedError,
+    UnavailableError,
+)
 from mailflow.kept import drop
 from mailflow.log import clean
 from mailflow.mail import Header, Octets, head
@@ -23,6 +29,7 @@ from mailflow_webmail.errors import ExpiredError, LayoutError
 from mailflow_webmail.language import SENDING
 from mailflow_webmail.letter import addressed
 from mailflow_webmail.names import OF_A_MAIL, fill, named
+from mailflow_webmail.original import Sources
 from mailflow_webmail.upload import Upload
 
 if TYPE_CHECKING:
@@ -81,11 +88,12 @@ def carried(site: Site) -> frozenset[str]:
 class Sender:
     """Sends by the form of one session's webmail."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, scratch: str) -> None:
         self._session = session
         self._site = session.site
         self._steps = session.steps
         self._browser = session.browser
+        self._sources = Sources(session.steps, scratch, None)
 
     def choices(self) -> list[str]:
         """Whom the form sends from; empty where it takes what is written."""
@@ -127,19 +135,29 @@ class Sender:
         except MailflowError as error:
             raise NotSentError(error) from None
 
-    def was_sent(self, letter: Letter) -> bool:
-        """Whether the webmail keeps this mail, to the same recipients, among what it sent.
-        False also where that cannot be seen."""
+    def sent_to(self, letter: Letter) -> frozenset[str]:
+        """Who has got this mail, in the form of `same`, as what the webmail keeps of it says;
+        nobody, too, where that cannot be seen."""
         if not self._site.has("sent") or not _PLAIN_ID.fullmatch(letter.message_id):
-            return False
+            return frozenset()
+        found: set[str] = set()
         for row in self._session.work(lambda known: self._candidates(letter, known)):
-            kept = self._session.raw(row)
-            try:
-                if addressed(Header(head(kept))) == (letter.message_id, letter.recipients):
-                    return True
-            finally:
-                drop(kept)
-        return False
+            identifier, recipients = addressed(self._header(row))
+            if identifier == letter.message_id:
+                found |= recipients
+        return frozenset(found)
+
+    def _header(self, row: Mapping[str, str]) -> Header:
+        """Of what the webmail keeps; empty where that has gone. It is not read by the session,
+        for which messages are those of its listings."""
+        try:
+            kept = self._session.work(lambda known: self._sources.read(row, known)).content
+        except GoneError:
+            return Header()
+        try:
+            return Header(head(kept))
+        finally:
+            drop(kept)
 
     def _candidates(self, letter: Letter, known: Facts) -> list[Mapping[str, str]]:
         more = letter.facts()
