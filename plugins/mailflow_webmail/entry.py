@@ -7,17 +7,22 @@ session may take the cookies of the new one; and a login is never tried again in
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from mailflow.errors import InUseError, LoginError, MailflowError
+from mailflow.values import FOREVER
 from mailflow_webmail.errors import ExpiredError, ThrottledError
 
 T = TypeVar("T")
 
-_AT_HOME: set[tuple[str, str]] = set()
-"""The accounts, by webmail and user, at which this process has a session that must be alone."""
+IDLE = 5.0
+"""Seconds without work after which a session lets another of the same account in."""
+
+_AT_HOME: dict[tuple[str, str], Entry] = {}
+"""By webmail and user, the session of this process that must be alone there."""
 
 _LOCK = threading.Lock()
 
@@ -36,7 +41,7 @@ class Entry:
         """`enter` logs in; `alone` names the account where a second login ends the first."""
         self._enter = enter
         self._alone = alone
-        self._holds = False
+        self._used = 0.0
         self._change = threading.Condition()
         self._own = threading.local()
         self._busy = 0
@@ -45,6 +50,7 @@ class Entry:
         self._logins = 0
         self._fruitful = True
         self._refused: MailflowError | None = None
+        self._until = 0.0
 
     def begin(self) -> None:
         """Log in, if that was not done yet."""
@@ -87,6 +93,7 @@ class Entry:
         finally:
             self._own.facts = None
             with self._change:
+                self._used = time.monotonic()
                 self._busy -= 1
                 self._change.notify_all()
 
@@ -94,7 +101,7 @@ class Entry:
         """The facts to work with: of a new login where there is none but the one that expired."""
         with self._change:
             self._change.wait_for(lambda: not self._entering)
-            if self._refused is not None:
+            if self._refused is not None and time.monotonic() < self._until:
                 raise type(self._refused)(self._refused.text, **self._refused.fields)
             facts = self._facts
             if facts is not None and facts is not expired:
@@ -122,7 +129,9 @@ class Entry:
             facts = self._enter()
         except MailflowError as error:
             if isinstance(error, LoginError | ThrottledError):
+                delay = error.fields.get("delay", FOREVER)
                 self._refused = error
+                self._until = time.monotonic() + (delay if isinstance(delay, float) else FOREVER)
             if self._facts is None:
                 self._release()
             raise
@@ -131,16 +140,25 @@ class Entry:
         return facts
 
     def _take(self) -> None:
-        if self._alone is None or self._holds:
+        """Be the one at home. Raises InUseError while another one is at work there."""
+        if self._alone is None:
             return
         with _LOCK:
-            if self._alone in _AT_HOME:
+            other = _AT_HOME.get(self._alone)
+            if other is not None and other is not self and not other._gives_way():
                 raise InUseError("this account has another session with the webmail")
-            _AT_HOME.add(self._alone)
-            self._holds = True
+            _AT_HOME[self._alone] = self
+
+    def _gives_way(self) -> bool:
+        """Whether nothing was done here for a while; the login is forgotten then, since the
+        webmail ends it with that of the other."""
+        with self._change:
+            if self._busy or self._entering or time.monotonic() - self._used < IDLE:
+                return False
+            self._facts = None
+            return True
 
     def _release(self) -> None:
         with _LOCK:
-            if self._holds and self._alone is not None:
-                _AT_HOME.discard(self._alone)
-            self._holds = False
+            if self._alone is not None and _AT_HOME.get(self._alone) is self:
+                del _AT_HOME[self._alone]

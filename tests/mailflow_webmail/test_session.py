@@ -17,6 +17,7 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.mail import read
+from mailflow_webmail import entry
 from mailflow_webmail.errors import ChallengeError, ExpiredError, LayoutError, ThrottledError
 
 from .paper import PASSWORD, USER, Paper, page, row, site
@@ -105,6 +106,17 @@ class TestLoggingIn:
         with pytest.raises(ThrottledError) as caught:
             session.log_in()
         assert caught.value.fields["delay"] == 90.0
+
+    def test_rule_03_one_that_is_left_alone_for_so_long_may_be_asked_again(self, paper, session):
+        paper.says["login"] = lambda asked: ok("", "Retry-After: 60", status="429 Slower")
+        with pytest.raises(ThrottledError):
+            session.log_in()
+        del paper.says["login"]
+        with pytest.raises(ThrottledError):
+            session.log_in()
+        session._entry._until -= 61.0
+        session.log_in()
+        assert paper.logins == 1
 
     def test_a_challenge_says_what_a_human_can_do(self, paper, session):
         paper.says["login"] = lambda asked: page("<p id=captcha>")
@@ -230,6 +242,30 @@ class TestOneSession:
         with paper.session(tmp_path, alone) as second:
             second.log_in()
         assert paper.logins == 2
+
+    def test_rule_17_one_that_does_nothing_gives_way_and_begins_anew_later(
+        self, paper, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(entry, "IDLE", 0.0)
+        alone = site(shared=False)
+        with paper.session(tmp_path, alone) as first, paper.session(tmp_path, alone) as second:
+            rows = first.listing("INBOX")
+            second.listing("INBOX")
+            assert read(first.raw(rows[0])) == A
+        assert paper.logins == 3
+        assert paper.steps.count("logout") == 1
+
+    def test_rule_17_one_that_is_at_work_does_not(self, paper, tmp_path, monkeypatch):
+        monkeypatch.setattr(entry, "IDLE", 0.0)
+        alone = site(shared=False)
+        with paper.session(tmp_path, alone) as first, paper.session(tmp_path, alone) as second:
+
+            def in_between(facts):
+                with pytest.raises(InUseError):
+                    second.log_in()
+
+            first.work(in_between)
+        assert paper.logins == 1
 
     def test_one_that_was_not_let_in_keeps_nobody_out(self, paper, tmp_path):
         alone = site(shared=False)
