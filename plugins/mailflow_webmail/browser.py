@@ -28,6 +28,7 @@ from mailflow_webmail.watch import STOPPED, TOO_SLOW, Call, Watch
 if TYPE_CHECKING:
     import requests
 
+    from mailflow_webmail.cookies import Lent
     from mailflow_webmail.forms import Filled
     from mailflow_webmail.settings import WebmailOptions
     from mailflow_webmail.upload import Upload
@@ -50,6 +51,9 @@ servers close theirs after five or so, and what is under way just then is lost."
 
 PARTING = 2.0
 """Seconds for a farewell when the engine stops."""
+
+KEEP = 60.0
+"""Seconds after which changed cookies are written down again; they are at the end, too."""
 
 LEFT = 1 << 16
 """Octets of the body of a redirect that are read, to keep its connection."""
@@ -102,13 +106,13 @@ class Browser:
         proxy: str | None = None,
         proxy_password: str | None = None,
         ca_file: str | None = None,
-        cookies: str | None = None,
+        cookies: Lent | None = None,
         hosts: Sequence[str] = (),
     ) -> None:
         """Raises ConfigError."""
         import requests
 
-        from mailflow_webmail.cookies import Jar, imported
+        from mailflow_webmail.cookies import Jar
         from mailflow_webmail.transport import Proxy, Trunk, adapter
 
         url = url.partition("#")[0].partition("?")[0]
@@ -135,9 +139,9 @@ class Browser:
                 "User-Agent": f"mailflow/{mailflow.__version__}",
             }
         )
-        if cookies is not None:
-            for cookie in imported(cookies, self.places.hosts):
-                self.jar.set_cookie(cookie)
+        self._lent = cookies
+        for cookie in cookies.cookies if cookies is not None else ():
+            self.jar.set_cookie(cookie)
 
     @classmethod
     def of(cls, options: WebmailOptions, halt: Halt) -> Browser:
@@ -147,7 +151,7 @@ class Browser:
             options.url, halt=halt, timeout=options.timeout, parallel=options.parallel,
             delay=options.delay, proxy=options.proxy,
             proxy_password=None if secret is None else secret.reveal(),
-            ca_file=options.ca_file, cookies=options.cookies, hosts=options.hosts,
+            ca_file=options.ca_file, cookies=options.lent(), hosts=options.hosts,
         )  # fmt: skip
 
     def page(self, method: str, url: str, **what: Any) -> Page:
@@ -244,6 +248,8 @@ class Browser:
         self._adapter.close()
         self._session.close()
         self._watch.close()
+        if self._lent is not None:
+            self._lent.keep(self.jar)
 
     @property
     def _patience(self) -> float:
@@ -351,6 +357,8 @@ class Browser:
                     raise self._failure(error, call) from None
                 once, call.idle = True, 0.0
         extract_cookies_to_jar(self.jar, prepared, response.raw)
+        if self._lent is not None:
+            self._lent.keep(self.jar, KEEP)
         if response.status_code == 407 and self._trunk.proxy is not None:
             response.close()
             raise self._trunk.proxy.wants_login()

@@ -158,7 +158,8 @@ class Session:
         return self._saved.keep(self.site, page, step, key, [*self._private, *cookies])
 
     def _left(self, facts: Facts) -> None:
-        if self.site.logout is not None:
+        """A session that a browser lent us is not ours to end."""
+        if self.site.logout is not None and self._secret is not None:
             self.steps.ask("logout", facts)
 
     def _folders(self, facts: Facts) -> list[Row]:

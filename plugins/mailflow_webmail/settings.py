@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from mailflow.digests import sha256
+from mailflow.directories import state_directory
 from mailflow.errors import ConfigError, MailflowError
 from mailflow.options import (
     Duration,
@@ -18,8 +21,11 @@ from mailflow.options import (
     Size,
     Text,
 )
-from mailflow.typed import Any, ClassVar
+from mailflow.typed import TYPE_CHECKING, Any, ClassVar
 from mailflow.values import path
+
+if TYPE_CHECKING:
+    from mailflow_webmail.cookies import Lent
 
 PROXIES = ("http", "https", "socks5", "socks5h")
 """Schemes of a proxy; "socks5h" lets it look the names up, too."""

@@ -28,14 +28,15 @@ TOO_SLOW = "too slow"
 class Call:
     """One request and its answer. `deadline` is the time of time.monotonic() when it is cut.
 
-    `grace`: how many seconds it may still take when the engine stops. `idle`: a connection that
-    was idle for so long is not used. `reused` says that it went out on one that was idle,
-    `sent` that some of it may have arrived.
+    `grace`: how many seconds it may still take when the engine stops, or has. `idle`: a
+    connection that was idle for so long is not used. `reused` says that it went out on one that
+    was idle, `sent` that some of it may have arrived.
     """
 
     def __init__(self, watch: Watch, seconds: float, grace: float) -> None:
         self._watch = watch
-        self.deadline = time.monotonic() + seconds
+        self.began = time.monotonic()
+        self.deadline = self.began + seconds
         self.grace = grace
         self.reason = ""
         self.idle = FOREVER
@@ -139,7 +140,7 @@ class Watch:
         """When a call is over, and why; never again once it has been cut."""
         if call.reason:
             return FOREVER, ""
-        return min((call.deadline, TOO_SLOW), (halted_at + call.grace, STOPPED))
+        return min((call.deadline, TOO_SLOW), (max(halted_at, call.began) + call.grace, STOPPED))
 
     def _sleep(self, seconds: float, *, hears: bool) -> None:
         poller = select.poll()

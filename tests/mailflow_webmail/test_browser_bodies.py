@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from mailflow.errors import PeerError, UnavailableError
-from mailflow_webmail.browser import PAGE_LIMIT
+from mailflow_webmail.browser import PAGE_LIMIT, PARTING
 from mailflow_webmail.unpacking import says_its_end
 
 from .web import Mouth, Web, ok
@@ -322,6 +322,15 @@ class TestTime:
             with pytest.raises(UnavailableError, match=r"^stopped on request$"):
                 browser.page("POST", "")
             done.set()
+
+    def test_a_farewell_long_after_the_halt_has_its_grace(self, browse, halt) -> None:
+        with Web(lambda asked: time.sleep(0.2) or ok("bye")) as web:
+            browser = browse(web.url)
+            browser.page("GET", "")
+            halt.set()
+            time.sleep(PARTING + 0.1)
+            with browser.parting():
+                assert browser.page("GET", "").body == "bye"
 
     def test_no_thread_is_left(self, browse, halt) -> None:
         from mailflow_webmail.browser import Browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailflow.errors import ConfigError
-from mailflow_webmail.cookies import MOST, imported
+from mailflow_webmail.cookies import MOST, Lent, imported
 from mailflow_webmail.settings import WebmailOptions
 
 from .web import HttpProxy, Web, ok, to
@@ -31,6 +32,14 @@ def saved(tmp_path: Path):
         return str(path)
 
     return saved
+
+
+@pytest.fixture
+def lent(tmp_path: Path):
+    def lent(path: str, *hosts: str) -> Lent:
+        return Lent(path, hosts or ["127.0.0.1"], str(tmp_path / "state" / "kept.cookies"))
+
+    return lent
 
 
 class TestKept:
@@ -132,17 +141,63 @@ class TestKept:
 
 
 class TestImported:
-    def test_a_session_of_a_browser_goes_on(self, browse, saved) -> None:
+    def test_a_session_of_a_browser_goes_on(self, browse, saved, lent) -> None:
         path = saved(
             f"#HttpOnly_127.0.0.1 FALSE / FALSE {LATER} sid s3cret",
             "127.0.0.1 FALSE / FALSE 0 theme dark",
             f"127.0.0.1 FALSE /mail FALSE {LATER}.123 deep 1",
         )
         with Web(ok()) as web:
-            browse(web.url, cookies=path).page("GET", "mail/x")
+            browse(web.url, cookies=lent(path)).page("GET", "mail/x")
         assert sorted(web.asked[0].headers["cookie"].split("; ")) == [
             "deep=1", "sid=s3cret", "theme=dark",
         ]  # fmt: skip
+
+    def test_what_the_webmail_makes_of_them_is_kept_for_the_next_run(
+        self, browse, saved, lent, tmp_path
+    ) -> None:
+        count = iter(range(9))
+        path = saved("127.0.0.1 FALSE / FALSE 0 sid s3cret", "127.0.0.1 FALSE / FALSE 0 auth old")
+        os.utime(path, (1, 1))
+        answer = lambda asked: ok(b"", f"Set-Cookie: auth=new{next(count)}; Path=/")  # noqa: E731
+        with Web(answer) as web:
+            for _ in range(2):
+                browser = browse(web.url, cookies=lent(path))
+                browser.page("GET", "")
+                browser.close()
+            assert stat.S_IMODE((tmp_path / "state" / "kept.cookies").stat().st_mode) == 0o600
+            os.utime(path, (4e9, 4e9))
+            browse(web.url, cookies=lent(path)).page("GET", "")
+        assert [each.headers["cookie"] for each in web.asked] == [
+            "sid=s3cret; auth=old", "auth=new0; sid=s3cret", "sid=s3cret; auth=old",
+        ]  # fmt: skip
+
+    def test_a_file_of_ours_that_is_damaged_is_as_none(self, saved, lent, tmp_path) -> None:
+        path = saved("127.0.0.1 FALSE / FALSE 0 sid 1")
+        os.utime(path, (1, 1))
+        kept = tmp_path / "state" / "kept.cookies"
+        kept.parent.mkdir()
+        for octets in (b"", b"nonsense\n", b"\xff"):
+            kept.write_bytes(octets)
+            kept.chmod(0o600)
+            assert [each.value for each in lent(path).cookies] == ["1"]
+
+    def test_a_disk_that_takes_nothing_ends_no_run(self, browse, saved, lent, tmp_path) -> None:
+        (tmp_path / "state").write_text("in the way")
+        path = saved("127.0.0.1 FALSE / FALSE 0 sid 1")
+        with Web(ok(b"", "Set-Cookie: sid=2; Path=/")) as web:
+            browser = browse(web.url, cookies=lent(path))
+            assert browser.page("GET", "").status == 200
+
+    def test_a_host_without_a_dot_has_cookies_too(self, browse, saved, lent) -> None:
+        path = saved("localhost FALSE / FALSE 0 sid 1")
+        with Web(ok(b"", "Set-Cookie: more=2; Path=/")) as web:
+            browser = browse(f"http://localhost:{web.port}/", cookies=lent(path, "localhost"))
+            browser.page("GET", "")
+            browser.page("GET", "")
+        assert [each.headers["cookie"] for each in web.asked] == ["sid=1", "sid=1; more=2"]
+        browser.close()
+        assert len(lent(path, "localhost").cookies) == 2
 
     def test_those_of_other_hosts_and_old_ones_are_left_out(self, saved) -> None:
         path = saved(
