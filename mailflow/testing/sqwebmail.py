@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from mailflow.testing.daemon import PATIENCE, Daemon, end, listens
 from mailflow.testing.maildirs import Maildirs
@@ -42,6 +44,8 @@ LOGGEROPTS=""
 
 SCRIPT = """\
 set -eu
+# Disks of other tests are let go of: they could not be unmounted for good elsewhere.
+grep '^/dev/loop' /proc/mounts | cut -d ' ' -f 2 | xargs -r umount --lazy
 mkdir -p /run/courier
 mount --bind {base}/etc /etc/courier
 mount --bind {base}/run /run/courier
@@ -144,14 +148,17 @@ class SqWebMail(Daemon):
 
     def down(self, part: str) -> None:
         """End "authdaemond" or "sqwebmaild", with what it started."""
-        if (process := self._parts.pop(part, None)) is not None:
-            end(process)
+        if (process := self._parts.pop(part, None)) is None:
+            return
+        end(process)
+        with suppress(ProcessLookupError):  # those whom it has started listen, too
+            os.killpg(process.pid, signal.SIGKILL)
+        _until(lambda: not _takes(self._socket(part)), f"{part} does not end")
 
     def up(self, part: str) -> None:
         """Start one of them where it does not run, and wait until it listens."""
         if part in self._parts:
             return
-        path = f"{self._base}/run/{SOCKETS[part]}"
         command = AUTHDAEMON if part == "authdaemond" else BINARY
         with open(self._log, "ab") as log:
             process = self._parts[part] = subprocess.Popen(
@@ -159,11 +166,15 @@ class SqWebMail(Daemon):
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=self._settings(), start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + PATIENCE
-        while not _takes(path):
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise RuntimeError(f"{part} does not start:\n{self.log}")
-            time.sleep(0.02)  # nothing tells when a socket begins to listen
+        _until(
+            lambda: _takes(self._socket(part)) or process.poll() is not None,
+            f"{part} does not start",
+        )
+        if process.poll() is not None:
+            raise RuntimeError(f"{part} has ended:\n{self.log}")
+
+    def _socket(self, part: str) -> str:
+        return f"{self._base}/run/{SOCKETS[part]}"
 
     def stop(self) -> None:
         for part in list(self._parts):
@@ -225,3 +236,12 @@ def _takes(path: str) -> bool:
         except OSError:
             return False
         return True
+
+
+def _until(true: Callable[[], bool], failure: str) -> None:
+    """Wait for it. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{failure} in {PATIENCE} s")
+        time.sleep(0.02)  # nothing tells when a socket begins or ends to listen
