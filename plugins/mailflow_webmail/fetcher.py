@@ -11,7 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
-from mailflow.errors import BadMailError, GoneError, MailflowError, PeerError
+from mailflow.errors import (
+    BadMailError,
+    GoneError,
+    MailflowError,
+    PeerError,
+    UnavailableError,
+)
 from mailflow.kept import drop
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.mail import HEADER_LIMIT, Content, Envelope, Octets
@@ -21,6 +27,7 @@ from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
 from mailflow_webmail.arriving import arriving
 from mailflow_webmail.choice import Folder, chosen, is_certain, is_plain
+from mailflow_webmail.errors import ThrottledError
 from mailflow_webmail.mark import (
     Left,
     Mark,
@@ -240,24 +247,33 @@ class WebmailFetcher:
         if not left.is_to_be_checked(said(rows.values()), now):
             self._digests[folder].update(left.anchors)
             return True
-        for id_, digest in left.anchors.items():
-            if id_ not in rows:
-                continue
+        failure: MailflowError | None = None
+        for id_ in left.anchors.keys() & rows.keys():
             try:
                 content = self._there.raw(rows[id_])
             except GoneError:
                 continue
+            except ThrottledError:
+                raise
+            except (UnavailableError, PeerError, BadMailError) as error:
+                failure = error  # it may be this one's alone
+                continue
             found = digest_of(content)
             drop(content)
-            if found != digest:
-                self._once(
-                    "the folder was made anew: its messages are told by their content",
-                    folder=folder,
-                )
-                return False
+            if found != left.anchors[id_]:
+                break
             self._digests[folder].update(left.anchors)
             self._checked[folder] = now
             return True
+        else:
+            if failure is not None:
+                raise failure
+        if rows:
+            self._once(
+                "the folder was made anew, or all that was known of it is gone: its messages are"
+                " told by their content",
+                folder=folder,
+            )
         return not rows
 
     def _items(self, folders: Sequence[Folder]) -> Iterator[Item]:

@@ -22,6 +22,8 @@ from mailflow_webmail import mark
 from mailflow_webmail.errors import LayoutError
 from mailflow_webmail.fetcher import WebmailFetcher
 
+from .web import HttpProxy, SocksProxy
+
 FOLDERS = ("INBOX", "Lists", "Lists-old", "Trash")
 
 
@@ -154,6 +156,19 @@ def test_a_name_that_is_known_is_not_looked_for_again_while_logged_in(
 def test_the_oldest_messages_come_first(bed: TestBed, make: Make) -> None:
     """A page shows the newest first, and a `limit` would leave out the others for ever."""
     assert list(take(make(parallel=1), settle=False).values()) == MAIL
+
+
+@pytest.mark.parametrize("kind", ["http", "socks5h"])
+def test_pwm_03_where_only_a_proxy_leads_out_all_goes_through_it(
+    bed: TestBed, make: Make, kind: str
+) -> None:
+    name = "webmail.example.org"  # nobody but the proxy can look it up
+    with (HttpProxy if kind == "http" else SocksProxy)({name: bed.port}) as proxy:
+        through = f"{kind}://127.0.0.1:{proxy.port}"
+        got = take(make(url=f"http://{name}/", proxy=through))
+    assert list(got.values()) == MAIL
+    assert bed.messages("INBOX") == []
+    assert proxy.asked
 
 
 # How often a webmail is asked

@@ -172,3 +172,15 @@ def test_while_nothing_changes_nothing_is_read_again(bed: TestBed, run: Run, out
     run()
     assert bed.asked("source") == 2, "the new one, and one to compare"
     assert len(arrived(out)) == 8
+
+
+def test_one_message_that_cannot_be_had_any_more_keeps_none_from_being_known(
+    bed: TestBed, run: Run, out: Path
+) -> None:
+    bed.put("INBOX", *(message(f"subject {number}", str(number)) for number in range(3)))
+    run()
+    bed.put("INBOX", message("new", "8"))
+    bed.trouble("error", at=("source",), times=1)
+    run()
+    bed.quiet()
+    assert len(arrived(out)) == 4

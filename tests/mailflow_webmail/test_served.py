@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import mailflow
 from mailflow.testing.serving import Serving, free_ports
 from mailflow.testing.webmail import TestBed
 
@@ -74,3 +75,19 @@ def test_pwm_10_a_webmail_is_read_by_pop3_through_the_spool(bed: TestBed, tmp_pa
         box.quit()
         assert sorted(found) == MAIL
     assert bed.asked("logout") == 1
+
+
+def test_pwm_01_from_python_a_webmail_is_used_as_any_other_mailbox(
+    bed: TestBed, tmp_path: Path
+) -> None:
+    """Connect, list the folders, retrieve, delete."""
+    file = tmp_path / "account.toml"
+    lines = "".join(f'{name} = "{value}"\n' for name, value in bed.source().items())
+    file.write_text(f"[account.page]\n{lines}")
+    file.chmod(0o600)
+    with mailflow.mailbox("page", file=str(file)) as box:
+        assert "inbox" in box.tables
+        rows = list(box.inbox().select("subject", "email"))
+        assert sorted(row.email for row in rows) == MAIL
+        assert box.inbox('subject is "1"').delete() == 1
+    assert sorted(bed.messages("INBOX")) == [MAIL[0], MAIL[2]]
