@@ -63,9 +63,13 @@ class Finder(Section):
 
 
 class Fact(Finder):
-    """A finder whose value is kept, for templates to name."""
+    """A finder whose value is kept: a field of a row, or what is captured."""
 
-    otherwise = Text.optional("The value where nothing is found; without it, that is an error.")
+    otherwise = Text.optional(
+        "The value where nothing is found; without it a field is empty then, and what is to be"
+        " captured is an error.",
+        least=1,
+    )
 
 
 class Number(Finder):
@@ -152,7 +156,7 @@ class Rows(Section):
         "What else a row says, found within it. `id` is needed, here or as a group; `size`"
         " (octets), `date`, `seen` (there when it was read), `from`, `subject`, and for folders"
         " `name`, mean the same on every site; others are handles for your own templates.",
-        Table("", Finder),
+        Table("", Fact),
         default={},
     )
     skip = TableOf("Rows to leave out: fields, each with a pattern.", Regex(""), default={})

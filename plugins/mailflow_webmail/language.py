@@ -141,6 +141,9 @@ class ListStep(Step):
         if not self.total and self.empty is None:
             text = "needs `total` or `empty`: else an outage looks like an empty folder"
             yield Fault((), text)
+        if "id" in self.rows.fields and self.rows.fields["id"].otherwise is not None:
+            text = "the page gives a message its id, or the message cannot be read"
+            yield Fault(("rows", "fields", "id", "otherwise"), text)
 
 
 class RawStep(Step):

@@ -78,10 +78,16 @@ def _unnamed(site: Site, name: str, used: set[str]) -> Iterator[Fault]:
         yield Fault((name,), "needs `get`, `post` or `query`: what is asked for")
     elif name in OF_A_MESSAGE and not used & set(site.list_.rows.names):
         yield Fault((name,), "none of its templates names the message; expected {id} in one")
-    elif name == "list" and "folder" not in used:
+    elif name == "list" and "folder" not in used and not _is_only_one(site):
         yield Fault((name,), "none of its templates names the folder; expected {folder} in one")
     elif name == "list" and paged and "n" not in used:
         yield Fault((name, "next"), "none of the templates names the page; expected {n} in one")
+
+
+def _is_only_one(site: Site) -> bool:
+    """Whether the webmail has one folder, which the definition gives a name."""
+    id_ = site.folders.rows.fields.get("id")
+    return id_ is not None and id_.otherwise is not None
 
 
 def _provided(site: Site, name: str) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 TAGS = 200_000
 """Tags of a page that is parsed; those of a list with a thousand rows are fewer than half."""
+
+PATIENCE = 30.0
+"""Seconds for the rows of a page; a thousand take about one."""
 
 _DECLARATION = re.compile(r"\s*<\?xml[^>]{0,200}\?>")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
@@ -185,7 +189,10 @@ class Page:
 
     def rows(self, rows: Rows) -> Iterator[Mapping[str, str]]:
         """The rows, but for those to skip; a field that is not there is ""."""
+        begin = time.monotonic()
         for row in self._rows(rows):
+            if time.monotonic() - begin > PATIENCE:
+                raise LayoutError("the rows of this page take too long to read")
             if not self.skips(rows, row):
                 yield row
 
@@ -209,8 +216,8 @@ class Page:
 
     def _fields(self, rows: Rows, within: object) -> dict[str, str]:
         return {
-            name: next(iter(self.values(finder, within)), "")
-            for name, finder in rows.fields.items()
+            name: next(iter(self.values(fact, within)), "") or fact.otherwise or ""
+            for name, fact in rows.fields.items()
         }
 
     def following(self, next_: Next, n: int, rows: int) -> Turn | None:

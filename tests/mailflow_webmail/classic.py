@@ -90,7 +90,7 @@ class Classic(Web):
     def _list(self, said: Mapping[str, str]) -> bytes:
         if self.fault:
             return self._page(FAULT.format(self.fault))
-        name, start = said["box"], int(said.get("start", 0))
+        name, start = said.get("box", "INBOX"), int(said.get("start", 0))
         ids = sorted(self.boxes[name], key=int, reverse=True)
         shown = ids[start : start + PAGE]
         rows = "".join(

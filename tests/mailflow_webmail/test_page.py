@@ -290,6 +290,14 @@ class TestHostile:
         with pytest.raises(LayoutError, match="takes too long"):
             rows(page, css="p", fields={"id": {"regex": "(a+)+$"}})
 
+    def test_rows_within_rows_take_no_longer_than_they_may(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mailflow_webmail.page.PATIENCE", 0.2)
+        page = html(("<div>" * 200 + "x" + "</div>" * 200) * 50)
+        with pytest.raises(LayoutError, match="the rows of this page take too long to read"):
+            rows(page, css="div", fields={"id": {"css": "a"}, "text": {}})
+
     def test_deep_nesting_is_read_without_recursion(self) -> None:
         page = html("<b>" * 100_000 + "<i>x</i>")
         assert find(page, css="b") is not None

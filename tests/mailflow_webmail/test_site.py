@@ -211,6 +211,14 @@ class TestRefusals:
         assert said.startswith("15: list.rows: needs an `id` among the fields: what stays the same")
         assert said.endswith("; a webmail that has none cannot be read")
 
+    def test_an_id_that_the_definition_supplies_is_none(self, say: Say) -> None:
+        (said,) = told(say(('fields.id = { attr = "id" }, ', 'fields.id = { otherwise = "1" }, ')))
+        assert said.startswith("15: list.rows.fields.id.otherwise: the page gives a message its id")
+
+    def test_a_webmail_with_one_folder_need_not_ask_for_it(self, say: Say) -> None:
+        fields = ('fields.id = { attr = "href", param = "box" }', 'fields.id = { otherwise = "I" }')
+        assert told(say(fields, ('box = "{folder}", ', ""))) == []
+
     def test_without_a_raw_source_it_is_refused(self, say: Say) -> None:
         (said,) = told(say(('[raw]\nget = "{src}"\nexpect = { type = "message/rfc822" }\n', "")))
         assert said.startswith("1: `raw` is missing: ")

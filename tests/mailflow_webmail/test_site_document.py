@@ -43,8 +43,9 @@ def changed(*words: str) -> str:
     ]  # fmt: skip
     top, *tables = re.split(r"(?m)^(?=\[)", block.text)
     for table in tables:
-        name = re.escape(table.partition("\n")[0])
-        text, count = re.subn(rf"(?ms)^{name}\n.*?(?=^\[|\Z)", lambda _, t=table: t + "\n", text)
+        name = re.escape(table.partition("\n")[0].rstrip("]"))
+        whole = rf"(?ms)^{name}\].*?(?=^\[(?!{name[2:]}\.)|\Z)"
+        text, count = re.subn(whole, lambda _, t=table: t + "\n", text)
         assert count == 1
     return top + text
 
@@ -94,6 +95,11 @@ class TestClassic:
     def test_offsets_that_stand_in_scripts_lead_to_the_next_page(self, tmp_path: Path) -> None:
         text = changed("onclick", "{n}")
         with session(tmp_path, text, Classic(BOXES, paging="script")) as webmail:
+            assert fetched(webmail) == MAIL
+
+    def test_a_webmail_with_one_folder_has_the_name_that_is_given(self, tmp_path: Path) -> None:
+        with session(tmp_path, changed("otherwise", "body"), Classic(BOXES)) as webmail:
+            assert [row["id"] for row in webmail.folders()] == ["INBOX"]
             assert fetched(webmail) == MAIL
 
     def test_a_source_that_stands_in_a_page_is_taken_from_it(self, tmp_path: Path) -> None:
