@@ -6,6 +6,7 @@ read in the messages, and in no more of them than must be. What nothing tells is
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -30,6 +31,8 @@ SAID = ("", "0", "false")
 """What a row says where a message is not read yet."""
 
 _LARGEST = (1 << 32) - 1
+
+_NUMBER = re.compile("[1-9][0-9]{0,14}")
 
 _FLAGS = {"answered", "deleted", "draft", "flagged", "recent", "seen"}
 
@@ -143,7 +146,7 @@ class Finding:
 def uid_of(id_: str) -> int:
     """A number by which a message can be named on a command line: its id, where that is one,
     as the UIDs of an IMAP server behind the page are; else one that is made of it."""
-    if id_.isdecimal() and id_.isascii() and 0 < int(id_[:10]) == int(id_) <= _LARGEST:
+    if _NUMBER.fullmatch(id_) and int(id_) <= _LARGEST:
         return int(id_)
     return (
         int.from_bytes(
@@ -157,7 +160,7 @@ def item_of(folder: str, row: Row, uid: int | None) -> Item:
     """What a row says for sure: a size that is written out, and whether it was read."""
     size, seen = row.get("size", ""), row.get("seen")
     flags = None if seen is None else frozenset({"\\Seen"} if seen not in SAID else ())
-    exact = int(size) if size.isdecimal() else None
+    exact = int(size) if _NUMBER.fullmatch(size) else None
     return Item(f"{folder};{row['id']}", exact, None, flags, folder, uid)
 
 

@@ -147,15 +147,9 @@ class Hall:
 
 
 @pytest.fixture(scope="module")
-def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
-    with Dovecot(tmp_path_factory.mktemp("dovecot"), imap=True) as dovecot:
-        yield dovecot
-
-
-@pytest.fixture(scope="module")
-def hall(tmp_path_factory: pytest.TempPathFactory, dovecot: Dovecot) -> Iterator[Hall]:
-    with Roundcube(dovecot) as page, Proxy((page.host, page.port)) as webmail:
-        hall = Hall(tmp_path_factory.mktemp("hall"), dovecot, webmail)
+def hall(tmp_path_factory: pytest.TempPathFactory, roundcube: Roundcube) -> Iterator[Hall]:
+    with Proxy((roundcube.host, roundcube.port)) as webmail:
+        hall = Hall(tmp_path_factory.mktemp("hall"), roundcube.dovecot, webmail)
         with hall.serving:
             yield hall
 
