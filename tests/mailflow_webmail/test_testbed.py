@@ -509,6 +509,14 @@ def test_who_asks_too_often_is_told_when_to_come_again(bed: TestBed) -> None:
     assert answers[0].headers["Retry-After"] == "7"
 
 
+def test_a_change_may_be_made_and_not_answered(bed: TestBed, client: Client) -> None:
+    (uid,) = bed.put("INBOX", ONE)
+    bed.trouble("unanswered")
+    with pytest.raises(requests.ConnectionError):
+        client.change("delete", uid)
+    assert bed.uids("INBOX") == []
+
+
 def test_a_connection_may_end_at_its_second_request(bed: TestBed) -> None:
     bed.trouble("dropped")
     connection = http.client.HTTPConnection("127.0.0.1", bed.port, timeout=20)

@@ -144,6 +144,13 @@ CASES = {
         75, UnavailableError, "delete: 25 of 25 messages are still in", stored=len(MESSAGES)
     ),
     "dropped": Case(75, UnavailableError, "closed the connection without an answer"),
+    "unanswered": Case(
+        75,
+        UnavailableError,
+        "closed the connection without an answer",
+        stored=len(MESSAGES),
+        left=0,
+    ),
 }
 
 

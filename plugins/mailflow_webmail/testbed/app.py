@@ -181,6 +181,9 @@ class Bed:
     def _after(self, answer: Response) -> Response:
         if self.troubles.strikes("gzip", request.endpoint or ""):
             answer.headers["Content-Encoding"] = "gzip"
+        changed = request.method == "POST" and DROPPED not in request.environ
+        if changed and self.troubles.strikes("unanswered", request.endpoint or ""):
+            request.environ[DROPPED] = True
         return answer
 
     def _session(self) -> _Session | None:

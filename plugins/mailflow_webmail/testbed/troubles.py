@@ -58,6 +58,7 @@ KNOWN: Mapping[str, Trouble] = {
     "subject": Trouble("every subject is the text of an error", ("list",)),
     "stubborn": Trouble("deletions are confirmed, and not done", ("change",)),
     "dropped": Trouble("connections are kept alive, and end at the next request"),
+    "unanswered": Trouble("changes are made, and not answered", ("change", "compose")),
 }
 
 
