@@ -69,6 +69,7 @@ class TestWhatGoes:
 
     def test_a_password_that_is_a_word_of_the_definition_goes_too(self):
         assert "folder" not in html("<p>folder</p><td name=folder>", private=("folder",))
+        assert "folder" not in html("<p>dear folder</p>", private=("Red folder",))
 
     def test_many_rows_are_cut_to_a_few(self):
         said = html("<table>" + "<tr class=msg><td>x</td></tr>" * 100 + "</table>")

@@ -143,6 +143,12 @@ class TestNoMessage:
         with pytest.raises(UnavailableError, match="a new listing has the message"):
             session.raw(rows["a"])
 
+    def test_rule_02_one_without_octets_is_called_so(self, paper, session):
+        rows = rows_of(session)
+        paper.says["raw"] = source(b"\r\n")
+        with pytest.raises(UnavailableError, match="the source is empty"):
+            session.raw(rows["a"])
+
     def test_rule_02_it_has_gone_where_a_new_listing_does_not_have_it(self, paper, session):
         rows = rows_of(session)
         paper.says["raw"] = source(b"")
