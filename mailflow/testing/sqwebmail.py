@@ -116,14 +116,14 @@ class SqWebMail(Daemon):
         self.mail = Maildirs(os.path.join(self._base, "home"))
         self.port = 0
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._users: dict[str, str] = {}
         for name in ("http", "home", "etc", "cache"):
             os.mkdir(f"{self._base}/{name}")
         os.chown(f"{self._base}/cache", *self.mail.owner)
         self._run_directories()
         self._write("etc/calendarmode", "local\n")
         self._write("etc/authdaemonrc", AUTHDAEMONRC)
-        self._write("etc/userdb", "")
-        os.chmod(f"{self._base}/etc/userdb", 0o600)
+        self._write_users()
 
     @property
     def url(self) -> str:
@@ -134,9 +134,8 @@ class SqWebMail(Daemon):
         home = self.mail.add(name)
         uid, gid = self.mail.owner
         made = self._inside("userdbpw", "-md5", octets=f"{password}\n".encode()).decode().strip()
-        fields = f"uid={uid}|gid={gid}|home={home}|mail={home}/Maildir|systempw={made}"
-        with open(f"{self._base}/etc/userdb", "a") as file:
-            file.write(f"{name}\t{fields}\n")
+        self._users[name] = f"uid={uid}|gid={gid}|home={home}|mail={home}/Maildir|systempw={made}"
+        self._write_users()
         self._inside("makeuserdb")
 
     def sends_to(self, smtp_port: int) -> None:
@@ -180,6 +179,11 @@ class SqWebMail(Daemon):
         for part in list(self._parts):
             self.down(part)
         super().stop()
+
+    def _write_users(self) -> None:
+        lines = (f"{name}\t{fields}\n" for name, fields in self._users.items())
+        self._write("etc/userdb", "".join(lines))
+        os.chmod(f"{self._base}/etc/userdb", 0o600)  # makeuserdb wants it so
 
     def _run_directories(self) -> None:
         """As tmpfiles.d of the packages has them."""
