@@ -343,3 +343,41 @@ def test_pwm_37_a_wrong_password_is_known_in_every_language(
     status, errors = journey.run()
     assert (status, len(errors)) == (77, 1)
     assert len(journey.left) == len(MESSAGES)
+
+
+MAIL = b"From: demo@example.org\nTo: ann@example.org\nSubject: Hello\nMessage-ID: <1@x>\n\nHi!\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("unanswered", {}), ("dropped", {}), ("error", {"at": ("compose",)}),
+        ("error", {"at": ("compose",), "after": 1}), ("expired", {"after": 2}),
+        ("challenge", {"at": ("compose",)}), ("maintenance", {"at": ("login", "compose")}),
+        ("throttled-page", {"at": ("compose",)}), ("slow", {"at": ("compose",), "seconds": 2}),
+    ],
+)  # fmt: skip
+def test_whatever_goes_wrong_a_mail_is_sent_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    changes: dict[str, Any],
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "mbox").write_bytes(b"From demo@example.org Thu Jan  1 00:00:00 2026\n" + MAIL)
+    with TestBed() as bed:
+        table = {**bed.source(timeout="400ms"), "name": "form"}
+        pipeline = {
+            "pipeline": {"name": "out", "journal": str(tmp_path / "journal.db")},
+            "fetch": [{"use": "mbox", "path": str(tmp_path / "mbox")}],
+            "process": [{"use": "filter.recipients", "add": ["ann@example.org"]}],
+            "distribute": [table],
+        }
+        bed.trouble(name, **changes)
+        mailflow.run(pipeline, now=True)
+        assert len(bed.messages("Sent")) <= 1
+        bed.quiet()
+        table["timeout"] = "10s"
+        assert mailflow.run(pipeline, now=True) == 0
+        (sent,) = bed.messages("Sent")
+        assert b"Message-ID: <1@x>\r\n" in sent
