@@ -70,7 +70,7 @@ class WebmailDistributor:
 
         self._session: Session = opened(self._options, self._runtime.halt, self._runtime.scratch)
         self._carried = carried(self._session.site)
-        self._sender = Sender(self._session, self._runtime.scratch)
+        self._sender = Sender(self._session, self._runtime.scratch, self._runtime.halt)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,12 +108,10 @@ class WebmailDistributor:
         from mailflow_webmail.sending import NotSentError
 
         try:
-            draft = self._sender.draft(made)
+            self._sender.post(made, lambda: ticket.commit(recipients))
         except (BadMailError, RefusedError) as error:
             yield from self._reports(recipients, FAILED, "5.6.0", error.text)
             return
-        try:
-            self._sender.send(draft, lambda: ticket.commit(recipients))
         except NotSentError as error:
             outcome, code = (LATER, "4.0.0") if error.temporary else (FAILED, "5.0.0")
             yield from self._reports(recipients, outcome, code, error.text)

@@ -41,6 +41,8 @@ class Entry:
         """`enter` logs in; `alone` names the account where a second login ends the first."""
         self._enter = enter
         self._alone = alone
+        self.patience = IDLE
+        """Seconds without work after which another of the same account is let in."""
         self._used = 0.0
         self._change = threading.Condition()
         self._own = threading.local()
@@ -153,7 +155,7 @@ class Entry:
         """Whether nothing was done here for a while; the login is forgotten then, since the
         webmail ends it with that of the other."""
         with self._change:
-            if self._busy or self._entering or time.monotonic() - self._used < IDLE:
+            if self._busy or self._entering or time.monotonic() - self._used < self.patience:
                 return False
             self._facts = None
             return True

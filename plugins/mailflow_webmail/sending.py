@@ -1,7 +1,6 @@
 """A letter, written into the compose form of a webmail and sent.
 
-    draft = sender.draft(letter)       nothing has gone, whatever happens here
-    sender.send(draft, commit)         `commit` stands right before the request that sends
+    sender.post(letter, commit)        `commit` stands right before the request that sends
 
 Rule of the file: it was sent where the answer shows what the site expects; it was not where
 the webmail says why; all else, a lost answer above all, is a doubt and raised as such.
@@ -10,14 +9,16 @@ the webmail says why; all else, a lost answer above all, is a doubt and raised a
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import unquote_plus
 
 from mailflow.addresses import addresses, same
 from mailflow.errors import (
     BadMailError,
     GoneError,
+    InUseError,
     MailflowError,
     RefusedError,
     UnavailableError,
@@ -35,6 +36,7 @@ from mailflow_webmail.upload import Upload
 if TYPE_CHECKING:
     from bs4.element import Tag
 
+    from mailflow.halt import Halt
     from mailflow_webmail.entry import Facts
     from mailflow_webmail.language import Site
     from mailflow_webmail.letter import Letter
@@ -42,12 +44,19 @@ if TYPE_CHECKING:
     from mailflow_webmail.parts import File
     from mailflow_webmail.session import Session
 
+T = TypeVar("T")
+
 WORDS = 200
 """Characters of what a webmail says that are passed on."""
 
 GRACE = 10.0
 """Seconds that a mail under way has to be answered when the engine stops: what is known then
 need not be asked."""
+
+TURN = 30.0
+"""Seconds to wait for another session of the account to have done its work."""
+
+PAUSE = 0.2
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -88,8 +97,10 @@ def carried(site: Site) -> frozenset[str]:
 class Sender:
     """Sends by the form of one session's webmail."""
 
-    def __init__(self, session: Session, scratch: str) -> None:
+    def __init__(self, session: Session, scratch: str, halt: Halt) -> None:
+        session.give_way()
         self._session = session
+        self._halt = halt
         self._site = session.site
         self._steps = session.steps
         self._browser = session.browser
@@ -98,16 +109,21 @@ class Sender:
     def choices(self) -> list[str]:
         """Whom the form sends from; empty where it takes what is written."""
         nothing = dict.fromkeys(OF_A_MAIL, "")
-        page = self._session.do("compose", nothing)
+        page = self._work(lambda known: self._steps.ask("compose", known, nothing))
         field = self._from_field(page)
         return [_said(each) for each in field.select("option")] if field.name == "select" else []
 
-    def draft(self, letter: Letter) -> Draft:
-        """Everything but sending. Raises BadMailError for what the form does not take,
-        RefusedError where the webmail refuses a file, and what a session raises."""
-        return self._session.work(lambda known: self._drafted(letter, known))
+    def post(self, letter: Letter, commit: Callable[[], None]) -> None:
+        """Write it and send it. Nothing has gone where this raises before the commit:
+        BadMailError for what the form does not take, RefusedError where the webmail refuses a
+        file, or what a session raises."""
 
-    def send(self, draft: Draft, commit: Callable[[], None]) -> None:
+        def whole(known: Facts) -> None:
+            self._send(self._drafted(letter, known), commit)
+
+        self._work(whole)
+
+    def _send(self, draft: Draft, commit: Callable[[], None]) -> None:
         """Raises NotSentError where that is certain; after any other error nobody knows."""
         try:
             uploads = self._uploads(draft.files)
@@ -141,7 +157,7 @@ class Sender:
         if not self._site.has("sent") or not _PLAIN_ID.fullmatch(letter.message_id):
             return frozenset()
         found: set[str] = set()
-        for row in self._session.work(lambda known: self._candidates(letter, known)):
+        for row in self._work(lambda known: self._candidates(letter, known)):
             identifier, recipients = addressed(self._header(row))
             if identifier == letter.message_id:
                 found |= recipients
@@ -151,13 +167,24 @@ class Sender:
         """Of what the webmail keeps; empty where that has gone. It is not read by the session,
         for which messages are those of its listings."""
         try:
-            kept = self._session.work(lambda known: self._sources.read(row, known)).content
+            kept = self._work(lambda known: self._sources.read(row, known)).content
         except GoneError:
             return Header()
         try:
             return Header(head(kept))
         finally:
             drop(kept)
+
+    def _work(self, what: Callable[[Facts], T]) -> T:
+        """As of a session, after whoever else is at work there for this account: what fetches
+        the mail that is to be sent, where a second login would end the first."""
+        until = time.monotonic() + TURN
+        while True:
+            try:
+                return self._session.work(what)
+            except InUseError:
+                if time.monotonic() > until or self._halt.wait(PAUSE):
+                    raise
 
     def _candidates(self, letter: Letter, known: Facts) -> list[Mapping[str, str]]:
         more = letter.facts()

@@ -111,6 +111,10 @@ class Session:
         it is called with the facts of the session."""
         return self._entry.work(what)
 
+    def give_way(self) -> None:
+        """From now on let another session of this account in as soon as nothing is under way."""
+        self._entry.patience = 0.0
+
     def do(self, name: str, facts: Mapping[str, str]) -> Page:
         """A step of the site, by its name; the answer is what the step expects."""
         return self._entry.work(lambda known: self.steps.ask(name, known, facts))
@@ -138,9 +142,12 @@ class Session:
         return facts
 
     def _enter_by_cookies(self, facts: Facts) -> None:
-        """Raises ChallengeError where those of a browser do not do."""
-        method, url, what = self.steps.request("login", facts)
-        page = self.browser.page(method, url, **what)
+        """Where a browser begins, since a page to log in is shown to whoever asks for it by some
+        webmails, and else that page. Raises ChallengeError where the cookies do not do."""
+        page = self.browser.page("GET", "")
+        if not self.steps.is_in("login", page):
+            method, url, what = self.steps.request("login", facts)
+            page = self.browser.page(method, url, **what)
         if not self.steps.is_in("login", page):
             with self.steps.reading("login", "signal", page):
                 self.steps.told("login", page, by_status=False)

@@ -7,7 +7,6 @@ import email.policy
 import os
 from collections.abc import Iterator
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,16 +253,29 @@ def test_a_form_that_has_changed_sends_nothing(
 
 @AT_ROUNDCUBE
 def test_a_list_needs_nothing_but_a_webmail(
-    ann: RoundcubeAccount, roundcube: Roundcube, sink: SmtpSink, tmp_path: Path
+    ann: RoundcubeAccount, roundcube: Roundcube, sink: SmtpSink
 ) -> None:
     own = f"{ann.user}@example.org"
-    ann.deliver(
+    with roundcube.configured(mail_domain="'example.org'"):
+        assert run_list(ann, own) == 0
+    made = arrived(sink)
+    assert (sink.messages[0].sender, sink.messages[0].recipients) == (own, (BOB, CAT))
+    assert (made["To"], made["Subject"]) == ("undisclosed-recipients:;", "hello")
+    assert own in made["From"]
+    assert made["Reply-To"] == own
+    assert said(made).strip() == "to all"
+    assert ann.there() == []
+
+
+def run_list(account: WebAccount, own: str) -> int:
+    """One run of a list of this address, to which Bob has written; its exit status."""
+    account.deliver(
         f"From: Ben <{BOB}>\r\nTo: {own}\r\nSubject: hello\r\nMessage-ID: <1@example.org>\r\n\r\n"
         "to all\r\n".encode()
     )
-    source = ann.source()
+    source = account.source()
     pipeline = {
-        "pipeline": {"name": "red", "journal": str(tmp_path / "journal.db")},
+        "pipeline": {"name": "red", "journal": str(account.home / "journal.db")},
         "fetch": [{**source, "keep": "0d"}],
         "process": [
             {"use": "list.post", "address": own, "members": [BOB, CAT], "reply_to": "list"},
@@ -273,15 +285,7 @@ def test_a_list_needs_nothing_but_a_webmail(
             {**source, "loses": ["addressees"], "drops": ["List-*", "Precedence", "X-Loop"]}
         ],
     }
-    with roundcube.configured(mail_domain="'example.org'"):
-        assert mailflow.run(pipeline, now=True) == 0
-    made = arrived(sink)
-    assert (sink.messages[0].sender, sink.messages[0].recipients) == (own, (BOB, CAT))
-    assert (made["To"], made["Subject"]) == ("undisclosed-recipients:;", "hello")
-    assert own in made["From"]
-    assert made["Reply-To"] == own
-    assert said(made).strip() == "to all"
-    assert ann.there() == []
+    return mailflow.run(pipeline, now=True)
 
 
 # SqWebMail
@@ -338,3 +342,13 @@ class TestSqWebMail:
         assert "In-Reply-To" in text
         assert sink.messages == []
         assert send(ben, message, BOB, CAT, drops=["In-Reply-To"])[0] is SENT
+
+    def test_a_list_needs_nothing_but_the_one_session_there(
+        self, ben: SqWebMailAccount, sink: SmtpSink
+    ) -> None:
+        """What fetches and what sends take turns, since a second login ends the first."""
+        own = f"{ben.user}@example.org"
+        assert run_list(ben, own) == 0
+        assert set(sink.messages[0].recipients) == {BOB, CAT}
+        assert (arrived(sink)["From"], arrived(sink)["To"]) == (own, None)
+        assert ben.there() == []

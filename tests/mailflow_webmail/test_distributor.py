@@ -21,6 +21,8 @@ from mailflow.verdicts import FAILED, LATER, SENT
 from mailflow_webmail.distributor import WebmailDistributor
 from mailflow_webmail.letter import KINDS
 from mailflow_webmail.letter import letter as written
+from mailflow_webmail.session import opened
+from mailflow_webmail.settings import WebmailOptions
 from mailflow_webmail.site import find
 
 BOB = "bob@example.org"
@@ -256,6 +258,27 @@ def test_a_session_that_ends_before_it_is_sent_is_no_doubt(stage: Stage, destina
     told = post(stage, mail(), BOB)
     assert told["told"] == {BOB: LATER}
     assert destination.taken() == []
+
+
+def test_it_takes_turns_with_what_fetches_from_the_same_account(
+    stage: Stage, destination: Bed, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a second login ends the first: a list whose only account is there."""
+    monkeypatch.setattr("mailflow_webmail.entry.IDLE", 0.3)
+    site = changed(tmp_path, "shared = true", "shared = false")
+    stage.table = {**stage.table, "site": site}
+    own = {name: stage.table[name] for name in ("site", "url", "user", "password")}
+    fetching = opened(WebmailOptions.read(own), stage.halt, str(tmp_path))
+    destination.bed.trouble("usurped")
+    try:
+        with stage.make() as distributor:
+            for _ in range(2):
+                assert fetching.listing("INBOX") == []
+                (report,) = distributor.distribute(letter(mail()), Ticket("t-1", (BOB,)))
+                assert report.outcome is SENT
+        assert fetching.listing("INBOX") == []
+    finally:
+        fetching.close()
 
 
 def test_a_session_that_ended_meanwhile_is_begun_anew(stage: Stage, destination: Bed) -> None:
