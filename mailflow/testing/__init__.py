@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ServiceContract,
         Source,
         Stage,
+        StayingFetcherContract,
         Taken,
         WireMaildropContract,
         nothing_left,
@@ -61,7 +62,7 @@ _HOMES = {
         " MailboxContract MaildropContract ProcessorContract PushFetcherContract ReactorContract"
         " RefusingDestination RefusingDistributorContract RemoteDestination"
         " RemoteDistributorContract RemoteFetcherContract RemoteSource ServiceContract Source"
-        " Stage Taken WireMaildropContract nothing_left"
+        " Stage StayingFetcherContract Taken WireMaildropContract nothing_left"
     ),
     "corpus": "AWKWARD Large Sample",
     "crash": "Session Strike Trip killed_at_random killed_before_each_step undisturbed",
@@ -87,8 +88,8 @@ __all__ = [
     "RefusingDestination", "RefusingDistributorContract",
     "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",
     "RemoteSource", "Sample", "ServiceContract", "Session", "SmtpSink", "Source", "Stage",
-    "Step", "Strike", "Taken", "Trip", "WireMaildropContract", "killed_at_random",
-    "killed_before_each_step", "mail", "nothing_left", "undisturbed", "watch",
+    "StayingFetcherContract", "Step", "Strike", "Taken", "Trip", "WireMaildropContract",
+    "killed_at_random", "killed_before_each_step", "mail", "nothing_left", "undisturbed", "watch",
 ]  # fmt: skip
 
 

@@ -7,7 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from mailflow.testing.contracts import RemoteFetcherContract, RemoteSource
+from mailflow.testing.contracts import (
+    RemoteFetcherContract,
+    RemoteSource,
+    StayingFetcherContract,
+)
 from mailflow.testing.corpus import stored
 from mailflow.testing.proxy import Proxy
 from mailflow.testing.webmail import TestBed
@@ -57,7 +61,7 @@ def bed() -> Iterator[TestBed]:
         yield bed
 
 
-class TestFetcher(RemoteFetcherContract):
+class TestFetcher(RemoteFetcherContract, StayingFetcherContract):
     component = WebmailFetcher
     secrets = (SECRET,)
 

@@ -73,7 +73,7 @@ def test_it_names_all_that_is_in_the_kit(name: str) -> None:
 def test_it_names_every_hook_and_every_event() -> None:
     hooks = [name for name in vars(Hooks) if name.startswith("mailflow_")]
     events = re.findall(r"[a-z]+\.[a-z]+(?=[,.])", Hooks.mailflow_event.__doc__ or "")
-    assert len(hooks) == 4
+    assert len(hooks) == 5
     assert len(events) >= 13
     for word in (*hooks, *events):
         assert f"``{word}" in TEXT

@@ -38,12 +38,13 @@ from mailflow.testing.contracts.processor import ProcessorContract
 from mailflow.testing.contracts.push import PushFetcherContract
 from mailflow.testing.contracts.reactor import ReactorContract
 from mailflow.testing.contracts.service import MailServiceContract, ServiceContract
+from mailflow.testing.contracts.staying import StayingFetcherContract
 
 __all__ = [
     "ComponentContract", "Destination", "DistributorContract", "FetcherContract",
     "MailServiceContract", "MailboxContract", "MaildropContract", "ProcessorContract",
     "PushFetcherContract", "ReactorContract", "RefusingDestination", "RefusingDistributorContract",
     "RemoteDestination", "RemoteDistributorContract", "RemoteFetcherContract",
-    "RemoteSource", "ServiceContract", "Source", "Stage", "Taken", "WireMaildropContract",
-    "nothing_left",
+    "RemoteSource", "ServiceContract", "Source", "Stage", "StayingFetcherContract", "Taken",
+    "WireMaildropContract", "nothing_left",
 ]  # fmt: skip
