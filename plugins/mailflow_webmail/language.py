@@ -253,9 +253,11 @@ class Site(Section):
     logout = Table.optional("How one logs out.", Step)
 
     def wrong(self) -> Iterator[Fault]:
+        from mailflow_webmail.complete import incomplete
         from mailflow_webmail.names import unprovided
 
         yield from unprovided(self)
+        yield from incomplete(self)
 
     code: Loaded | None = None
     """The hook, where it has one and was read from a file."""
