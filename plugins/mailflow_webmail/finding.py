@@ -148,12 +148,8 @@ def uid_of(id_: str) -> int:
     as the UIDs of an IMAP server behind the page are; else one that is made of it."""
     if _NUMBER.fullmatch(id_) and int(id_) <= _LARGEST:
         return int(id_)
-    return (
-        int.from_bytes(
-            blake2b(id_.encode("utf-8", "surrogateescape"), digest_size=4).digest(), "big"
-        )
-        or 1
-    )
+    digest = blake2b(id_.encode("utf-8", "surrogateescape"), digest_size=4).digest()
+    return int.from_bytes(digest, "big") or 1
 
 
 def item_of(folder: str, row: Row, uid: int | None) -> Item:

@@ -133,8 +133,7 @@ class OpenWebmail:
             doomed = sorted(delete, key=self._number)
             if self._options.seen:
                 self._mark_seen(sorted(self._read.difference(doomed), key=self._number))
-            for rows in self._by_folder(doomed):
-                self._session.remove(rows, "trash" if self._options.trash else "delete")
+            self._remove(doomed)
         except BaseException:
             part(self._session)
             raise
@@ -201,6 +200,12 @@ class OpenWebmail:
             self._runtime.log.info("another size than was listed", key=key, said=listed, had=octets)
 
     # What is changed
+
+    def _remove(self, keys: Iterable[str]) -> None:
+        """Also when everything stops, for a moment: a client has said QUIT."""
+        with self._session.browser.parting():
+            for rows in self._by_folder(keys):
+                self._session.remove(rows, "trash" if self._options.trash else "delete")
 
     def _mark_seen(self, keys: Iterable[str]) -> None:
         for rows in self._by_folder(keys):
