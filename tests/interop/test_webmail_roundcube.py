@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from http.cookiejar import MozillaCookieJar
 from pathlib import Path
 from typing import NamedTuple
 
+import mechanicalsoup
 import pytest
 
 from mailflow.errors import MailflowError
@@ -17,7 +19,16 @@ from mailflow.testing.http_way import HttpWay
 from mailflow.testing.proxy import Proxy
 from mailflow.testing.roundcube import SKINS, Roundcube
 
-from .webmail_servers import HOSTILE, PASSWORD, RoundcubeAccount, message, once, saved, with_lf
+from .webmail_servers import (
+    FOLDERS,
+    HOSTILE,
+    PASSWORD,
+    RoundcubeAccount,
+    message,
+    once,
+    saved,
+    with_lf,
+)
 
 pytestmark = pytest.mark.interop(
     "dovecot-imapd", "php-cli", "roundcube-core", "roundcube-sqlite3", "roundcube-skin-larry",
@@ -117,6 +128,16 @@ def test_folders_have_the_names_that_their_user_sees(
     assert found[at_roundcube.folder(DRAFTS)] == DRAFTS
     assert found[at_roundcube.folder("日本/<b>&amp;")].endswith("<b>&amp;")
     assert "INBOX" in found
+
+
+def test_folders_of_any_name_are_read(at_roundcube: RoundcubeAccount) -> None:
+    for number, folder in enumerate(FOLDERS):
+        at_roundcube.deliver(message(f"n{number}"), folder=folder)
+    with at_roundcube.session() as session:
+        found = {row["id"] for row in session.folders()}
+    assert found >= set(map(at_roundcube.folder, FOLDERS))
+    assert at_roundcube.run(folders=["*"]) == 0
+    assert at_roundcube.subjects() == sorted(f"n{number}" for number in range(len(FOLDERS)))
 
 
 def test_what_was_fetched_is_not_fetched_again_and_what_came_is(
@@ -426,3 +447,25 @@ def test_messages_are_read_without_a_pipeline(at_roundcube: RoundcubeAccount) ->
 def test_sessions_end_in_order(account: RoundcubeAccount, behind: Behind) -> None:
     account.run()
     assert "_task=logout" in behind.way.requests[-1]
+
+
+def test_the_session_of_a_browser_is_lent_over_several_runs(
+    at_roundcube: RoundcubeAccount, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.cookies"
+    with mechanicalsoup.StatefulBrowser() as browser:
+        browser.open(f"{at_roundcube.url}?_task=login", timeout=20)
+        browser.select_form('form:has(input[name="_pass"])')
+        browser["_user"], browser["_pass"] = at_roundcube.user, PASSWORD
+        browser.submit_selected(timeout=20)
+        jar = MozillaCookieJar(str(path))
+        for cookie in browser.session.cookies:
+            jar.set_cookie(cookie)
+        jar.save(ignore_discard=True)
+        path.chmod(0o600)
+        for number in range(2):
+            at_roundcube.deliver(PAGES[number])
+            assert at_roundcube.run(password=None, cookies=str(path)) == 0
+        there = browser.open(f"{at_roundcube.url}?_task=mail", timeout=20)
+        assert there.soup.select_one("#mailboxlist") is not None
+    assert at_roundcube.subjects() == ["n0", "n1"]

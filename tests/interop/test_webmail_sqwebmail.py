@@ -16,7 +16,16 @@ from mailflow.testing.corpus import AWKWARD, Large
 from mailflow.testing.http_way import HttpWay
 from mailflow.testing.sqwebmail import SqWebMail
 
-from .webmail_servers import HOSTILE, PASSWORD, SqWebMailAccount, message, once, saved, with_lf
+from .webmail_servers import (
+    FOLDERS,
+    HOSTILE,
+    PASSWORD,
+    SqWebMailAccount,
+    message,
+    once,
+    saved,
+    with_lf,
+)
 
 pytestmark = [
     pytest.mark.interop("sqwebmail", "courier-authlib-userdb", "lighttpd"),
@@ -84,6 +93,16 @@ def test_folders_have_the_names_that_their_user_knows(at_sqwebmail: SqWebMailAcc
     assert found[at_sqwebmail.folder("日本")] == "日本"
     assert at_sqwebmail.folder("Archive/2024") in found
     assert "INBOX" in found
+
+
+def test_folders_of_any_name_are_read(at_sqwebmail: SqWebMailAccount) -> None:
+    for number, folder in enumerate(FOLDERS):
+        at_sqwebmail.deliver(message(f"n{number}"), folder=folder)
+    with at_sqwebmail.session() as session:
+        found = {row["id"] for row in session.folders()}
+    assert found >= set(map(at_sqwebmail.folder, FOLDERS))
+    assert at_sqwebmail.run(folders=["*"]) == 0
+    assert at_sqwebmail.subjects() == sorted(f"n{number}" for number in range(len(FOLDERS)))
 
 
 def test_what_was_fetched_is_not_fetched_again_and_what_came_is(

@@ -37,6 +37,12 @@ HOSTILE = (
 )  # fmt: skip
 """Subjects that look like what a webmail itself would say."""
 
+FOLDERS = (
+    "a b", "c+d", "100%", 'x"y', "it's", "ü&amp;#x26;", "日本", "Archive/2024", "q?x=1&y=2",
+    "INBOXish", "back\\slash", "semi;colon", "<b>", " lead", "trail ", "[x]", "Deep/er/still",
+)  # fmt: skip
+"""Names of folders that somebody has."""
+
 Server = Roundcube | SqWebMail
 
 
@@ -98,11 +104,12 @@ class WebAccount:
         raise LookupError(subject)
 
     def source(self, **options: object) -> dict[str, object]:
-        """A [[fetch]] of this account."""
-        return {
+        """A [[fetch]] of this account; None takes an option away."""
+        given = {
             "use": "webmail", "site": self.site, "url": self.url, "user": self.user,
             "password": PASSWORD, "timeout": "20s", **options,
         }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
 
     def run(self, **options: object) -> int:
         """One run of the pipeline; gives its exit status."""
