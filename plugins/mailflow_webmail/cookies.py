@@ -29,6 +29,9 @@ LONGEST = 8192
 LARGEST = 1 << 20
 """Octets of a file, which may be that of a whole browser."""
 
+_SESSION = ("", "0", "-1")
+"""The expiry of a cookie that lasts as long as its browser runs, by who writes the file."""
+
 _HTTP_ONLY = "#HttpOnly_"
 
 
@@ -168,7 +171,7 @@ def _cookie(line: str) -> Cookie | None:
     if len(words) != 7 or not {words[1], words[3]} <= {"TRUE", "FALSE"}:
         return None
     domain, below, path, secure, expiry, name, value = words
-    seconds = expiry.partition(".")[0]
+    seconds = "0" if expiry in _SESSION else expiry.partition(".")[0]
     if not (seconds.isascii() and seconds.isdecimal()) or len(seconds) > 12 or not name:
         return None
     if below == "TRUE":

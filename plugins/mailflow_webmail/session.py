@@ -66,6 +66,7 @@ class Session:
         self._places = Places(site, Lister(self.steps))
         self._sources = Sources(self.steps, scratch, most)
         self._unproven: set[tuple[str, str]] = set()
+        self._is_lent = False
         self._saved = saved
         self._private = {user, user.partition("@")[0]}
 
@@ -132,9 +133,15 @@ class Session:
 
     def _entered(self) -> Facts:
         facts = Facts(user=self._user)
-        if self._secret is None:
-            self._enter_by_cookies(facts)
-        else:
+        self._is_lent = self._secret is None or self.browser.is_lent
+        try:
+            if self._is_lent:
+                self._enter_by_cookies(facts)
+        except ChallengeError:
+            self._is_lent = False
+            if self._secret is None:
+                raise
+        if not self._is_lent and self._secret is not None:
             password = self._secret()
             self._private.add(password)
             self.steps.ask("login", facts, {"password": password})
@@ -166,7 +173,7 @@ class Session:
 
     def _left(self, facts: Facts) -> None:
         """A session that a browser lent us is not ours to end."""
-        if self.site.logout is not None and self._secret is not None:
+        if self.site.logout is not None and not self._is_lent:
             self.steps.ask("logout", facts)
 
     def _folders(self, facts: Facts) -> list[Row]:

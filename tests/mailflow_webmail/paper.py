@@ -161,7 +161,14 @@ class Paper(Web):
         given |= {key: value[0] for key, value in parse_qs(asked.body.decode("latin-1")).items()}
         if name in self.says:
             return self.says[name](asked)
-        if name not in ("form", "login", "folders", "seen", "logout") and given["key"] != self.key:
+        known = given.get("key") == self.key or name in (
+            "form",
+            "login",
+            "folders",
+            "seen",
+            "logout",
+        )
+        if not name or not known:
             return self.form()
         return getattr(self, f"_{name}")(given)
 

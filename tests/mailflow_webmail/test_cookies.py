@@ -213,6 +213,11 @@ class TestImported:
             "one", "two", "three",
         ]  # fmt: skip
 
+    @pytest.mark.parametrize("expiry", ["", "0", "-1"])
+    def test_one_that_lasts_as_long_as_its_browser_is_good(self, saved, expiry) -> None:
+        [cookie] = imported(saved(f"localhost FALSE / FALSE {expiry} a 1"), ["localhost"])
+        assert cookie.expires is None
+
     def test_a_value_may_be_empty_or_hold_anything_but_a_tab(self, saved) -> None:
         path = saved("localhost FALSE / FALSE 0 a ", 'localhost FALSE / FALSE 0 b "=;"')
         assert [each.value for each in imported(path, ["localhost"])] == ["", '"=;"']
