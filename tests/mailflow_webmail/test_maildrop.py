@@ -489,6 +489,30 @@ def test_cookies_of_the_file_let_in_nobody_whom_the_webmail_has_to_check(
         drop.login(Credentials(USER, password="canary-3dd4"))
 
 
+def test_cookies_of_a_browser_do_instead_of_a_password_there(
+    bed: TestBed, maildrop: Make, tmp_path: Path
+) -> None:
+    """For whom a password of its own here has been checked."""
+    import mechanicalsoup
+
+    bed.put("INBOX", message("one"))
+    with mechanicalsoup.StatefulBrowser() as browser:
+        browser.open(f"{bed.url}login")
+        browser.select_form("form#login")
+        browser["user"], browser["pass"] = USER, SECRET
+        browser.submit_selected()
+        lines = [
+            f"127.0.0.1\tFALSE\t/\tFALSE\t0\t{cookie.name}\t{cookie.value}"
+            for cookie in browser.get_cookiejar()
+        ]
+    cookies = tmp_path / "cookies.txt"
+    cookies.write_text("\n".join(["# Netscape HTTP Cookie File", *lines, ""]))
+    cookies.chmod(0o600)
+    drop = maildrop(password=None, cookies=str(cookies)).login(ANN)
+    assert texts(drop) == ["one"]
+    drop.close()
+
+
 @pytest.mark.parametrize(
     ("table", "fault"),
     [
