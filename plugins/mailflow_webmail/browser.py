@@ -154,6 +154,11 @@ class Browser:
             ca_file=options.ca_file, cookies=options.lent(), hosts=options.hosts,
         )  # fmt: skip
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether it began with the cookies of a browser of its user."""
+        return self._lent is not None
+
     def page(self, method: str, url: str, **what: Any) -> Page:
         """The answer, read whole: see `answer`."""
         with self.answer(method, url, **what) as answer:

@@ -19,6 +19,7 @@ import tomli
 
 from mailflow.halt import Halt
 from mailflow_webmail.browser import Browser
+from mailflow_webmail.cookies import Lent
 from mailflow_webmail.language import Site
 from mailflow_webmail.saved import Saved
 from mailflow_webmail.session import Session
@@ -130,9 +131,11 @@ class Paper(Web):
         finally:
             made.close()
 
-    def opened(self, directory: Path, site_: Site | None = None, **more: Any) -> Session:
+    def opened(
+        self, directory: Path, site_: Site | None = None, cookies: Lent | None = None, **more: Any
+    ) -> Session:
         self._halts.append(Halt())
-        browser = Browser(self.url, halt=self._halts[-1], timeout=20.0)
+        browser = Browser(self.url, halt=self._halts[-1], timeout=20.0, cookies=cookies)
         saved = Saved(str(directory / "saved"))
         return Session(
             site_ or site(), browser, USER, lambda: PASSWORD, str(directory), saved=saved, **more
@@ -161,14 +164,8 @@ class Paper(Web):
         given |= {key: value[0] for key, value in parse_qs(asked.body.decode("latin-1")).items()}
         if name in self.says:
             return self.says[name](asked)
-        known = given.get("key") == self.key or name in (
-            "form",
-            "login",
-            "folders",
-            "seen",
-            "logout",
-        )
-        if not name or not known:
+        is_free = name in ("form", "login", "folders", "seen", "logout")
+        if not name or not (is_free or given.get("key") == self.key):
             return self.form()
         return getattr(self, f"_{name}")(given)
 

@@ -18,6 +18,7 @@ from mailflow.errors import (
 )
 from mailflow.mail import read
 from mailflow_webmail import entry
+from mailflow_webmail.cookies import Lent
 from mailflow_webmail.errors import ChallengeError, ExpiredError, LayoutError, ThrottledError
 
 from .paper import PASSWORD, USER, Paper, page, row, site
@@ -152,6 +153,32 @@ class TestLoggingIn:
             session.log_in()
         assert paper.steps[-1] == "login"
         session.close()
+
+
+class TestLentByABrowser:
+    """A session whose cookies were imported, with a password beside them."""
+
+    @pytest.fixture
+    def lent(self, paper, tmp_path):
+        saved = tmp_path / "page.cookies"
+        saved.write_text("127.0.0.1\tFALSE\t/\tFALSE\t0\tsid\tlent\n")
+        saved.chmod(0o600)
+        return Lent(str(saved), ["127.0.0.1"], str(tmp_path / "kept.cookies"))
+
+    def test_it_is_used_and_not_ended(self, paper, tmp_path, lent):
+        paper.says[""] = lambda asked: paper.inside()
+        with paper.session(tmp_path, cookies=lent) as session:
+            session.listing("INBOX")
+        assert paper.logins == 0
+        assert "logout" not in paper.steps
+
+    def test_where_it_has_ended_the_password_begins_another_that_is_ended(
+        self, paper, tmp_path, lent
+    ):
+        with paper.session(tmp_path, cookies=lent) as session:
+            session.listing("INBOX")
+        assert paper.logins == 1
+        assert paper.steps[-1] == "logout"
 
 
 class TestEnding:
