@@ -213,10 +213,8 @@ def _serve(
                 if due == deadline:
                     last = f"; the last was {steps[-1]}" if steps else ""
                     raise TimeoutError(f"{process.args!r} has not ended after {timeout} s{last}")
-                before_kill()
-                process.kill()
-                after = None
-            elif ready.get(listener, 0) & select.POLLIN:
+                return _killed(process, steps, started, before_kill)
+            if ready.get(listener, 0) & select.POLLIN:
                 notice = _receive(listener)
                 if notice is None:
                     continue
@@ -226,10 +224,7 @@ def _serve(
                 steps.append(step)
                 answer = decide(step)
                 if answer == KILL:
-                    before_kill()
-                    process.kill()
-                    process.wait()
-                    return steps, time.monotonic() - started
+                    return _killed(process, steps, started, before_kill)
                 _answer(listener, notice.id, answer)
             elif ending in ready:
                 return steps, time.monotonic() - started
@@ -237,6 +232,20 @@ def _serve(
                 poller.unregister(listener)
     finally:
         os.close(ending)
+
+
+def _killed(
+    process: subprocess.Popen[bytes],
+    steps: list[Step],
+    started: float,
+    before_kill: Callable[[], None],
+) -> tuple[list[Step], float]:
+    """No step is answered any more: under load the program would live on for a moment, and do
+    what a flush allows that was cut off while it ran."""
+    before_kill()
+    process.kill()
+    process.wait()
+    return steps, time.monotonic() - started
 
 
 def _receive(listener: int) -> _Notice | None:
