@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from mailflow_webmail.errors import LayoutError
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 SECONDS = 10.0
 """How long the patterns of a site may look at one page, all together."""
+
+MOST = 100_000
+"""Rows of one page."""
 
 
 @lru_cache(1024)
@@ -39,7 +44,8 @@ class Search:
 
     def first(self, pattern: str, text: str) -> Match[str] | None:
         """Raises LayoutError where it takes too long."""
-        return next(self._within(pattern, text, most=1), None)
+        with self._timed(pattern):
+            return compiled(pattern).search(text, timeout=self._left)
 
     def value(self, pattern: str, text: str) -> str | None:
         """What the first group matches, or all of it where there is none."""
@@ -48,19 +54,21 @@ class Search:
             return None
         return (match[1] or "") if match.re.groups else match[0]
 
-    def each(self, pattern: str, text: str) -> Iterator[Match[str]]:
-        return self._within(pattern, text, most=None)
+    def each(self, pattern: str, text: str) -> list[Match[str]]:
+        """Raises LayoutError where it takes too long, or where there are too many."""
+        with self._timed(pattern):
+            every = compiled(pattern).finditer(text, timeout=self._left)
+            found = list(islice(every, MOST + 1))
+        if len(found) > MOST:
+            raise LayoutError(f"the pattern {pattern!a} matches more than {MOST} times")
+        return found
 
-    def _within(self, pattern: str, text: str, most: int | None) -> Iterator[Match[str]]:
+    @contextmanager
+    def _timed(self, pattern: str) -> Iterator[None]:
         begin = time.monotonic()
         try:
-            if most is None:
-                found = list(compiled(pattern).finditer(text, timeout=self._left))
-            else:
-                match = compiled(pattern).search(text, timeout=self._left)
-                found = [] if match is None else [match]
+            yield
         except TimeoutError:
-            self._left = 0.001
             raise LayoutError(f"the pattern {pattern!a} takes too long on this page") from None
-        self._left = max(0.001, self._left - (time.monotonic() - begin))
-        return iter(found)
+        finally:
+            self._left = max(0.001, self._left - (time.monotonic() - begin))

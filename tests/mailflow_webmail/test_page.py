@@ -290,6 +290,11 @@ class TestHostile:
         with pytest.raises(LayoutError, match="takes too long"):
             rows(page, css="p", fields={"id": {"regex": "(a+)+$"}})
 
+    def test_lines_without_end_are_refused(self) -> None:
+        page = said({"exec": "add(1);\n" * 200_000})
+        with pytest.raises(LayoutError, match="matches more than 100000 times"):
+            rows(page, json="exec", regex=r"(?m)^add\((?P<id>\d+)")
+
     def test_rows_within_rows_take_no_longer_than_they_may(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
