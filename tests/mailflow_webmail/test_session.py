@@ -17,9 +17,12 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.mail import read
+from mailflow.testing.webmail import TestBed
 from mailflow_webmail import entry
 from mailflow_webmail.cookies import Lent
 from mailflow_webmail.errors import ChallengeError, ExpiredError, LayoutError, ThrottledError
+from mailflow_webmail.session import opened
+from mailflow_webmail.settings import WebmailOptions
 
 from .paper import PASSWORD, USER, Paper, page, row, site
 from .web import ok
@@ -56,7 +59,7 @@ class TestLoggingIn:
         paper.opened(tmp_path).close()
         assert paper.asked == []
 
-    def test_what_it_captures_is_sent_with_later_steps(self, paper, session):
+    def test_rule_04_what_it_captures_is_sent_with_later_steps(self, paper, session):
         session.listing("INBOX")
         assert "key=key1" in paper.asked[-1].target
 
@@ -188,11 +191,24 @@ class TestEnding:
         assert [each["id"] for each in session.listing("INBOX")] == ["a"]
         assert paper.steps.count("login") == 4
 
-    def test_what_was_captured_before_is_not_sent_after(self, paper, session):
+    def test_rule_04_what_was_captured_before_is_not_sent_after(self, paper, session):
         session.listing("INBOX")
         paper.logins += 1
         session.listing("INBOX")
         assert "key=key3" in paper.asked[-1].target
+
+    def test_rule_04_a_token_that_changes_with_each_page_is_renewed(self, paper, tmp_path):
+        def turned(asked):
+            paper.logins += 1
+            return paper.listed(1)
+
+        renewing = site(list__capture={"key": {"css": "#in", "attr": "data-key"}})
+        with paper.session(tmp_path, renewing) as session:
+            session.log_in()
+            paper.says["list"] = turned
+            row = session.listing("INBOX")[0]
+            assert read(session.raw(row)) == A
+        assert paper.steps.count("login") == 2
 
     def test_a_webmail_that_ends_each_session_is_not_logged_in_to_again_and_again(
         self, paper, session
@@ -252,6 +268,22 @@ class TestEnding:
         paper.logins += 1
         found = session.work(lambda facts: read(session.raw(rows[0])))
         assert found == A
+
+
+def test_pwm_01_a_webmail_is_used_as_a_mailbox(tmp_path, halt):
+    with TestBed(["INBOX", "Lists"]) as bed:
+        bed.put("INBOX", A, b"Subject: b\r\n\r\n")
+        table = {"site": "testbed", "url": bed.url, "user": bed.user, "password": bed.password}
+        session = opened(WebmailOptions.read(table), halt, str(tmp_path))
+        try:
+            assert {each["name"] for each in session.folders()} >= {"INBOX", "Lists"}
+            rows = session.listing("INBOX")
+            assert read(session.raw(rows[1])) == A
+            session.remove(rows[1:])
+            assert session.listing("INBOX") == rows[:1]
+        finally:
+            session.close()
+        assert bed.messages("INBOX") == [b"Subject: b\r\n\r\n"]
 
 
 class TestOneSession:

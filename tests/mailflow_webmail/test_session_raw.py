@@ -83,7 +83,7 @@ class TestOctets:
             rows = {"folder": "INBOX", "id": "a"}
             assert read(session.raw(rows)) == paper.mail["a"]
 
-    def test_rule_05_a_source_that_stands_in_a_page_is_its_text(self, paper, tmp_path):
+    def test_a_source_that_stands_in_a_page_is_its_text(self, paper, tmp_path):
         text = "Subject: &lt;b&gt; &amp; co\n\nIs 1 &lt; 2?\t \n\n\n"
         paper.says["raw"] = lambda asked: paper.inside(f"<pre id=source>\n{text}</pre>")
         shown = site(raw__pre="#source", raw__expect={"css": "#in"})
