@@ -21,6 +21,9 @@ T = TypeVar("T")
 IDLE = 5.0
 """Seconds without work after which a session lets another of the same account in."""
 
+AGAIN = 60.0
+"""Seconds until another login after one that nothing came of."""
+
 _AT_HOME: dict[tuple[str, str], Entry] = {}
 """By webmail and user, the session of this process that must be alone there."""
 
@@ -51,6 +54,7 @@ class Entry:
         self._facts: Facts | None = None
         self._logins = 0
         self._fruitful = True
+        self._next = 0.0
         self._refused: MailflowError | None = None
         self._until = 0.0
 
@@ -109,7 +113,7 @@ class Entry:
             if facts is not None and facts is not expired:
                 self._busy += 1
                 return facts
-            if expired is not None and not self._fruitful:
+            if expired is not None and not self._fruitful and time.monotonic() < self._next:
                 raise ExpiredError("the webmail ends each session at once, whatever is asked")
             self._entering = True
             self._change.wait_for(lambda: not self._busy)
@@ -122,6 +126,7 @@ class Entry:
                 self._entering = False
                 if entered is not None:
                     self._facts, self._fruitful = entered, expired is None
+                    self._next = time.monotonic() + AGAIN
                     self._busy += 1
                 self._change.notify_all()
 

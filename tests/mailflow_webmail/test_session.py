@@ -220,6 +220,16 @@ class TestEnding:
                 session.listing("INBOX")
         assert paper.steps.count("login") == 4
 
+    def test_it_is_after_a_while(self, paper, session, monkeypatch):
+        monkeypatch.setattr(entry, "AGAIN", 0.0)
+        session.log_in()
+        paper.says["list"] = lambda asked: paper.form()
+        with pytest.raises(ExpiredError):
+            session.listing("INBOX")
+        del paper.says["list"]
+        paper.logins += 1
+        assert session.listing("INBOX")
+
     def test_after_a_step_that_went_well_it_may_be_begun_anew_again(self, paper, session):
         for _ in range(3):
             session.listing("INBOX")
