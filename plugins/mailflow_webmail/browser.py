@@ -239,14 +239,15 @@ class Browser:
 
     @contextmanager
     def parting(self) -> Iterator[None]:
-        """Inside, a last request is made even where the engine stops; it takes PARTING at most."""
-        before = self.grace
+        """Inside, a last request is made even where the engine stops, and no answer is waited
+        for as long as others: nothing depends on it."""
+        before = self.grace, self._timeout
         with self._halt.put_off(PARTING):
-            self.grace = max(before, PARTING)
+            self.grace, self._timeout = max(self.grace, PARTING), min(self._timeout, PARTING)
             try:
                 yield
             finally:
-                self.grace = before
+                self.grace, self._timeout = before
 
     def close(self) -> None:
         """End the connections."""

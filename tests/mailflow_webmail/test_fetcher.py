@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from mailflow.query import Query
 from mailflow.testing.engine import LogDouble
 from mailflow.testing.webmail import TestBed
 from mailflow.verdicts import Fate
+from mailflow_webmail import browser, mark
 from mailflow_webmail import fetcher as module
-from mailflow_webmail import mark
 from mailflow_webmail.errors import LayoutError
 from mailflow_webmail.fetcher import WebmailFetcher
 
@@ -298,6 +299,19 @@ def test_all_pages_are_read_where_the_first_would_not_tell(
         listed = list(fetcher.listing(where, fetcher.mark))
     assert len(listed) == (4 if what == "removed" else 5)
     fetcher.close()
+
+
+def test_who_waited_in_vain_does_not_wait_as_long_to_log_out(
+    bed: TestBed, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser, "PARTING", 0.02)
+    fetcher = make(timeout="60s")
+    poll(fetcher)
+    bed.trouble("slow", at=("logout",), seconds=8.0, times=1)
+    began = time.monotonic()
+    poll(fetcher)
+    assert time.monotonic() - began < 8
+    bed.quiet()
 
 
 # What is done with what is settled
