@@ -14,8 +14,9 @@ Rule of the file: of a pipeline nothing is changed but where its servers are. Wh
     localhost       our SMTP sink, in clear (its `port` is replaced)
 
 In the place of a `url` at webmail.* is our test bed, in clear, with its own `site`; it is started
-when it is asked for, and ann has an account there. A `url` at 127.0.0.1 is that of a test bed that
-the reader has started. Where a [[serve]] listens there is 127.0.0.1 with a free port, `here[port]`.
+when it is asked for, and ann has an account there; it is proxy.example.org, too, for requests to
+itself. A `url` at 127.0.0.1 is that of a test bed that the reader has started. Where a [[serve]]
+listens there is 127.0.0.1 with a free port, `here[port]`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ _PORT = re.compile(r"^ *port *= *[0-9]+.*\n", re.MULTILINE)
 
 _WEBMAIL = re.compile(r'^(?P<indent> *)url *= *"https?://webmail\.[^"]*".*$', re.MULTILINE)
 _TESTBED = re.compile(r'(?<=")http://127\.0\.0\.1:(?P<port>[0-9]+)/(?=")')
+_PROXY = re.compile(r"proxy\.example\.org:\d+")
 _SITE = re.compile(r'^( *site *= *)"[^"]*"', re.MULTILINE)
 _LISTEN = re.compile(r"^ *listen *=.*$", re.MULTILINE)
 _ADDRESS = re.compile(r'"[^"/:]+:(?P<port>[0-9]+)"')
@@ -177,6 +179,7 @@ class ExampleOrg:
             here = f'url = "{self.webmail.url}"'
             text = _WEBMAIL.sub(lambda line: f"{line['indent']}{here}", text)
             text = _SITE.sub(r'\1"testbed"', text)
+            text = _PROXY.sub(f"127.0.0.1:{self.webmail.port}", text)
         return _HOST.sub(self._here, _PORT.sub("", text))
 
     def port(self, documented: int) -> int:
@@ -224,6 +227,8 @@ class ExampleOrg:
             cert_file, key_file = self.certificate
             with open(cert_file if key == "certificate" else key_file, encoding="ascii") as file:
                 return file.read()
+        if key == "cookies":
+            return self.webmail.cookies("webmail.example.org")
         texts = {
             "file": f"{PASSWORD}\n",
             "passwords": "".join(
@@ -235,7 +240,7 @@ class ExampleOrg:
         return texts.get(key, "\n".join(MEMBERS))
 
 
-FILES = ("certificate", "file", "key", "members", "moderators", "passwords")
+FILES = ("certificate", "cookies", "file", "key", "members", "moderators", "passwords")
 """Options that name a file which must be there."""
 
 

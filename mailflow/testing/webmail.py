@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from tempfile import TemporaryDirectory
@@ -135,6 +136,16 @@ class TestBed:
     def log_out_all(self) -> None:
         """End every session."""
         self.bed.log_out_all()
+
+    def cookies(self, *names: str) -> str:
+        """What a browser that has logged in saves as a Netscape cookie file; `names` are those
+        of other hosts that it has cookies for."""
+        session, tomorrow = self.bed.lend(), str(int(time.time()) + 86400)
+        lines = [
+            "\t".join([host, "FALSE", "/", "FALSE", tomorrow, "testbed", session])
+            for host in ("127.0.0.1", *names)
+        ]
+        return "\n".join(["# Netscape HTTP Cookie File", *lines, ""])
 
     def source(self, **options: object) -> Mapping[str, object]:
         """The [[fetch]] table of a pipeline that reads it."""

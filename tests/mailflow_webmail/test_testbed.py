@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes, policy
+from http.cookiejar import MozillaCookieJar
 from pathlib import Path
 from typing import Any
 
@@ -524,3 +525,13 @@ def test_a_connection_may_end_at_its_second_request(bed: TestBed) -> None:
     with pytest.raises(http.client.RemoteDisconnected):
         _asked(connection)
     connection.close()
+
+
+def test_a_session_may_be_lent_as_the_cookies_of_a_browser(bed: TestBed, tmp_path: Path) -> None:
+    (tmp_path / "cookies.txt").write_text(bed.cookies())
+    jar = MozillaCookieJar(tmp_path / "cookies.txt")
+    jar.load(ignore_discard=True, ignore_expires=True)
+    client = Client(bed)
+    client.http.cookies.update(jar)
+    assert client.page("folders").select("a#logout")
+    assert bed.asked("login") == 0

@@ -107,6 +107,13 @@ class Bed:
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         return self.app(environ, start)
 
+    def lend(self) -> str:
+        """A session, as the value of its cookie: for whoever was logged in by a browser."""
+        key = secrets.token_hex(16)
+        with self._lock:
+            self._sessions[key] = _Session()
+        return key
+
     def log_out_all(self) -> None:
         """End every session, as when a server starts anew."""
         with self._lock:
@@ -211,13 +218,10 @@ class Bed:
         return self.page("login", inside=False, denied=denied, nonce=nonce)
 
     def _begun(self) -> Answer:
-        key = secrets.token_hex(16)
-        with self._lock:
-            if self.troubles.strikes("usurped", "login"):
-                self._sessions.clear()
-            self._sessions[key] = _Session()
+        if self.troubles.strikes("usurped", "login"):
+            self.log_out_all()
         answer = redirect("/folders")
-        answer.set_cookie(COOKIE, key, httponly=True, samesite="Lax")
+        answer.set_cookie(COOKIE, self.lend(), httponly=True, samesite="Lax")
         return answer
 
     def _logout(self) -> Answer:
