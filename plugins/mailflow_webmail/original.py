@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from mailflow_webmail.listing import Row
     from mailflow_webmail.steps import Steps
 
-SHOWN = 8 << 20
-"""Octets of a page that a message is shown in."""
+SHOWN = 32 << 20
+"""Octets of a page that a message is shown in, which is read into memory."""
 
 BEGIN = 1024
 """Octets in which the first header field has its colon."""
 
-ENDLESS = 1 << 36
-"""Octets of a message that nobody sends."""
+MOST = 2 << 30
+"""Octets of a message where the user sets no limit: a disk has an end, a stream may have none."""
 
 _FIELD = re.compile(rb"(?:>?From [^\n]*\n)?[!-9;-~]+[ \t]*:")
 
@@ -50,19 +50,20 @@ class Sources:
     """Reads the sources of messages with the steps of a site. Any thread may read."""
 
     def __init__(self, steps: Steps, scratch: str, most: int | None) -> None:
-        """Nothing is kept of a message with more octets than `most`."""
+        """Nothing is kept of a message with more octets than `most`, or MOST."""
         self._steps = steps
         self._step = steps.site.raw
         self._name = f"{steps.site.name}: raw"
         self._scratch = scratch
-        self._most = most
+        self._most = MOST if most is None else most
+        self._limit = "2 GiB" if most is None else "max_size"
 
     def read(self, row: Row, facts: Facts) -> Source:
         """Raises GoneError where the webmail says it is missing, NoMessageError where no
         message has come, BadMailError for one that is too large."""
         size = row.get("size", "")
-        if self._most is not None and size.isdecimal() and int(size) > self._most:
-            raise self._too_large(row)
+        if size.isdecimal() and int(size) > self._most:
+            raise self._too_large(row, self._limit)
         own = dict(row)
         for each in self._step.before:
             self._steps.ask(each, facts, own)
@@ -76,11 +77,20 @@ class Sources:
         with browser.answer(method, url, **what) as answer:
             head = Page(answer.url, answer.status_code, answer.headers, b"")
             if self._step.pre is None and self._is_source(head) and not head.is_html:
-                pieces = browser.pieces(answer, ENDLESS)
+                pieces = browser.pieces(answer, 2 * MOST)
                 return self._kept(pieces, row, proven=answer.says_its_end)
-            octets = b"".join(browser.pieces(answer, SHOWN))
+            octets = b"".join(self._within(browser.pieces(answer, 2 * SHOWN), row))
             page = Page(answer.url, answer.status_code, answer.headers, octets)
             return self._shown(page, row, proven=answer.says_its_end)
+
+    def _within(self, pieces: Iterable[bytes], row: Row) -> Iterator[bytes]:
+        """Those of a page. Raises BadMailError where the message in it is too large."""
+        octets = 0
+        for piece in pieces:
+            octets += len(piece)
+            if octets > SHOWN and self._step.pre is not None:
+                raise self._too_large(row, "the 32 MiB that a page may have")
+            yield piece
 
     def _is_source(self, head: Page) -> bool:
         """Whether it is headed like a source: no page is, that says anything else."""
@@ -124,8 +134,8 @@ class Sources:
         begin, checked, octets = b"", False, 0
         for piece in pieces:
             octets += len(piece)
-            if self._most is not None and octets > self._most:
-                raise self._too_large(row)
+            if octets > self._most:
+                raise self._too_large(row, self._limit)
             if not checked:
                 begin += piece
                 checked = len(begin) >= BEGIN
@@ -148,9 +158,9 @@ class Sources:
             f"{self._name}: the source is not in {encoding}, so that its octets are not known"
         )
 
-    def _too_large(self, row: Row) -> BadMailError:
+    def _too_large(self, row: Row, limit: str) -> BadMailError:
         where = f"message {row['id']!a} in {row['folder']!a} at {self._steps.site.name}"
-        return BadMailError(f"{where} is over max_size")
+        return BadMailError(f"{where} is over {limit}")
 
 
 class _Measured:

@@ -226,7 +226,7 @@ class TestWhole:
         paper.mail["a"] = b"A: b\r\n\r\n" + b"x\r\n" * 700_000
         with paper.session(tmp_path, most=1_500_000) as session:
             rows = rows_of(session)
-            with pytest.raises(BadMailError, match="over max_size"):
+            with pytest.raises(BadMailError, match="is over max_size"):
                 session.raw(rows["a"])
             assert read(session.raw(rows["b"]))
         assert [each for each in os.listdir(tmp_path) if each.startswith("webmail-")] == []
@@ -239,13 +239,26 @@ class TestWhole:
                 session.raw(rows["a"])
         assert "raw" not in paper.steps
 
-    def test_a_source_in_a_page_without_an_end_is_given_up(self, paper, tmp_path, monkeypatch):
+    def test_one_without_an_end_is_given_up(self, paper, session, tmp_path):
+        rows = rows_of(session)
+        session._sources._most = 1 << 20
+        begin = b"HTTP/1.1 200 OK\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\n"
+        paper.says["raw"] = lambda asked: (
+            begin if n == 0 else b"x" * (1 << 16) for n in range(999)
+        )
+        with pytest.raises(BadMailError):
+            session.raw(rows["a"])
+        assert [each for each in os.listdir(tmp_path) if each.startswith("webmail-")] == []
+
+    def test_one_in_a_page_that_is_too_large_is_an_error_of_that_mail(
+        self, paper, tmp_path, monkeypatch
+    ):
         monkeypatch.setattr(original, "SHOWN", 1 << 16)
         shown = site(raw__pre="#source", raw__expect={"css": "#in"})
         with paper.session(tmp_path, shown) as session:
             rows = rows_of(session)
             paper.says["raw"] = lambda asked: paper.inside("<pre>" + "x" * (1 << 17))
-            with pytest.raises(MailflowError):
+            with pytest.raises(BadMailError):
                 session.raw(rows["a"])
 
 
