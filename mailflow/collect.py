@@ -65,6 +65,18 @@ def _filed(pieces: Iterator[bytes], directory: str, name: str) -> OctetFile:
     return OctetFile(path, size)
 
 
+def nameless(directory: str, name: str) -> int:
+    """A file in `directory` without a name, open for reading and writing: it ends with its
+    descriptor. Raises UnavailableError where nothing can be written."""
+    path = os.path.join(directory, f"{name}-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        os.unlink(path)
+    except OSError as error:
+        raise from_os(error, f"write {path}") from None
+    return descriptor
+
+
 def write_whole(descriptor: int, data: bytes) -> None:
     """write(2) until all is written: it may take less than it is given."""
     written = os.write(descriptor, data)

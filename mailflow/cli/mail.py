@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from mailflow.mailboxes.database import WRITABLE
+from mailflow.mailboxes.flags import WRITABLE
 from mailflow.tables import dry_run_option, json_option, moment, say, show, show_json
 from mailflow.wildcards import fits
 

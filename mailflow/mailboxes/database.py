@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from mailflow.errors import GoneError
+from mailflow.mailboxes.flags import WRITABLE
 from mailflow.mailboxes.rows import NAMES, Row, reach
 from mailflow.query import Query, parse
 from mailflow.query.tree import FIELDS
@@ -303,5 +304,4 @@ class Selection:
         return f"<{self.where} of {self._folder}>"
 
 
-WRITABLE = ("answered", "deleted", "draft", "flagged", "seen")
 _WRITABLE = ", ".join(WRITABLE)

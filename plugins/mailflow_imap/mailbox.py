@@ -13,6 +13,7 @@ from mailflow.errors import GoneError, RefusedError
 from mailflow.kept import kept
 from mailflow.kinds import Folder, Found
 from mailflow.mailboxes import order as orders
+from mailflow.mailboxes.flags import WRITABLE, check
 from mailflow.options import Integer
 from mailflow.typed import TYPE_CHECKING, Self
 from mailflow_imap.answers import Body
@@ -35,8 +36,7 @@ CHUNK = 200
 CHUNK_OCTETS = 4 << 20
 """Octets of whole messages in one flight; a larger one goes alone."""
 
-FLAGS = {name: f"\\{name.capitalize()}" for name in
-         ("answered", "deleted", "draft", "flagged", "seen")}  # fmt: skip
+FLAGS = {name: f"\\{name.capitalize()}" for name in WRITABLE}
 
 _SECTIONS = {"header": b"HEADER", "body": b""}
 
@@ -101,10 +101,7 @@ class ImapMailbox:
         return self._selected(folder, chosen, reach, order, slice(start, stop))
 
     def update(self, folder: str, chosen: Chosen, flags: Mapping[str, bool]) -> int:
-        unknown = [name for name in flags if name not in FLAGS]
-        if unknown or not flags:
-            named = ", ".join(unknown) or "none"
-            raise ValueError(f"expected flags among {', '.join(FLAGS)}; found {named}")
+        check(flags or ["none"])
         with self._changed(folder) as session:
             uids = Finding(session).uids(chosen)
             asked = [
@@ -138,9 +135,7 @@ class ImapMailbox:
         flags: Collection[str] = (),
         date: float | None = None,
     ) -> str:
-        unknown = [name for name in flags if name not in FLAGS]
-        if unknown:
-            raise ValueError(f"expected flags among {', '.join(FLAGS)}; found {', '.join(unknown)}")
+        check(flags)
         words = [FLAGS[name] for name in dict.fromkeys(flags)]
         with self._lent.lent() as session, told_absent(session, folder):
             placed = session.append(folder, content, flags=words, date=date).wait()

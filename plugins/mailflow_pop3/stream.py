@@ -7,9 +7,9 @@ what has come is in a file without a name, so that it can be read again.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 
+from mailflow.collect import nameless
 from mailflow.errors import from_os
 from mailflow.lines import to_crlf
 from mailflow.mail import CHUNK
@@ -31,12 +31,7 @@ class Stream:
         self.at_end: Callable[[int], None] = lambda octets: None
         self._more = more
         self._had = 0
-        path = os.path.join(directory, f"pop3-{os.getpid()}-{time.monotonic_ns()}")
-        try:
-            self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            os.unlink(path)
-        except OSError as error:
-            raise from_os(error, f"write {path}") from None
+        self._file = nameless(directory, "pop3")
 
     def __del__(self) -> None:
         if (file := self.__dict__.pop("_file", -1)) >= 0:

@@ -7,11 +7,10 @@ the file of a large one goes with the session. What is held is bounded, the rest
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from mailflow.collect import write_whole
+from mailflow.collect import nameless, write_whole
 from mailflow.errors import MailflowError, from_os
 from mailflow.kept import drop
 from mailflow.mail import CHUNK, Content, OctetFile, read
@@ -102,12 +101,7 @@ class Pile:
     def __init__(self, directory: str) -> None:
         """Raises UnavailableError where nothing can be written."""
         self._end = 0
-        path = os.path.join(directory, f"webmail-{os.getpid()}-{time.monotonic_ns()}")
-        try:
-            self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            os.unlink(path)
-        except OSError as error:
-            raise from_os(error, f"write {path}") from None
+        self._file = nameless(directory, "webmail")
 
     def put(self, data: bytes) -> Piled:
         """Raises UnavailableError where it cannot be written."""

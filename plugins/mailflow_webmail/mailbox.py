@@ -24,6 +24,7 @@ from mailflow.kept import kept
 from mailflow.kinds import Folder, Found
 from mailflow.mail import Content, Octets, head
 from mailflow.mailboxes import order as orders
+from mailflow.mailboxes.flags import check
 from mailflow.options import Flag
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow_webmail.choice import Folder as Named
@@ -40,8 +41,6 @@ T = TypeVar("T")
 
 SOME = 3
 """After so many failures in a row it is the webmail's, and no message's own."""
-
-FLAGS = ("answered", "deleted", "draft", "flagged", "seen")
 
 
 class WebmailMailboxOptions(WebmailOptions):
@@ -103,10 +102,7 @@ class WebmailMailbox:
         return self._selected(folder, chosen, reach, keys, slice(start, stop))
 
     def update(self, folder: str, chosen: Chosen, flags: Mapping[str, bool]) -> int:
-        unknown = [name for name in flags if name not in FLAGS]
-        if unknown or not flags:
-            named = ", ".join(unknown) or "none"
-            raise ValueError(f"expected flags among {', '.join(FLAGS)}; found {named}")
+        check(flags or ["none"])
         if dict(flags) != {"seen": True}:
             raise RefusedError(
                 "at a webmail messages can be marked as read, and no flag else be set or removed;"
@@ -124,6 +120,7 @@ class WebmailMailbox:
         flags: Collection[str] = (),
         date: float | None = None,
     ) -> str:
+        check(flags)
         self._id(folder)
         raise RefusedError("a webmail takes no message into a folder; nothing was changed")
 

@@ -132,8 +132,6 @@ class TestMailbox(MailboxContract):
             box.insert("INBOX", Octets(post(7)))
         assert list(source.messages()) == []
 
-    test_what_is_no_flag_cannot_be_inserted_with = None  # type: ignore[assignment]
-
     def test_what_is_deleted_may_go_to_the_trash(
         self, stage: Any, source: Any, five: list[bytes], dovecot: Dovecot
     ) -> None:

@@ -18,8 +18,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
+from mailflow.testing.corpus import stored
+
 PASSWORD = "correct horse"
 PATIENCE = 30.0
+
+MESSAGES = [
+    b"From: ben@example.com\r\nSubject: %d\r\nMessage-ID: <%d@example.com>\r\n\r\n%b" % (n, n, text)
+    for n, text in enumerate([
+        b"hello\r\n",
+        b"one\r\n.\r\n..two\r\n...\r\n",
+        "Grüße\r\n".encode() + bytes(range(128, 256)) + b"\r\n",
+        b"no end of line",
+        (b"y" * 76 + b"\r\n") * 8000,
+    ])
+]  # fmt: skip
+
+
+def lf(octets: bytes) -> bytes:
+    return stored(octets).replace(b"\r\n", b"\n").removesuffix(b"\n") + b"\n"
+
+
+WANTED = sorted(map(lf, MESSAGES))
+"""As `Reader.brought` gives them."""
 
 PLAIN, STLS, TLS = "plain", "stls", "tls"
 

@@ -9,11 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.testing.corpus import stored
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.serving import Serving, free_ports
 
-from .readers import PASSWORD, PLAIN, Door, Fetchmail, Getmail, Mpop, Poplib, Reader
+from .readers import (
+    MESSAGES,
+    PASSWORD,
+    PLAIN,
+    WANTED,
+    Door,
+    Fetchmail,
+    Getmail,
+    Mpop,
+    Poplib,
+    Reader,
+)
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -39,23 +49,6 @@ workers = {workers}
 listen = ["127.0.0.1:{port}"]
 """
 
-MESSAGES = [
-    b"From: ben@example.com\r\nSubject: %d\r\nMessage-ID: <%d@example.com>\r\n\r\n%b" % (n, n, text)
-    for n, text in enumerate([
-        b"hello\r\n",
-        b"one\r\n.\r\n..two\r\n...\r\n",
-        "Grüße\r\n".encode() + bytes(range(128, 256)) + b"\r\n",
-        b"no end of line",
-        (b"y" * 76 + b"\r\n") * 8000,
-    ])
-]  # fmt: skip
-
-
-def lf(octets: bytes) -> bytes:
-    return stored(octets).replace(b"\r\n", b"\n").removesuffix(b"\n") + b"\n"
-
-
-WANTED = sorted(map(lf, MESSAGES))
 _NUMBERS = itertools.count(1)
 
 
