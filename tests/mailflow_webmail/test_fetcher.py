@@ -402,6 +402,36 @@ def test_a_message_that_somebody_else_removes_is_missed_and_no_error(
 # What goes wrong
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_message_that_the_webmail_cannot_give_keeps_none_of_the_others(
+    bed: TestBed, make: Make, alone: bool
+) -> None:
+    """Nor does it make a source fail for ever in which nothing else is new."""
+    if alone:
+        bed.delete("INBOX", *bed.uids("INBOX")[1:])
+    bad = f"INBOX;{bed.uids('INBOX')[0]}"
+    with make() as fetcher:
+        session: Any = fetcher._session
+        raw = session.raw
+
+        def failing(row: Any) -> Any:
+            if bad.endswith(row["id"]):
+                raise UnavailableError("testbed: raw: an error that it tells of this one")
+            return raw(row)
+
+        session.raw = failing
+        keys = [item.key for item in fetcher.listing(Query.always)]
+        got = list(fetcher.retrieve(keys))
+        for each in got:
+            if isinstance(each, Fetched):
+                fetcher.settle(each.key, Fate.DONE)
+        fetcher.unfinished([bad])
+    assert [each.key for each in got if isinstance(each, Missed)] == [bad]
+    assert bed.messages("INBOX") == MAIL[:1]
+    again = take(make(), fetcher.mark)
+    assert list(again.values()) == MAIL[:1]
+
+
 def test_a_layout_that_was_never_seen_is_named_and_is_no_empty_mailbox(
     bed: TestBed, make: Make
 ) -> None:
