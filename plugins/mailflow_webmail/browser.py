@@ -186,10 +186,10 @@ class Browser:
     def press(self, form: Filled) -> Page:
         """Send a form that is filled in."""
         if form.method == "GET":
-            return self.page("GET", form.url, params=form.fields)
+            return self.page("GET", form.url, params=form.values)
         if form.multipart or form.files:
-            return self.page("POST", form.url, data=form.fields, files=form.files)
-        return self.page("POST", form.url, data=form.fields)
+            return self.page("POST", form.url, data=form.values, files=form.files)
+        return self.page("POST", form.url, data=form.values)
 
     @contextmanager
     def answer(

@@ -28,13 +28,21 @@ _OVERRIDING = (("formaction", "action"), ("formmethod", "method"), ("formenctype
 
 
 class Filled(NamedTuple):
-    """What is sent: fields in the order of the page, `url` where to."""
+    """What is sent: fields in the order of the page, `url` where to, in the page's encoding."""
 
     method: str
     url: str
     fields: list[tuple[str, str]]
     files: list[tuple[str, Upload]]
     multipart: bool
+    charset: str = "utf-8"
+
+    @property
+    def values(self) -> list[tuple[str, bytes]]:
+        """The fields as they are sent: what the encoding lacks, as browsers do, as `&#8364;`."""
+        return [
+            (name, value.encode(self.charset, "xmlcharrefreplace")) for name, value in self.fields
+        ]
 
 
 def filled(
@@ -63,7 +71,19 @@ def filled(
     uploads = [(name, each) for name, several in files.items() for each in several]
     method, url, fields = _collected(tag, page.url, css)
     multipart = str(tag.get("enctype", "")).lower() == "multipart/form-data"
-    return Filled(method, url, [*fields, *pressed], uploads, multipart)
+    charset = _charset(str(tag.get("accept-charset", "")), page.charset)
+    return Filled(method, url, [*fields, *pressed], uploads, multipart, charset)
+
+
+def _charset(wanted: str, of_page: str) -> str:
+    """The one that the form wants, or that of its page (HTML, 4.10.21.5); never UTF-16 and such."""
+    for name in (*wanted.split(), of_page):
+        try:
+            if " <=>".encode(name) == b" <=>":
+                return name
+        except (LookupError, UnicodeError, TypeError):
+            continue
+    return "utf-8"
 
 
 def _pressed(tag: Tag, css: str, click: str | None) -> list[tuple[str, str]]:

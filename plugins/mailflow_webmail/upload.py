@@ -33,14 +33,15 @@ class Multipart:
     """A body for requests: `type` is its Content-Type, iterating gives it anew each time."""
 
     def __init__(
-        self, fields: Iterable[tuple[str, str]], files: Sequence[tuple[str, Upload]]
+        self, fields: Iterable[tuple[str, str | bytes]], files: Sequence[tuple[str, Upload]]
     ) -> None:
         boundary = os.urandom(16).hex()
         self.type = f"multipart/form-data; boundary={boundary}"
         self._parts: list[bytes | Octets] = []
         for name, value in fields:
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"'
-            self._parts.append(f"{head}\r\n\r\n{value}\r\n".encode())
+            octets = value.encode() if isinstance(value, str) else value
+            self._parts.append(f"{head}\r\n\r\n".encode() + octets + b"\r\n")
         for name, file in files:
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"'
             kind = file.type if file.type.isprintable() else "application/octet-stream"

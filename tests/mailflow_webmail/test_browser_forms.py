@@ -114,6 +114,35 @@ class TestFields:
             assert str(page.soup) == before
 
 
+class TestEncoding:
+    @pytest.mark.parametrize(
+        ("kind", "attributes", "sent"),
+        [
+            ("text/html; charset=utf-8", "", "q=%C3%BC%E2%82%AC"),
+            ("text/html; charset=koi8-r", "", "q=%26%23252%3B%26%238364%3B"),
+            ("text/html; charset=iso-8859-1", "", "q=%FC%80"),
+            ("text/html; charset=iso-8859-15", "", "q=%FC%A4"),
+            ("text/html; charset=iso-8859-15", "accept-charset='x utf-8'", "q=%C3%BC%E2%82%AC"),
+            ("text/html; charset=utf-16", "", "q=%C3%BC%E2%82%AC"),
+            ("text/html; charset=rot13", "", "q=%C3%BC%E2%82%AC"),
+        ],
+    )
+    def test_letters_go_in_the_encoding_of_the_page(self, browse, kind, attributes, sent) -> None:
+        html = f"<form method=post action=x {attributes}><input name=q></form>"
+        with Web(ok()) as web:
+            octets = html.encode("utf-16" if "utf-16" in kind else "ascii")
+            page = Page(web.url, 200, {"Content-Type": kind}, octets)
+            browse(web.url).submit(page, "form", {"q": "\u00fc\u20ac"})
+        assert web.asked[0].body.decode() == sent
+
+    def test_those_of_a_form_with_files_too(self, browse) -> None:
+        html = b"<form method=post enctype=multipart/form-data><input name=q></form>"
+        with Web(ok()) as web:
+            kind = {"Content-Type": "text/html; charset=iso-8859-15"}
+            browse(web.url).submit(Page(web.url, 200, kind, html), "form", {"q": "\u20ac"})
+        assert b"\r\n\r\n\xa4\r\n" in web.asked[0].body
+
+
 class TestLacking:
     def test_no_such_form_is_none(self, send) -> None:
         assert send(css="form[name=other]") is None
