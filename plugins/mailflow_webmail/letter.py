@@ -38,6 +38,9 @@ MADE = (
 )  # fmt: skip
 """Fields that are made anew for each mail that is sent, or tell of the way it came."""
 
+LONG = 100_000
+"""Characters of a field that nobody has written."""
+
 _ONCE = ("From", "Subject", "Reply-To", "Message-ID", "In-Reply-To", "References", "Sender")
 _HOST_NAME = re.compile(r"([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]*")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -180,6 +183,8 @@ def _mailboxes(header: Header, name: str) -> tuple[Mailbox, ...]:
 
     made: list[Mailbox] = []
     for value in header.get_all(name):
+        if len(value) > LONG:
+            raise BadMailError(f"its {name} is too long")
         plain = addresses(value)
         pairs = [(named, address) for named, address in getaddresses([value]) if address]
         if not plain.found and re.fullmatch(r"[^,<>@]*:\s*;\s*", value):

@@ -65,11 +65,10 @@ _PLAIN_ID = re.compile(r"<[!#-;=?-\[\]-~]+>")
 
 
 class NotSentError(MailflowError):
-    """The webmail was asked to send, and says that it did not; `cause` is what it says."""
+    """The webmail was asked to send, and did not; as temporary as what it says."""
 
     def __init__(self, cause: MailflowError) -> None:
         super().__init__(cause.text, **cause.fields)
-        self.cause = cause
         self.temporary = cause.temporary
 
 
@@ -124,12 +123,10 @@ class Sender:
         self._work(whole)
 
     def _send(self, draft: Draft, commit: Callable[[], None]) -> None:
-        """Raises NotSentError where that is certain; after any other error nobody knows."""
-        try:
-            uploads = self._uploads(draft.files)
-            form = self._steps.form("send", draft.page, draft.facts, uploads)
-        except MailflowError as error:
-            raise NotSentError(error) from None
+        """After the commit raises NotSentError where that is certain; after any other error
+        nobody knows."""
+        uploads = self._uploads(draft.files)
+        form = self._steps.form("send", draft.page, draft.facts, uploads)
         commit()
         try:
             self._browser.grace = GRACE
@@ -282,11 +279,17 @@ class Sender:
                 raise BadMailError(_no_identity(sender.address, [offered]))
             return offered if fixed else letter.typed_sender
         options = field.select("option")
-        for each in options:
-            if _is(_said(each), sender.address):
-                _check_name(letter, _said(each))
-                return str(each.get("value", each.get_text()))
-        raise BadMailError(_no_identity(sender.address, [_said(each) for each in options]))
+        fitting = [each for each in options if _is(_said(each), sender.address)]
+        if not fitting:
+            raise BadMailError(_no_identity(sender.address, [_said(each) for each in options]))
+        exact = [each for each in fitting if _name(_said(each)) == sender.name]
+        if not exact and sender.name and "name" not in letter.loses:
+            raise BadMailError(
+                f"the webmail sends as {clean(_said(fitting[0]))} and not as"
+                f' {clean(sender.name)}: name it so there, or say loses = ["name"]'
+            )
+        chosen = (exact or fitting)[0]
+        return str(chosen.get("value", chosen.get_text()))
 
     def _from_field(self, page: Page) -> Tag:
         name, fields = self._fields(page)
@@ -327,15 +330,12 @@ def _is(said: str, address: str) -> bool:
     return same(address) in map(same, addresses(said).found)
 
 
-def _check_name(letter: Letter, said: str) -> None:
-    """Raises BadMailError where the mail would be from somebody of another name."""
-    name = letter.sender.name
-    if not name or "name" in letter.loses or " ".join(name.split()) in " ".join(said.split()):
-        return
-    raise BadMailError(
-        f"the webmail sends as {said!a} and not as {name!a}: name it so there, or say"
-        ' loses = ["name"]'
-    )
+def _name(said: str) -> str:
+    """The name before an address, as it is meant."""
+    name = " ".join(said.rpartition("<")[0].split())
+    if name[:1] == '"' == name[-1:]:
+        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    return name
 
 
 def _no_identity(address: str, offered: Sequence[str]) -> str:
