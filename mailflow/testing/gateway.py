@@ -9,13 +9,15 @@ but keep what it is told.
 
 from __future__ import annotations
 
+import poplib
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mailflow.accounts import Account, Accounts
+from mailflow.accounts import Account, Accounts, Pace
 from mailflow.errors import ConfigError
 from mailflow.halt import Halt
 from mailflow.kinds import Maildrop, Runtime
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 PASSWORD = "secret"
 PATIENCE = 10.0
+
+AT_ONCE = Pace(first=0.0, most=0.0, address=10_000, account=10_000)
+"""No answer is kept back."""
 
 
 class HostDouble:
@@ -131,6 +136,34 @@ class Gateway:
         self._scratch.cleanup()
         if self._error is not None and error is None:
             raise self._error
+
+
+class Clients:
+    """Calls it: a client of a new gateway that serves this maildrop; `again` gives one more of
+    the same. All end with it, and wrong passwords are answered at once."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def __call__(
+        self, maildrop: Maildrop, name: str = "ann", *, passthrough: bool = False
+    ) -> poplib.POP3:
+        how: dict[str, Any] = {"login": "passthrough"} if passthrough else {"secret": plain()}
+        gateway = Gateway({})
+        gateway.service_host.accounts = Accounts([Account(name, maildrop, **how)], pace=AT_ONCE)
+        self._gateway = self._stack.enter_context(gateway)
+        return self.again()
+
+    def again(self) -> poplib.POP3:
+        client = poplib.POP3(self._gateway.host, self._gateway.port, timeout=20)
+        self._stack.callback(client.close)
+        return client
 
 
 def plain(password: str = PASSWORD) -> SecretValue:

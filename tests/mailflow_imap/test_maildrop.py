@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import poplib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 from imapclient import IMAPClient
 
-from mailflow.accounts import Account, Accounts, Pace
 from mailflow.errors import ConfigError, GoneError, LoginError, RefusedError, UnavailableError
 from mailflow.kinds import Credentials
 from mailflow.mail import read
 from mailflow.testing.contracts.component import Stage
 from mailflow.testing.corpus import Large
 from mailflow.testing.dovecot import Dovecot
-from mailflow.testing.gateway import Gateway, plain
+from mailflow.testing.gateway import Clients
 from mailflow.testing.imap import ImapServer
 from mailflow.testing.imap_link import Faults
 from mailflow.testing.proxy import Proxy
@@ -31,7 +30,6 @@ pytestmark = pytest.mark.interop("dovecot-imapd", "dovecot-pop3d")
 
 PASSWORD = "there"
 ANN = Credentials("ann", checked=True)
-AT_ONCE = Pace(first=0.0, most=0.0, address=10_000, account=10_000)
 
 
 def message(text: str) -> bytes:
@@ -112,29 +110,9 @@ def texts(drop: Any) -> list[str]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., poplib.POP3]]:
-    """A client of a gateway that serves these maildrops."""
-    gateways: list[Gateway] = []
-    clients: list[poplib.POP3] = []
-
-    def begin(maildrop: ImapDrop, name: str = "ann", *, passthrough: bool = False) -> poplib.POP3:
-        gateway = Gateway({})
-        how: dict[str, Any] = {"login": "passthrough"} if passthrough else {"secret": plain()}
-        accounts = Accounts([Account(name, maildrop, **how)], pace=AT_ONCE)
-        gateway.service_host.accounts = accounts
-        gateways.append(gateway.__enter__())
-        return connect()
-
-    def connect() -> poplib.POP3:
-        clients.append(poplib.POP3(gateways[-1].host, gateways[-1].port, timeout=20))
-        return clients[-1]
-
-    begin.again = connect  # type: ignore[attr-defined]
-    yield begin
-    for client in clients:
-        client.close()
-    for gateway in gateways:
-        gateway.__exit__(None, None, None)
+def serve() -> Iterator[Clients]:
+    with Clients() as clients:
+        yield clients
 
 
 def log_in(client: poplib.POP3, name: str = "ann", password: str = "secret") -> poplib.POP3:
@@ -146,9 +124,7 @@ def log_in(client: poplib.POP3, name: str = "ann", password: str = "secret") -> 
 # Who is let in
 
 
-def test_p3s_08_user_and_pass_are_those_of_the_imap_server(
-    place: Place, serve: Callable[..., Any]
-) -> None:
+def test_p3s_08_user_and_pass_are_those_of_the_imap_server(place: Place, serve: Clients) -> None:
     place.put("hello")
     maildrop = place.maildrop(user=None, password=None)
     client = log_in(serve(maildrop, "*", passthrough=True), place.user, PASSWORD)
@@ -156,13 +132,11 @@ def test_p3s_08_user_and_pass_are_those_of_the_imap_server(
     client.quit()
 
 
-def test_p3s_08_a_password_that_is_wrong_there_is_wrong_here(
-    place: Place, serve: Callable[..., Any]
-) -> None:
+def test_p3s_08_a_password_that_is_wrong_there_is_wrong_here(place: Place, serve: Clients) -> None:
     """Also while a connection of the right one is kept."""
     maildrop = place.maildrop(user=None, password=None)
     log_in(serve(maildrop, "*", passthrough=True), place.user, PASSWORD).quit()
-    again = serve.again()  # type: ignore[attr-defined]
+    again = serve.again()
     with pytest.raises(poplib.error_proto, match=r"-ERR \[AUTH\] no such login name"):
         log_in(again, place.user, "wrong")
     assert place.proxy.connections == 2
@@ -277,9 +251,7 @@ def test_p3s_10_a_folder_that_is_not_there_is_told(place: Place) -> None:
 # What is deleted
 
 
-def test_p3s_11_dele_marks_here_alone_and_quit_removes(
-    place: Place, serve: Callable[..., Any]
-) -> None:
+def test_p3s_11_dele_marks_here_alone_and_quit_removes(place: Place, serve: Clients) -> None:
     place.put("one", "two", "three")
     client = log_in(serve(place.maildrop()))
     client.dele(1)
@@ -292,16 +264,14 @@ def test_p3s_11_dele_marks_here_alone_and_quit_removes(
     assert place.flags() == [set(), set()]
 
 
-def test_p3s_11_a_connection_that_is_lost_removes_nothing(
-    place: Place, serve: Callable[..., Any]
-) -> None:
+def test_p3s_11_a_connection_that_is_lost_removes_nothing(place: Place, serve: Clients) -> None:
     place.put("one")
     client = log_in(serve(place.maildrop()))
     client.dele(1)
     client.close()
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:  # until the server has seen it
-        again = serve.again()  # type: ignore[attr-defined]
+        again = serve.again()
         with suppress(poplib.error_proto):
             assert log_in(again).stat()[0] == 1
             return
@@ -497,7 +467,7 @@ def test_top_of_a_large_message_fetches_its_beginning(place: Place) -> None:
 
 
 def test_headers_that_are_asked_for_one_after_the_other_come_together(
-    place: Place, serve: Callable[..., Any]
+    place: Place, serve: Clients
 ) -> None:
     place.put(*map(str, range(40)))
     with ImapServer({"ann": PASSWORD}) as server:
@@ -569,7 +539,7 @@ def test_a_kept_connection_that_is_lost_is_opened_again(place: Place) -> None:
 
 
 def test_a_connection_that_is_lost_in_a_session_is_opened_again(
-    place: Place, serve: Callable[..., Any]
+    place: Place, serve: Clients
 ) -> None:
     """Numbers and deletions stay; what has come or gone meanwhile changes nothing."""
     place.put("one", "two", "three")
@@ -584,7 +554,7 @@ def test_a_connection_that_is_lost_in_a_session_is_opened_again(
 
 
 def test_a_server_that_is_gone_at_quit_is_told_and_nothing_is_lost(
-    place: Place, serve: Callable[..., Any]
+    place: Place, serve: Clients
 ) -> None:
     place.put("one")
     client = log_in(serve(place.maildrop()))

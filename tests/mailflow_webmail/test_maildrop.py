@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from mailflow.accounts import Account, Accounts, Pace
 from mailflow.errors import ConfigError, InUseError, LoginError, MailflowError, UnavailableError
 from mailflow.kinds import Credentials
 from mailflow.mail import read
 from mailflow.testing.contracts.component import Stage
-from mailflow.testing.gateway import Gateway, plain
+from mailflow.testing.gateway import Clients
 from mailflow.testing.webmail import USER, TestBed
 from mailflow_webmail.live import WebmailDropOptions
 from mailflow_webmail.maildrop import WebmailDrop
@@ -27,7 +26,6 @@ from mailflow_webmail.site import SHIPPED
 
 ANN = Credentials("ann", checked=True)
 SECRET = "canary-5aa0-secret"
-AT_ONCE = Pace(first=0.0, most=0.0, address=10_000, account=10_000)
 
 
 def message(text: str) -> bytes:
@@ -111,29 +109,9 @@ def awaited(enter: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., poplib.POP3]]:
-    """A client of a gateway that serves these maildrops; `again` is one more."""
-    gateways: list[Gateway] = []
-    clients: list[poplib.POP3] = []
-
-    def begin(maildrop: WebmailDrop, name: str = "ann", *, passthrough: bool = False) -> Any:
-        gateway = Gateway({})
-        how: dict[str, Any] = {"login": "passthrough"} if passthrough else {"secret": plain()}
-        accounts = Accounts([Account(name, maildrop, **how)], pace=AT_ONCE)
-        gateway.service_host.accounts = accounts
-        gateways.append(gateway.__enter__())
-        return connect()
-
-    def connect() -> poplib.POP3:
-        clients.append(poplib.POP3(gateways[-1].host, gateways[-1].port, timeout=20))
-        return clients[-1]
-
-    begin.again = connect  # type: ignore[attr-defined]
-    yield begin
-    for client in clients:
-        client.close()
-    for gateway in gateways:
-        gateway.__exit__(None, None, None)
+def serve() -> Iterator[Clients]:
+    with Clients() as clients:
+        yield clients
 
 
 def log_in(client: poplib.POP3, name: str = "ann", password: str = "secret") -> poplib.POP3:
@@ -146,7 +124,7 @@ def log_in(client: poplib.POP3, name: str = "ann", password: str = "secret") -> 
 
 
 def test_pwm_02_a_pop3_client_reads_and_deletes_what_lies_at_a_webmail(
-    bed: TestBed, maildrop: Make, serve: Callable[..., poplib.POP3]
+    bed: TestBed, maildrop: Make, serve: Clients
 ) -> None:
     bed.put("INBOX", *map(message, ("one", "two", "three")))
     client = log_in(serve(maildrop()))
@@ -160,7 +138,7 @@ def test_pwm_02_a_pop3_client_reads_and_deletes_what_lies_at_a_webmail(
 
 
 def test_a_session_that_is_cut_deletes_nothing(
-    bed: TestBed, maildrop: Make, serve: Callable[..., Any]
+    bed: TestBed, maildrop: Make, serve: Clients
 ) -> None:
     bed.put("INBOX", message("one"))
     drop = maildrop()
@@ -392,7 +370,7 @@ def test_what_a_quit_deletes_is_deleted_though_everything_stops(
 
 @pytest.mark.parametrize("trouble", ["layout", "interstitial", "empty", "maintenance", "error"])
 def test_a_page_that_cannot_be_read_is_no_empty_drop(
-    bed: TestBed, maildrop: Make, serve: Callable[..., poplib.POP3], trouble: str
+    bed: TestBed, maildrop: Make, serve: Clients, trouble: str
 ) -> None:
     bed.put("INBOX", message("one"))
     bed.trouble(trouble)
@@ -400,12 +378,10 @@ def test_a_page_that_cannot_be_read_is_no_empty_drop(
     with pytest.raises(poplib.error_proto, match=r"-ERR \[SYS/TEMP\]"):
         log_in(client)
     bed.quiet()
-    assert log_in(serve.again()).stat()[0] == 1  # type: ignore[attr-defined]
+    assert log_in(serve.again()).stat()[0] == 1
 
 
-def test_a_deletion_that_was_not_done_is_told(
-    bed: TestBed, maildrop: Make, serve: Callable[..., poplib.POP3]
-) -> None:
+def test_a_deletion_that_was_not_done_is_told(bed: TestBed, maildrop: Make, serve: Clients) -> None:
     bed.put("INBOX", message("one"))
     bed.trouble("stubborn")
     client = log_in(serve(maildrop()))
@@ -428,7 +404,7 @@ def test_a_message_that_is_cut_is_not_sent_as_whole(bed: TestBed, maildrop: Make
 
 
 def test_a_message_that_has_gone_meanwhile_is_told(
-    bed: TestBed, maildrop: Make, serve: Callable[..., poplib.POP3]
+    bed: TestBed, maildrop: Make, serve: Clients
 ) -> None:
     uids = bed.put("INBOX", *map(message, ("one", "two")))
     maildrop().login(ANN).close()
@@ -453,13 +429,13 @@ def test_a_wrong_password_in_the_file_is_told_in_the_log_alone(
 
 
 def test_a_password_that_is_passed_on_is_checked_there(
-    bed: TestBed, maildrop: Make, serve: Callable[..., poplib.POP3]
+    bed: TestBed, maildrop: Make, serve: Clients
 ) -> None:
     bed.put("INBOX", message("one"))
     client = serve(maildrop(user=None, password=None), "*", passthrough=True)
     with pytest.raises(poplib.error_proto, match=r"-ERR \[AUTH\]"):
         log_in(client, USER, "canary-1bb2")
-    client = log_in(serve.again(), USER, SECRET)  # type: ignore[attr-defined]
+    client = log_in(serve.again(), USER, SECRET)
     assert client.retr(1)[1][-1] == b"one"
     client.quit()
 

@@ -23,11 +23,10 @@ from mailflow.accounts import Account, Accounts, Pace
 from mailflow.log import Logger
 from mailflow.mail import Content
 from mailflow.testing.dovecot import Dovecot
-from mailflow.testing.gateway import Gateway, plain
+from mailflow.testing.gateway import AT_ONCE, Gateway, plain
 from mailflow.testing.tls import Authority, Certificate
 
 from .ours import (
-    AT_ONCE,
     LiveServer,
     MemoryServer,
     OurMaildirServer,

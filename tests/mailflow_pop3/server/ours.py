@@ -13,21 +13,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from mailflow.accounts import Account, Accounts, Pace
+from mailflow.accounts import Account, Accounts
 from mailflow.halt import Halt
 from mailflow.kinds import Distributor, Maildrop, Runtime, Ticket
 from mailflow.mail import Content
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.engine import LogDouble, mail
-from mailflow.testing.gateway import Gateway, plain
+from mailflow.testing.gateway import AT_ONCE, Gateway, plain
 from mailflow.testing.tls import Certificate
 from mailflow.testing.webmail import TestBed
 
 from .dialogue import Dialogue
 from .servers import Drop, Listener, MaildirServer, Server
 from .shelf import Shelf
-
-AT_ONCE = Pace(first=0.0, most=0.0, address=10_000, account=10_000)
 
 
 class OurServer(Server):
