@@ -17,6 +17,8 @@ PORTS = {"http": 80, "https": 443}
 LONGEST = 1 << 14
 """Letters of an address; servers take half of that."""
 
+EXPECTED = 'expected an address such as "https://webmail.example.org/"'
+
 
 class Places:
     """The webmail at `url`, and others: "login.example.org" or "login.example.org:8443".
@@ -26,14 +28,17 @@ class Places:
 
     def __init__(self, url: str, hosts: Sequence[str] = ()) -> None:
         """Raises ConfigError."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            self._home = _place(parts)
+        except ValueError:
+            raise ConfigError(EXPECTED) from None
         if parts.scheme not in PORTS or not parts.hostname or parts.username is not None:
-            raise ConfigError('expected an address such as "https://webmail.example.org/"')
+            raise ConfigError(EXPECTED)
         self.name = parts.netloc
         self._scheme = parts.scheme
-        self._home = _place(parts)
         self._others = {_named(each, parts.scheme) for each in hosts}
-        self.hosts = frozenset({parts.hostname, *(host for host, _ in self._others)})
+        self.hosts = frozenset({self._home[0], *(host for host, _ in self._others)})
 
     def check(self, url: str) -> None:
         """Raise PeerError where it leads elsewhere."""
@@ -67,8 +72,13 @@ class Places:
 
 
 def _place(parts: SplitResult) -> tuple[str, int]:
-    """Raises ValueError where the port is none."""
-    return (parts.hostname or "").rstrip("."), parts.port or PORTS.get(parts.scheme, 0)
+    """Raises ValueError where host or port is none."""
+    host = (parts.hostname or "").rstrip(".")
+    if not host.isascii():
+        import idna  # as requests has it
+
+        host = idna.encode(host, uts46=True).decode()
+    return host, parts.port or PORTS.get(parts.scheme, 0)
 
 
 def _shown(parts: SplitResult) -> str:

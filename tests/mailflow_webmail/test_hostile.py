@@ -20,7 +20,7 @@ from mailflow_webmail.page import Page
 from mailflow_webmail.places import Places
 from mailflow_webmail.upload import Upload
 
-from .web import Mouth, Web, ok, to
+from .web import HttpProxy, Mouth, Web, ok, to
 
 SECRET = "canary-s3cret"
 
@@ -105,10 +105,32 @@ class TestLedAway:
         with pytest.raises(ConfigError, match=r"expected a host such as login.example.org"):
             Places("https://webmail.example.org/", [host])
 
-    @pytest.mark.parametrize("url", ["ftp://x/", "x", "https://", "https://u:p@x/", "file:///etc"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "ftp://x/",
+            "x",
+            "https://",
+            "https://u:p@x/",
+            "file:///etc",
+            "https://[x/",
+            "https://\u2014/",
+        ],
+    )
     def test_what_is_no_webmail_is_not_asked(self, url) -> None:
         with pytest.raises(ConfigError, match="expected an address such as"):
             Places(url)
+
+    @pytest.mark.parametrize(
+        "url", ["http://M\u00fcller.example/", "http://xn--mller-kva.example/"]
+    )
+    def test_a_name_of_any_alphabet_is_one_of_dns(self, browse, url) -> None:
+        def answer(asked):
+            return ok("in") if asked.target == "/in" else to("http://m\u00c3\u00bcller.example/in")
+
+        with Web(answer) as web, HttpProxy({"xn--mller-kva.example": web.port}) as proxy:
+            browser = browse(url, proxy=f"http://127.0.0.1:{proxy.port}")
+            assert browser.page("GET", "").body == "in"
 
     def test_names_are_compared_as_dns_does(self) -> None:
         places = Places("https://WebMail.Example.org/", ["Login.example.org"])
