@@ -26,8 +26,6 @@ def incomplete(site: Site) -> Iterator[Fault]:
     for name in ("compose", "send"):
         if not site.has(name):
             yield Fault((name,), "is missing: a webmail that sends has `compose` and `send`")
-    if site.hook is not None:
-        return
     for name in ("write", "send"):
         if site.has(name) and site.step(name).form is None:
             yield Fault((name, "form"), "is missing: which form is filled in")

@@ -28,6 +28,9 @@ from mailflow.options import nearest
 from mailflow_webmail.finders import STEPS
 from mailflow_webmail.page import Page
 
+FORMS = ("write", "attach", "send")
+"""Steps that are forms of the page before them: whether a mail went is known of these."""
+
 Facts = Mapping[str, str]
 """What is known: `user`, with `login` the `password`, what was captured, and what the step is
 about: `folder`, `n`, the fields of a row."""
@@ -95,6 +98,8 @@ def load(path: str) -> Loaded:
     if len(classes) != 1:
         raise ConfigError(f"{path}: expected one class that is a Hook, found {len(classes)}")
     for name in vars(classes[0]):
+        if name in FORMS:
+            raise ConfigError(f"{path}: mail is sent by forms, and no code does `{name}`")
         if not name.startswith("_") and name not in STEPS:
             raise ConfigError(f"{path}: there is no step `{name}`{nearest(name, STEPS)}")
     try:

@@ -86,6 +86,8 @@ def test_what_is_no_page_is_no_answer(write: Write) -> None:
 @pytest.mark.parametrize(
     ("body", "head", "said"),
     [
+        (method("send", "pass"), HEAD,
+         "example.py: mail is sent by forms, and no code does `send`"),
         (method("lgoin", "pass"), HEAD,
          "example.py: there is no step `lgoin`; did you mean `login`?"),
         ("    pass\nclass Other(Hook): pass\n", HEAD,
