@@ -31,8 +31,9 @@ TRIES = 4
 PAGES = 10_000
 """Pages of one folder."""
 
-PAGE = "page"
-"""The field of a row that says where it was listed: number of the login, number of the page."""
+PAGE = "@page"
+"""The field of a row that says where it was listed, by the numbers of the login and of the page; a
+site has none of that name."""
 
 
 class Place(NamedTuple):

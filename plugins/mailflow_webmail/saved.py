@@ -131,7 +131,7 @@ class _Trim:
         from bs4 import BeautifulSoup
         from bs4.element import PreformattedString, Script, Stylesheet
 
-        soup = BeautifulSoup(page.body[: 2 * SIZE], "lxml")
+        soup = BeautifulSoup(page.body[:SIZE], "lxml")
         for tag in soup.find_all(_ROWS):
             if not tag.decomposed:
                 _thin(tag)

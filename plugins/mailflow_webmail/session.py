@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from mailflow.directories import state_directory
-from mailflow.errors import ConfigError, MailflowError
+from mailflow.errors import ConfigError, MailflowError, PeerError
 from mailflow_webmail.browser import Browser
 from mailflow_webmail.entry import Entry, Facts
 from mailflow_webmail.errors import ChallengeError
@@ -193,9 +193,12 @@ class Session:
             if step.follow is not None:
                 for value in page.values(step.follow):
                     url = absolute(page, step.follow, value)
-                    if url not in seen and len(seen) < FOLLOWED:
-                        seen.add(url)
-                        pages.append(self.steps.follow("folders", url, facts))
+                    if url in seen:
+                        continue
+                    if len(seen) == FOLLOWED:
+                        raise PeerError(f"{self.site.name}: folders: over {FOLLOWED} pages")
+                    seen.add(url)
+                    pages.append(self.steps.follow("folders", url, facts))
         if not met:
             raise self.steps.layout("folders", "rows", page, described(step.rows))
         return list(met.values())

@@ -43,7 +43,7 @@ def test_what_is_no_mark_says_nothing(text: str) -> None:
 
 
 def row(id_: str, page: int = 0, **facts: str) -> dict[str, str]:
-    return {"id": id_, "page": f"1.{page}", **facts}
+    return {"id": id_, "@page": f"1.{page}", **facts}
 
 
 def test_pages_say_the_same_as_long_as_what_they_say_for_good_is_the_same() -> None:

@@ -167,7 +167,7 @@ class TestFiles:
         ["<p>", "<div>", "<!--", "<![CDATA[", "<script>'", "<script>/*", "&", "x", "@", "\0"],
     )
     def test_a_page_that_is_made_to_be_endless_is_kept_as_well(self, pages, text):
-        assert os.path.getsize(self.keep(pages, text * 60_000)) < module.SIZE + 1000
+        assert os.path.getsize(self.keep(pages, text * 30_000)) < module.SIZE + 1000
 
     def test_nothing_of_another_file_is_touched_by_the_name_of_a_site(self, pages, tmp_path):
         page = Page("http://h/", 200, {"Content-Type": "text/html"}, b"<p>")

@@ -19,6 +19,7 @@ from mailflow.errors import (
 from mailflow.mail import read
 from mailflow.testing.webmail import TestBed
 from mailflow_webmail import entry
+from mailflow_webmail import session as module
 from mailflow_webmail.cookies import Lent
 from mailflow_webmail.errors import ChallengeError, ExpiredError, LayoutError, ThrottledError
 from mailflow_webmail.session import opened
@@ -370,6 +371,15 @@ class TestFolders:
         with paper.session(tmp_path, follow) as session:
             assert [each["id"] for each in session.folders()] == ["A", "B"]
         assert paper.steps.count("folders") == 2
+
+    def test_pages_without_an_end_are_an_error(self, paper, tmp_path, monkeypatch):
+        monkeypatch.setattr(module, "FOLLOWED", 5)
+        paper.says["folders"] = lambda asked: paper.inside(
+            f"<a class=folder href='list?f=A'>A</a><a class=more href='folders?{len(paper.asked)}'>"
+        )
+        follow = site(folders__follow={"css": "a.more", "attr": "href"})
+        with paper.session(tmp_path, follow) as session, pytest.raises(PeerError, match="over 5"):
+            session.folders()
 
 
 class TestAnswers:

@@ -6,6 +6,8 @@ import gc
 import tracemalloc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mailflow.errors import GoneError, UnavailableError
 from mailflow_webmail import listing
@@ -28,6 +30,13 @@ def session(paper, tmp_path):
     with paper.session(tmp_path) as opened:
         opened.log_in()
         yield opened
+
+
+@pytest.fixture(scope="module")
+def stirred(tmp_path_factory):
+    with Paper() as paper, paper.session(tmp_path_factory.mktemp("stirred")) as session:
+        session.log_in()
+        yield paper, session
 
 
 def ids(rows):
@@ -288,6 +297,39 @@ class TestRows:
         tracemalloc.stop()
         assert len(rows) == most
         assert held < 1000 * most
+
+
+class TestWhileMailComesAndGoes:
+    CHANGES = st.lists(
+        st.tuples(st.sampled_from(["none", "come", "go"]), st.integers(0, 9)), max_size=8
+    )
+
+    @given(changes=CHANGES)
+    @settings(max_examples=40, deadline=None)
+    def test_rule_09_what_stays_is_listed_once_and_nothing_is_made_up(self, stirred, changes):
+        """The newest first; `changes` are made before the pages are shown, one each."""
+        paper, session = stirred
+        paper.mail = {f"m{n}": A for n in range(7)}
+        ever, stayed, todo = {*paper.mail}, {*paper.mail}, list(changes)
+
+        def pages(number):
+            what, which = todo.pop(0) if todo else ("none", 0)
+            if what == "come":
+                paper.mail[f"new{len(ever)}"] = A
+                ever.update(paper.mail)
+            elif what == "go" and paper.mail:
+                key = list(paper.mail)[which % len(paper.mail)]
+                del paper.mail[key]
+                stayed.discard(key)
+            return paper.listed(number)
+
+        numbered(paper, pages)
+        try:
+            found = ids(session.listing("INBOX"))
+        except UnavailableError:
+            return
+        assert len(set(found)) == len(found)
+        assert stayed <= set(found) <= ever
 
 
 def test_a_page_of_another_kind_is_no_list(paper, session):

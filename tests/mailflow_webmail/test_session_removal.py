@@ -272,7 +272,7 @@ class TestAnyPage:
         said = {b"": None, b"form": paper.form()}.get(answer, answer)
         there = dict(paper.mail)
         with paper.session(tmp_path) as session:
-            rows = [{"folder": "INBOX", "id": key, "at": "0", "page": "1.0"} for key in there]
+            rows = [{"folder": "INBOX", "id": key, "at": "0", "@page": "1.0"} for key in there]
             paper.says[step] = lambda asked: said
             honest = step == "list" and name in HONEST
             with suppress(MailflowError):
