@@ -65,6 +65,17 @@ _KEPT = (307, 308)
 """Redirects that want the same method and body again (RFC 9110, 15.4.8)."""
 
 
+@contextmanager
+def _of_hop(number: int) -> Iterator[None]:
+    """What fails on the way to where we were sent on: the first request has arrived."""
+    try:
+        yield
+    except MailflowError as error:
+        if number:
+            error.fields["sent"] = True
+        raise
+
+
 class Answer:
     """One answer, of which only the head has been read."""
 
@@ -209,8 +220,8 @@ class Browser:
         what = {"params": params, "headers": headers}
         body = {"data": data, "files": files}
         url = self._joined(self.url, url)
-        for _ in range(REDIRECTS + 1):
-            with self._watch.call(self._patience, self.grace) as call:
+        for number in range(REDIRECTS + 1):
+            with _of_hop(number), self._watch.call(self._patience, self.grace) as call:
                 prepared = self._prepared(method, url, **what, **body)
                 with self._sent(prepared, call) as response:
                     answer = Answer(response, call)

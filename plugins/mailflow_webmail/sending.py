@@ -127,6 +127,7 @@ class Sender:
         nobody knows."""
         uploads = self._uploads(draft.files)
         form = self._steps.form("send", draft.page, draft.facts, uploads)
+        self._browser.places.check(form.url)
         commit()
         try:
             self._browser.grace = GRACE

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import email
 import email.policy
+import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from mailflow.addresses import addresses
-from mailflow.errors import BadMailError, JournalError, MailflowError
+from mailflow.errors import BadMailError, JournalError, MailflowError, UnavailableError
+from mailflow.halt import Halt
 from mailflow.kinds import Ticket
 from mailflow.testing.contracts import RemoteDestination, RemoteDistributorContract, Taken
 from mailflow.testing.contracts.component import Stage
 from mailflow.testing.contracts.distributor import PEOPLE, attempt, deliver, letter, outcomes
+from mailflow.testing.http_way import HttpWay
 from mailflow.testing.proxy import Proxy
 from mailflow.testing.webmail import TestBed
 from mailflow.verdicts import FAILED, LATER, SENT
+from mailflow_webmail.browser import Browser
 from mailflow_webmail.distributor import WebmailDistributor
 from mailflow_webmail.letter import KINDS
 from mailflow_webmail.letter import letter as written
@@ -258,6 +264,43 @@ def test_a_session_that_ends_before_it_is_sent_is_no_doubt(stage: Stage, destina
     told = post(stage, mail(), BOB)
     assert told["told"] == {BOB: LATER}
     assert destination.taken() == []
+
+
+def test_a_form_that_leads_to_another_host_is_no_doubt(stage: Stage, destination: Bed) -> None:
+    with HttpWay(destination.bed.url) as way:
+        way.rewrite = lambda path, body: body.replace(
+            b'action="/compose"', b'action="//x.example/"'
+        )
+        stage.table = {**stage.table, "url": way.url}
+        error, commits = failing(stage)
+    assert error.exit_code == 76
+    assert commits == []
+
+
+def test_what_fails_behind_a_redirect_is_a_doubt(halt: Halt) -> None:
+    """SqWebMail answers so when it has sent a mail."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        client, _ = listener.accept()
+        listener.close()
+        with client:
+            client.recv(1 << 16)
+            client.sendall(
+                b"HTTP/1.1 303 See Other\r\nLocation: /sent\r\nContent-Length: 0\r\n"
+                b"Connection: close\r\n\r\n"
+            )
+
+    port = listener.getsockname()[1]
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with (
+        closing(Browser(f"http://127.0.0.1:{port}/", halt=halt, timeout=20.0)) as browser,
+        pytest.raises(UnavailableError) as caught,
+    ):
+        browser.page("POST", "send", data=[("to", BOB)])
+    thread.join()
+    assert caught.value.fields["sent"] is True
 
 
 def test_it_takes_turns_with_what_fetches_from_the_same_account(
