@@ -51,7 +51,11 @@ class TestBed:
             with open(os.path.join(self.path, name), "xb"):
                 pass
         self._component = Registry().component("serve", "webmail.testbed")
-        self._options = {"path": self.path, "listen": ["127.0.0.1:0"], **options}
+        self._options = {
+            "path": self.path, "listen": ["127.0.0.1:0"],
+            "anywhere": True,  # under whatever name a test has for it
+            **options,
+        }  # fmt: skip
         self._host = HostDouble(Accounts([]))
         self._make()
 

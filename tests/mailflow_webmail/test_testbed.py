@@ -98,6 +98,16 @@ def test_who_has_no_session_is_asked_to_log_in(bed: TestBed, step: str) -> None:
     assert Client(bed).page(step).select_one("form#login")
 
 
+@pytest.mark.parametrize("host", ["evil.example.org", "192.0.2.1:80", "127.0.0.1.example.org", "["])
+def test_a_page_of_somebody_else_reads_no_mail_by_a_name_that_leads_here(
+    bed: TestBed, host: str
+) -> None:
+    bed.set(anywhere=False)
+    assert requests.get(f"{bed.url}login", timeout=20).status_code == 200
+    answer = requests.get(f"{bed.url}login", headers={"Host": host}, timeout=20)
+    assert answer.status_code == 421
+
+
 def test_a_session_ends_with_its_logout(client: Client) -> None:
     client.get("logout")
     assert client.page("folders").select_one("form#login")

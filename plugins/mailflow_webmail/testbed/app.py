@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from flask import Flask, Response, redirect, request
 
 from mailflow.errors import MailflowError
+from mailflow.net import is_loopback
 from mailflow_webmail.testbed import listing, pages, sources
 from mailflow_webmail.testbed.compose import sent
 from mailflow_webmail.testbed.troubles import Trouble, Troubles
@@ -54,13 +55,14 @@ class Asked(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Who may log in, and how the pages look."""
+    """Who may log in, from where, and how the pages look."""
 
     user: str = "demo"
     password: str = "demo"  # noqa: S105
     page_size: int = 20
     json_lists: bool = False
     language: str = "en"
+    anywhere: bool = False
 
 
 class _Session:
@@ -134,6 +136,8 @@ class Bed:
         asked = Asked(request.method, step, request.path)
         self.asked.append(asked)
         self.listener(asked)
+        if not self.settings.anywhere and not _is_near(request.host):
+            return self.told("error", 421)
         struck = self._striking(step)
         if request.environ.get(NTH, 1) > 1 and struck("dropped"):
             request.environ[DROPPED] = True
@@ -308,6 +312,12 @@ class Bed:
 
 def link(step: str, **query: object) -> str:
     return f"/{step}?{urlencode(query)}" if query else f"/{step}"
+
+
+def _is_near(host: str) -> bool:
+    """Whether that is a name of this machine: a page of somebody else's, whose name leads here,
+    is not to read our mail by the browser that shows it."""
+    return is_loopback(urlsplit(f"//{host}").hostname or "")
 
 
 def _same(given: str, right: str) -> bool:

@@ -97,7 +97,7 @@ class TestBedService:
         folders = found(options.path, options.folders.items())
         settings = Settings(
             options.user, options.password.reveal() if options.password else "demo",
-            options.page_size, options.json_lists, options.language,
+            options.page_size, options.json_lists, options.language, options.anywhere,
         )  # fmt: skip
         outgoing = Folder("", options.outgoing) if options.outgoing else None
         return Bed(folders, settings, self.troubles, self._runtime.log, outgoing)
