@@ -180,14 +180,14 @@ class TestPace:
     def test_requests_of_all_threads_keep_their_distance(self, browse) -> None:
         began = []
         with Web(lambda asked: began.append(time.monotonic()) or ok()) as web:
-            browser = browse(web.url, delay=0.2)
+            browser = browse(web.url, delay=0.3)
             threads = [threading.Thread(target=browser.page, args=("GET", "")) for _ in range(4)]
             for each in threads:
                 each.start()
             for each in threads:
                 each.join()
         began.sort()
-        assert began[-1] - began[0] > 0.5
+        assert began[-1] - began[0] > 0.4
 
     def test_a_short_rest_is_taken(self, browse) -> None:
         said = iter([ok(b"", "Retry-After: 1", status="429 Slow"), ok("now")])

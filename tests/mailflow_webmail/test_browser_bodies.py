@@ -224,7 +224,8 @@ class TestTime:
     @pytest.mark.parametrize(
         "begun", [b"", HEAD, HEAD + b"Content-Length: 9999\r\n\r\n", HEAD + b"\r\n"]
     )
-    def test_octets_that_trickle_have_an_end(self, browse, begun) -> None:
+    def test_octets_that_trickle_have_an_end(self, browse, monkeypatch, begun) -> None:
+        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.5)
         done = threading.Event()
 
         def answer(asked):
@@ -236,10 +237,12 @@ class TestTime:
             with pytest.raises(
                 UnavailableError, match=r"is too slow: no whole answer in 1 seconds"
             ):
-                browse(web.url, timeout=0.25).page("GET", "")
+                browse(web.url, timeout=2.0).page("GET", "")
             done.set()
 
-    def test_a_stream_may_take_long_as_long_as_it_moves(self, browse) -> None:
+    def test_a_stream_may_take_long_as_long_as_it_moves(self, browse, monkeypatch) -> None:
+        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.3)
+
         def answer(asked):
             yield HEAD + b"Content-Length: %d\r\n\r\n" % (8 << 17)
             for _ in range(8):
@@ -247,13 +250,14 @@ class TestTime:
                 yield bytes(1 << 17)
 
         with Web(answer) as web:
-            browser = browse(web.url, timeout=0.3)
+            browser = browse(web.url, timeout=5.0)
             with browser.answer("GET", "") as got:
                 assert sum(map(len, browser.pieces(got, 1 << 30))) == 8 << 17
 
-    def test_who_reads_a_stream_may_take_his_time(self, browse) -> None:
+    def test_who_reads_a_stream_may_take_his_time(self, browse, monkeypatch) -> None:
+        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.1)
         with Web(ok(bytes(1 << 20))) as web:
-            browser = browse(web.url, timeout=0.1)
+            browser = browse(web.url, timeout=5.0)
             size = 0
             with browser.answer("GET", "") as got:
                 for piece in browser.pieces(got, 1 << 30):
