@@ -41,6 +41,9 @@ MAIL = [
 ]
 """Of a message whose last octet is a CR, SqWebMail leaves that out."""
 
+MANY = [*MAIL, *(message(f"n{number}") for number in range(66 - len(MAIL)))]
+"""Seven pages of the list."""
+
 PAGES = [message(f"n{number}") for number in range(25)]
 """Three pages of the list, the last of which is filled up with rows of the one before."""
 
@@ -75,7 +78,7 @@ def account(behind: Behind, tmp_path: Path) -> SqWebMailAccount:
 def test_every_message_of_every_folder_comes_octet_for_octet(
     at_sqwebmail: SqWebMailAccount,
 ) -> None:
-    at_sqwebmail.deliver(*MAIL, *PAGES)
+    at_sqwebmail.deliver(*MANY)
     at_sqwebmail.deliver(message("draft"), folder=DRAFTS)
     at_sqwebmail.deliver(message("old"), message("older"), folder="Archive/2024")
     folders = ["INBOX", DRAFTS, "Archive/2024"]
