@@ -103,7 +103,8 @@ class Browser:
     `grace`: how many seconds a request that is under way may still take when the engine stops.
     Errors: UnavailableError (not to be had, lost, silent, stopped), ThrottledError, LoginError
     (TLS or a proxy refused us), PeerError (it breaks HTTP, or a limit, or leads elsewhere).
-    Where an error's field `sent` is True, the request may have arrived.
+    Where an error's field `sent` is True, the request may have arrived; one that was answered
+    with 429 (RFC 6585) was not looked at.
     """
 
     def __init__(
@@ -331,8 +332,8 @@ class Browser:
                 if seconds > SHORT or prepared.method != "GET":
                     raise ThrottledError(
                         f"{self.name} asks to be left alone for {seconds:.0f} seconds",
-                        delay=seconds,
-                    )
+                        delay=seconds, sent=response.status_code != 429,
+                    )  # fmt: skip
                 response.close()
                 self._pace.rest(max(1.0, seconds))
                 response = self._asked(prepared, call)
@@ -349,7 +350,7 @@ class Browser:
             return None
         seconds = retry_after(response.headers)
         if seconds is None and response.status_code == 429:
-            raise ThrottledError(f"{self.name} says that it is asked too often")
+            raise ThrottledError(f"{self.name} says that it is asked too often", sent=False)
         return seconds
 
     def _asked(self, prepared: requests.PreparedRequest, call: Call) -> requests.Response:

@@ -231,6 +231,16 @@ def test_an_outage_that_the_answer_tells_of_is_no_doubt(stage: Stage, destinatio
     assert destination.taken() == []
 
 
+@pytest.mark.parametrize("trouble", ["throttled", "throttled-page"])
+def test_a_webmail_that_is_asked_too_often_has_not_sent_it(
+    stage: Stage, destination: Bed, trouble: str
+) -> None:
+    destination.bed.trouble(trouble, at=("compose",), after=1, seconds=60)
+    told = post(stage, mail(), BOB)
+    assert told["told"] == {BOB: LATER}
+    assert destination.taken() == []
+
+
 @pytest.mark.parametrize("trouble", ["error", "unavailable"])
 def test_an_answer_that_says_nothing_of_the_mail_is_a_doubt(
     stage: Stage, destination: Bed, trouble: str
