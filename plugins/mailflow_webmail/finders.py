@@ -35,6 +35,8 @@ class Finder(Section):
     else the whole answer as it came.
     """
 
+    kind = "finder"
+
     css = Selector.optional("The elements that match: their text, or their `attr`.")
     attr = Text.optional("The attribute of those elements, or of the row.", least=1)
     json = Text.optional(
@@ -97,6 +99,8 @@ class Total(Number):
 class Condition(Finder):
     """What an answer must have: all that is said here, and a source that is there."""
 
+    kind = "condition"
+
     status = Integer.optional("The status of HTTP.", least=100, most=599)
     type_ = Text.optional("What Content-Type begins with.", least=1)
     header = TableOf("Headers, each with a pattern that it matches.", Regex(""), default={})
@@ -124,6 +128,8 @@ class Condition(Finder):
 class Signal(Condition):
     """An answer that tells of something else than what was asked for."""
 
+    kind = "signal"
+
     at = ListOf("The steps it can come at; all by default.", Choice("", *STEPS), default=())
     raise_ = Choice("What it tells.", *KINDS)
     wait = Duration.optional("With `throttled`: how long not to ask again.")
@@ -144,6 +150,8 @@ class Signal(Condition):
 class Rows(Section):
     """The rows of a list: elements, lines that match, or objects in JSON."""
 
+    kind = "rows"
+
     css = Selector.optional("Each element that matches is a row.")
     json = Text.optional(
         "A dotted path to an array whose elements are rows, or to text for `regex`.", least=1
@@ -153,9 +161,9 @@ class Rows(Section):
         " (?P<id>...), are fields."
     )
     fields = TableOf(
-        "What else a row says, found within it. `id` is needed, here or as a group; `size`"
-        " (octets), `date`, `seen` (there when it was read), `from`, `subject`, and for folders"
-        " `name`, mean the same on every site; others are handles for your own templates.",
+        "What else a row says, found within it. `id` is needed, here or as a group. Of a message,"
+        " `size` is used where it is its octets, and `seen`, which is there when it was read; of a"
+        " folder `name`. Others are handles for your own templates.",
         Table("", Fact),
         default={},
     )
@@ -207,6 +215,8 @@ class Next(Section):
     It always ends where a page brings no `id` that is new.
     """
 
+    kind = "next"
+
     css = Selector.optional("The link to it.")
     label = Regex.optional(
         "The whole text of that link, where signs tell it from others; no words, which a user's"
@@ -240,8 +250,3 @@ class Next(Section):
     def counts(self) -> bool:
         """Whether {n} says which page is asked for."""
         return self.css is None
-
-    @property
-    def first(self) -> int:
-        """The {n} of the first page."""
-        return self.from_ or 0

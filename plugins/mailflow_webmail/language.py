@@ -49,6 +49,8 @@ class Step(Section):
     In `get`, `post`, `query`, `data`, `headers` and `fill`, {names} stand for facts.
     """
 
+    kind = "step"
+
     get = Text.optional(
         "The address, relative to the webmail's own. A {name} that it begins with is an address"
         " itself; others become parts of one."
@@ -236,7 +238,7 @@ class Site(Section):
     folders = Table("Where the folders are.", FoldersStep)
     list_ = Table("Where the messages of a folder are.", ListStep)
     raw = Table(
-        "where the source of a message is. A webmail that shows none cannot be read: a message is"
+        "Where the source of a message is. A webmail that shows none cannot be read: a message is"
         " never rebuilt from its display.",
         RawStep,
     )

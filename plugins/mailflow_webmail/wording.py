@@ -14,7 +14,10 @@ from mailflow_webmail.patterns import compiled
 
 
 class Section(Options):
-    """The keys of one table; what it finds wrong may lie in tables below it."""
+    """The keys of one table; what it finds wrong may lie in tables below it. `kind` is what
+    the reference calls such a table."""
+
+    kind = ""
 
     def wrong(self) -> Iterator[Fault]:
         """What is wrong with several keys together; paths begin at this table."""
@@ -27,11 +30,10 @@ SectionT = TypeVar("SectionT", bound=Section)
 class Table(Option[SectionT]):
     """A table with keys of its own."""
 
-    expected = "a table"
-
     def __init__(self, doc: str, options: type[SectionT], **default: Any) -> None:
         super().__init__(doc, **default)
         self.options = options
+        self.expected = f"a table ({options.kind})" if options.kind else "a table"
 
     def convert(self, value: object, base: str) -> SectionT:
         if not isinstance(value, dict):
