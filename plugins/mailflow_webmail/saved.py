@@ -128,10 +128,12 @@ class _Trim:
         self._private = re.compile("|".join(either) or r"(?!)")
 
     def html(self, page: Page) -> str:
-        from bs4 import BeautifulSoup
         from bs4.element import PreformattedString, Script, Stylesheet
 
-        soup = BeautifulSoup(page.body[:SIZE], "lxml")
+        octets = page.body[:SIZE].encode("utf-8", "replace")
+        soup = Page(
+            page.url, page.status, {"Content-Type": "text/html; charset=utf-8"}, octets
+        ).soup
         for tag in soup.find_all(_ROWS):
             if not tag.decomposed:
                 _thin(tag)

@@ -50,7 +50,7 @@ class TestWhatGoes:
         [
             "<p>{}</p>", "<p title='{}'>x</p>", "<input type=hidden name=a value='{}'>",
             "<!-- {} -->", "<script>var x = '{}';</script>", '<script>f("{}", 1)</script>',
-            "<script>/* {} */</script>", "<script>it's '{}</script>", 
+            "<script>/* {} */</script>", "<script>it's '{}</script>",
             "<script>'{}", "<script>'{}\\", "<a href='/s/{}/x'>x</a>",
             "<style>{}</style>", "<td id='{}'>x</td>", "<td class='m {}'>x</td>",
             "<noscript>{}</noscript>", "<textarea>{}</textarea>", "<title>{}</title>",
@@ -70,6 +70,11 @@ class TestWhatGoes:
     def test_a_password_that_is_a_word_of_the_definition_goes_too(self):
         assert "folder" not in html("<p>folder</p><td name=folder>", private=("folder",))
         assert "folder" not in html("<p>dear folder</p>", private=("Red folder",))
+
+    @pytest.mark.filterwarnings("error")
+    def test_rule_22_xhtml_is_html(self):
+        said = html('<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><p id="a">Ann')
+        assert '<p id="a">xxx</p>' in said
 
     def test_many_rows_are_cut_to_a_few(self):
         said = html("<table>" + "<tr class=msg><td>x</td></tr>" * 100 + "</table>")
