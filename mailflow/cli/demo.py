@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from mailflow.cli import demo_page
 from mailflow.tables import json_option, show, show_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mailflow.cli.demo_page import Read
     from mailflow.engine.journal.queue import Story
     from mailflow.engine.pipeline import Pipeline
     from mailflow.testing.pop3 import Pop3Server
@@ -217,7 +217,7 @@ class Demo:
         self.first: list[Story] = []
         self.sent_first = 0
         self.served: list[Served] = []
-        self.page: Read | None = None
+        self.page: demo_page.Read | None = None
 
     def run(self) -> None:
         """Once with a member's mailbox full; then once more, when it has room again."""
@@ -244,8 +244,6 @@ class Demo:
 
     def read_page(self) -> None:
         """The same messages once more, from a webmail."""
-        from mailflow.cli import demo_page
-
         if demo_page.can_read():
             self.page = demo_page.read(self.pipeline.base, [post.data for post in POSTS])
 
@@ -297,14 +295,7 @@ class Demo:
             f"\n{readers} logged in as ann and read {len(self.served[0].messages)} messages,"
             f" {octets} octets, each as it was."
         )
-        if self.page is None:
-            click.echo("\nWith Flask (pip install 'mailflow[testbed]') it reads a webmail, too.")
-        else:
-            click.echo(
-                f"\nLast, `mailflow run page.toml` read {len(self.page.arrived)} messages from a"
-                f" webmail, with {self.page.requests} requests, each as\nit was; the page is"
-                " empty now."
-            )
+        click.echo(f"\n{demo_page.told(self.page)}")
         if not self.faultless:
             click.echo("\nSomething is not as it should be: please report this.", err=True)
 

@@ -48,6 +48,16 @@ class Read(NamedTuple):
         return sorted(bodies) == sorted(wanted) and not self.left
 
 
+def told(page: Read | None) -> str:
+    """What happened, for whoever reads the demo."""
+    if page is None:
+        return "With Flask (pip install 'mailflow[testbed]') it reads a webmail, too."
+    return (
+        f"Last, `mailflow run page.toml` read {len(page.arrived)} messages from a webmail, with"
+        f" {page.requests} requests, each as\nit was; the page is empty now."
+    )
+
+
 def can_read() -> bool:
     return find_spec("flask") is not None
 
