@@ -290,6 +290,18 @@ def test_an_outage_is_none_less_in_an_account_of_another_language(
         assert raised.value.temporary
 
 
+def test_an_outage_that_says_so_in_another_language_keeps_nobody_out_for_good(
+    account: RoundcubeAccount, behind: Behind
+) -> None:
+    account.deliver(*PAGES[:3])
+    with behind.roundcube.configured(language="'de_DE'"):
+        behind.cut()
+        assert account.run(keep="0d", on_done="delete") in (75, 77)
+        behind.mend()
+        assert account.run(keep="0d", on_done="delete") == 0
+    assert account.fetched() == sorted(map(with_lf, PAGES[:3]))
+
+
 def test_without_the_web_server_the_next_run_goes_on(
     account: RoundcubeAccount, behind: Behind
 ) -> None:
