@@ -51,7 +51,7 @@ _KEY = re.compile(r"\w{1,40}")
 
 
 class Saved:
-    """A directory of such pages. Any thread may keep one."""
+    """A directory of such pages, and of nothing else. Any thread may keep one."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory

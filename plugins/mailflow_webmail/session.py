@@ -215,8 +215,16 @@ def opened(options: WebmailOptions, halt: Halt, scratch: str) -> Session:
     browser = Browser.of(options, halt)
     return Session(
         site(options.site), browser, options.user, secret.reveal if secret else None, scratch,
-        most=options.max_size, saved=Saved(os.path.join(state_directory(), "webmail")),
+        most=options.max_size, saved=_pages(),
     )  # fmt: skip
+
+
+def _pages() -> Saved | None:
+    """Where pages are kept for a report; a process that has no home does without."""
+    try:
+        return Saved(os.path.join(state_directory(), "webmail", "pages"))
+    except ConfigError:
+        return None
 
 
 __all__ = ["Row", "Session", "opened"]

@@ -297,6 +297,25 @@ def test_pwm_01_a_webmail_is_used_as_a_mailbox(tmp_path, halt):
         assert bed.messages("INBOX") == [b"Subject: b\r\n\r\n"]
 
 
+def test_pages_are_kept_apart_from_the_cookies_of_a_browser(tmp_path, halt, home):
+    directory = home / ".local" / "state" / "mailflow" / "webmail"
+    with Paper(a=A) as paper:
+        saved = tmp_path / "page.cookies"
+        saved.write_text("127.0.0.1\tFALSE\t/\tFALSE\t0\tsid\tlent\n")
+        saved.chmod(0o600)
+        paper.says[""] = paper.says["list"] = lambda asked: page(
+            "<a id=logout></a><form id=session><input name=token value=t></form>",
+            "Set-Cookie: sid=other",
+        )
+        table = {"site": "testbed", "url": paper.url, "user": USER, "cookies": str(saved)}
+        session = opened(WebmailOptions.read(table), halt, str(tmp_path))
+        with pytest.raises(LayoutError):
+            session.listing("INBOX")
+        session.close()
+    assert [each.name for each in (directory / "pages").iterdir()]
+    assert [each for each in directory.iterdir() if each.suffix == ".cookies"]
+
+
 class TestOneSession:
     def test_rule_17_a_second_one_is_refused_where_it_would_end_the_first(self, paper, tmp_path):
         alone = site(shared=False)
