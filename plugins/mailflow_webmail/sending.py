@@ -307,7 +307,8 @@ class Sender:
         for key, text in self._site.step(name).fill.items():
             most = str(fields[key].get("maxlength", "")) if key in fields else ""
             if most.isdigit() and len(fill(text, facts)) > int(most):
-                raise BadMailError(f"the field {key} of the form takes {most} characters at most")
+                hint = "; a lower `recipients_max` makes several forms" if "{bcc}" in text else ""
+                raise BadMailError(f"the form takes {most} characters as {key} at most{hint}")
 
     def _fields(self, page: Page) -> tuple[str, dict[str, Tag]]:
         """The step that fills in the form that the page of `compose` shows, and its fields."""

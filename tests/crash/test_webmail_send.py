@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-PARTS = 1 if KILLS >= 100 else 24
+PARTS = 1 if KILLS >= 100 else 36
 """`make crash` tries every step; else a run tries one step in so many, others each time."""
 
 COUNT = 3

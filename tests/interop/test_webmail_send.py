@@ -348,6 +348,19 @@ class TestSqWebMail:
         assert sink.messages == []
         assert send(ben, message, BOB, CAT, drops=["In-Reply-To"])[0] is SENT
 
+    def test_more_recipients_than_a_field_takes_are_sent_in_several_forms(
+        self, ben: SqWebMailAccount, sink: SmtpSink
+    ) -> None:
+        many = [f"member{number}@example.org" for number in range(40)]
+        message = written("ben@example.org")
+        outcome, text = send(ben, message, *many, loses=["addressees"])
+        assert outcome is FAILED
+        assert "512 characters" in text
+        assert "recipients_max" in text
+        found = send(ben, message, *many, loses=["addressees"], recipients_max=20)
+        assert found[0] is SENT
+        assert [list(each.recipients) for each in sink.messages] == [many[:20], many[20:]]
+
     def test_a_list_needs_nothing_but_the_one_session_there(
         self, ben: SqWebMailAccount, sink: SmtpSink
     ) -> None:
