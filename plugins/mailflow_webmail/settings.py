@@ -146,8 +146,8 @@ class WebmailOptions(Options):
         if self.site:
             try:
                 site(self.site)
-            except (ValueError, MailflowError) as error:
-                yield "site", str(error)
+            except MailflowError as error:
+                yield from (("site", line) for line in error.text.splitlines())
         if self.ca_file is not None:
             from mailflow.net import tls_context
 

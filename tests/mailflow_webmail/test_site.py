@@ -115,6 +115,15 @@ class TestPlaces:
         assert options.site == str(file)
         assert WebmailOptions.read({"site": "example", **rest}, "/x").site == "example"
 
+    def test_check_tells_each_fault_of_the_site_that_a_pipeline_names(self, say: Say) -> None:
+        file = say(("format = 1", "format = 2"), ("[raw]", "[row]"))
+        rest = {"url": "https://mail.example.org/", "user": "ann", "password": "x"}
+        options = WebmailOptions.read({"site": str(file), **rest})
+        found = [text for option, text in options.look() if option == "site"]
+        assert [text.partition(" ")[0] for text in found] == [
+            f"{file}:1:", f"{file}:1:", f"{file}:19:",
+        ]  # fmt: skip
+
     def test_a_site_that_is_not_there_is_told_with_the_nearest(
         self, places: dict[str, Path]
     ) -> None:
