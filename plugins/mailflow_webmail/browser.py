@@ -22,7 +22,7 @@ from mailflow_webmail.pace import Pace, retry_after
 from mailflow_webmail.page import Page
 from mailflow_webmail.parting import Parting
 from mailflow_webmail.places import Places
-from mailflow_webmail.unpacking import says_its_end, unpacked
+from mailflow_webmail.unpacking import Answer, unpacked
 from mailflow_webmail.watch import STOPPED, TOO_SLOW, Call, Watch
 
 if TYPE_CHECKING:
@@ -76,27 +76,6 @@ def _of_hop(number: int) -> Iterator[None]:
         raise
 
 
-class Answer:
-    """One answer, of which only the head has been read."""
-
-    def __init__(self, response: requests.Response, call: Call) -> None:
-        self.url = str(response.url)
-        self.status_code = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self.call = call
-        self._raw = response.raw
-
-    def read(self, most: int) -> bytes:
-        """Octets as they are on the wire, but for chunks; b"" at the end."""
-        octets: bytes = self._raw.read(most, decode_content=False)
-        return octets
-
-    @property
-    def says_its_end(self) -> bool:
-        """Whether it would be noticed if it ended too early."""
-        return says_its_end(self.headers)
-
-
 class Browser:
     """Keeps cookies and connections. Any thread may ask through it.
 
@@ -133,12 +112,12 @@ class Browser:
         self.name = self.places.name
         self.grace = 0.0
         self._timeout = timeout
+        clear = not hosts and all(each.startswith(CLEAR) for each in (self.url, proxy or self.url))
+        context = None if clear and ca_file is None else tls_context(ca_file)
         self._halt = halt = Parting(halt)
         self._pace = Pace(delay, halt)
         self._watch = Watch(halt)
         self._trunk = Trunk(Proxy(proxy, proxy_password) if proxy else None, timeout, halt)
-        clear = not hosts and all(each.startswith(CLEAR) for each in (self.url, proxy or self.url))
-        context = None if clear and ca_file is None else tls_context(ca_file)
         self._adapter = adapter(self._trunk, context, parallel)
         self._session = requests.Session()
         self._session.trust_env = False

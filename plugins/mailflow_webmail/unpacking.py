@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mailflow.errors import PeerError, UnavailableError
 from mailflow.log import clean
+
+if TYPE_CHECKING:
+    import requests
+
+    from mailflow_webmail.watch import Call
 
 CHUNK = 1 << 16
 
@@ -33,6 +38,27 @@ def says_its_end(headers: Mapping[str, str]) -> bool:
     length: str = headers.get("Content-Length", "").strip()
     coding: str = headers.get("Transfer-Encoding", "").lower().rpartition(",")[2]
     return (length.isascii() and length.isdecimal()) or coding.strip() == "chunked"
+
+
+class Answer:
+    """One answer, of which only the head has been read."""
+
+    def __init__(self, response: requests.Response, call: Call) -> None:
+        self.url = str(response.url)
+        self.status_code = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.call = call
+        self._raw = response.raw
+
+    def read(self, most: int) -> bytes:
+        """Octets as they are on the wire, but for chunks; b"" at the end."""
+        octets: bytes = self._raw.read(most, decode_content=False)
+        return octets
+
+    @property
+    def says_its_end(self) -> bool:
+        """Whether it would be noticed if it ended too early."""
+        return says_its_end(self.headers)
 
 
 def unpacked(packed: Packed, coding: str, name: str) -> Iterator[bytes]:
