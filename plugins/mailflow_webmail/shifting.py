@@ -29,11 +29,18 @@ TRIES = 4
 
 
 class Known(NamedTuple):
-    """A listing: of which login, and when it was begun, in seconds of the monotonic clock."""
+    """A listing: of which login, and when it was begun, in seconds of the monotonic clock; `lost`
+    are ids that earlier ones had and it has not."""
 
     login: int
     began: float
     listing: Listing
+    lost: frozenset[str]
+
+    def tells(self, row: Row, began: float) -> bool:
+        """Whether that the row is not in it shows that its message has gone: a row that came
+        from elsewhere may be newer."""
+        return self.began > began or row["id"] in self.lost
 
 
 class Look(NamedTuple):
@@ -50,8 +57,8 @@ class Places:
     def __init__(self, site: Site, lister: Lister) -> None:
         self._name = site.name
         self._lister = lister
-        self._shifts = site.list_.volatile
         self._handles = needed(site.raw) & {*site.list_.rows.names} - {"id"}
+        self._shifts = site.list_.volatile and bool(self._handles)
         self._lock = threading.Lock()
         self._known: dict[str, Known] = {}
         self._looks: dict[tuple[str, int], Look] = {}
@@ -61,7 +68,11 @@ class Places:
         """A new listing. Raises what listing raises."""
         began = time.monotonic()
         found = self._lister.whole(folder, facts)
-        self._known[folder] = Known(facts.number, began, found)
+        before = self._known.get(folder)
+        lost: frozenset[str] = frozenset()
+        if before is not None:
+            lost = (before.lost | before.listing.rows.keys()) - found.rows.keys()
+        self._known[folder] = Known(facts.number, began, found, lost)
         return found
 
     def first(self, folder: str, facts: Facts) -> tuple[dict[str, Row], tuple[int, ...]]:
@@ -73,7 +84,7 @@ class Places:
         does not have it."""
         for _ in range(TRIES):
             began = time.monotonic()
-            now = self._now(row, facts)
+            now = self._now(row, facts, began)
             try:
                 source = read(now)
             except (GoneError, NoMessageError) as error:
@@ -83,24 +94,29 @@ class Places:
                 raise UnavailableError(
                     f"{error.text}; a new listing has the message, so it is not gone"
                 ) from None
-            if not self._shifts or self._is_there(now, facts):
+            there = False
+            try:
+                there = not self._shifts or self._is_there(now, facts)
+            finally:
+                if not there:
+                    drop(source.content)
+            if there:
                 return source
-            drop(source.content)
         raise UnavailableError(
             f"{self._name}: raw: mail comes and goes faster than it can be read in its place"
         )
 
-    def _now(self, row: Row, facts: Facts) -> Row:
+    def _now(self, row: Row, facts: Facts, began: float) -> Row:
         """The row with what it is asked for by in this login."""
         if not self._handles:
             return row
         with self._lock:
             known = self._known.get(row["folder"])
             if known is None or known.login != facts.number:
-                listing = self.listed(row["folder"], facts)
-            else:
-                listing = known.listing
-        return self._of(listing, row)
+                return self._of(self.listed(row["folder"], facts), row)
+            if row["id"] in known.listing.rows or known.tells(row, began):
+                return self._of(known.listing, row)
+            return self._of(self.listed(row["folder"], facts), row)
 
     def _of(self, listing: Listing, row: Row) -> Row:
         found = listing.rows.get(row["id"])
@@ -112,11 +128,10 @@ class Places:
         """Raises GoneError if a whole listing since then does not have the message."""
         with self._lock:
             known = self._known.get(row["folder"])
-            if known is None or (known.began <= began and row["id"] in known.listing.rows):
-                listing = self.listed(row["folder"], facts)
+            if known is not None and known.tells(row, began):
+                self._of(known.listing, row)
             else:
-                listing = known.listing
-        self._of(listing, row)
+                self._of(self.listed(row["folder"], facts), row)
 
     def _is_there(self, row: Row, facts: Facts) -> bool:
         """Whether its page has it in that place after it was read. Where not, what is known

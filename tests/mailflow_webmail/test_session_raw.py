@@ -180,6 +180,18 @@ class TestNoMessage:
                 session.raw(rows[f"m{n}"])
         assert paper.steps.count("list") == asked + 1
 
+    @pytest.mark.parametrize("by", ["id", "at"])
+    def test_rule_02_one_that_came_after_the_listing_is_not_gone(self, paper, tmp_path, by):
+        handle = site(raw__query={"id": "{id}", "key": "{key}", "by": f"{{{by}}}"})
+        with paper.session(tmp_path, handle) as session:
+            session.listing("INBOX")
+            paper.mail["new"] = A
+            row = {"folder": "INBOX", "id": "new", "at": "0"}
+            assert read(session.raw(row)) == A
+            paper.says["raw"] = source(b"")
+            with pytest.raises(UnavailableError):
+                session.raw(row)
+
     def test_a_page_is_none_even_where_it_is_called_one(self, paper, tmp_path):
         with paper.session(tmp_path, site(raw__expect={"status": 200})) as session:
             rows = rows_of(session)
@@ -347,6 +359,16 @@ class TestShiftingPlaces:
         bed.meanwhile("source", 1, lambda: bed.delete("INBOX", rows[0]["id"]))
         with pytest.raises(GoneError):
             placed.raw(rows[0])
+
+    def test_nothing_is_left_of_one_whose_place_cannot_be_looked_at_again(
+        self, bed, placed, tmp_path
+    ):
+        bed.put("INBOX", b"Subject: large\r\n\r\n" + b"x\r\n" * 500_000)
+        rows = placed.listing("INBOX")
+        bed.trouble("error", at=("list",))
+        with pytest.raises(UnavailableError):
+            placed.raw(rows[0])
+        assert [each for each in os.listdir(tmp_path) if each.startswith("webmail-")] == []
 
     def test_places_of_an_earlier_login_are_not_used(self, bed, placed):
         rows = placed.listing("INBOX")
