@@ -19,6 +19,8 @@ from mailflow_webmail.domains import read as read_map
 from mailflow_webmail.live import WebmailDropOptions
 from mailflow_webmail.maildrop import WebmailDrop
 
+from .stages import end
+
 ROOT = Path(__file__).parents[2]
 
 SHOWN = "~/.config/mailflow/domains.toml"
@@ -57,8 +59,7 @@ def stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
         return stages[-1]
 
     yield make
-    for each in stages:
-        each.halt.set()
+    end(stages)
 
 
 def entry(bed: TestBed, name: str = "example.com", user: str = "{user}") -> str:

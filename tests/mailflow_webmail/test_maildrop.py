@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import poplib
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,8 @@ from mailflow_webmail.live import WebmailDropOptions
 from mailflow_webmail.maildrop import WebmailDrop
 from mailflow_webmail.opened import as_they_came, uidl
 from mailflow_webmail.site import SHIPPED
+
+from .stages import end
 
 ANN = Credentials("ann", checked=True)
 SECRET = "canary-5aa0-secret"
@@ -78,11 +79,7 @@ def stage(bed: TestBed, tmp_path: Path, site: str) -> Iterator[Callable[..., Sta
         return stages[-1]
 
     yield make
-    for each in stages:
-        each.halt.set()
-    for thread in threading.enumerate():
-        if thread.name == "spare sessions":
-            thread.join(20)  # it logs out, which the next test would count
+    end(stages)
     for each in stages:
         assert SECRET not in each.said
 
