@@ -44,6 +44,7 @@ class WebmailSourceOptions(WebmailOptions):
 
         wrong = list(super().look())
         yield from wrong
-        if self.on_done in SAYING and not any(option == "site" for option, _ in wrong):
-            if getattr(site(self.site), self.on_done) is None:
-                yield "on_done", f"the site {self.site} does not say how to {SAYING[self.on_done]}"
+        if self.on_done not in SAYING or any(option == "site" for option, _ in wrong):
+            return
+        if getattr(site(self.site), self.on_done) is None:
+            yield "on_done", f"the site {self.site} does not say how to {SAYING[self.on_done]}"
