@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -23,6 +24,7 @@ from mailflow_webmail.page import Page
 from mailflow_webmail.parting import Parting
 from mailflow_webmail.places import Places
 from mailflow_webmail.unpacking import Answer, unpacked
+from mailflow_webmail.upload import Multipart
 from mailflow_webmail.watch import STOPPED, TOO_SLOW, Call, Watch
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ PAGE_LIMIT = 8 << 20
 REDIRECTS = 10
 
 PATIENCE = 5
-"""How many time-outs an answer may take in all; each piece of a stream, so many anew."""
+"""How many time-outs a request and its answer may take in all; each piece of a stream or of a
+file that is sent, so many anew."""
 
 SHORT = 10.0
 """Seconds that a server is waited for when it asks for that, three times at most; more are for
@@ -63,17 +66,6 @@ CLEAR = ("http:", "socks")
 
 _KEPT = (307, 308)
 """Redirects that want the same method and body again (RFC 9110, 15.4.8)."""
-
-
-@contextmanager
-def _of_hop(number: int) -> Iterator[None]:
-    """What fails on the way to where we were sent on: the first request has arrived."""
-    try:
-        yield
-    except MailflowError as error:
-        if number:
-            error.fields["sent"] = True
-        raise
 
 
 class Browser:
@@ -201,8 +193,11 @@ class Browser:
         body = {"data": data, "files": files}
         url = self._joined(self.url, url)
         for number in range(REDIRECTS + 1):
-            with _of_hop(number), self._watch.call(self._patience, self.grace) as call:
+            with self._watch.call(self._patience, self.grace) as call:
+                call.arrived = number > 0
                 prepared = self._prepared(method, url, **what, **body)
+                if isinstance(prepared.body, Multipart):
+                    prepared.body.moves = partial(call.begin, self._patience)
                 with self._sent(prepared, call) as response:
                     answer = Answer(response, call)
                     target = self._target(response)
@@ -281,8 +276,6 @@ class Browser:
     def _prepared(self, method: str, url: str, **what: Any) -> requests.PreparedRequest:
         """The request, to a place where we may go."""
         import requests
-
-        from mailflow_webmail.upload import Multipart
 
         self.places.check(url)
         headers = dict(what.pop("headers") or {})
@@ -385,13 +378,14 @@ class Browser:
         """What has happened: the error of ours for one of the libraries."""
         from mailflow_webmail.failures import told
 
+        sent = call.sent or call.arrived
         if call.reason == STOPPED:
-            return UnavailableError(STOPPED, sent=call.sent)
+            return UnavailableError(STOPPED, sent=sent)
         if call.reason == TOO_SLOW:
             return UnavailableError(
                 f"{self.name} is too slow: no whole answer in {self._patience:.0f} seconds",
-                sent=call.sent,
+                sent=sent,
             )
         ours = error if isinstance(error, MailflowError) else told(error, self.name)
-        ours.fields.setdefault("sent", call.sent)
+        ours.fields.setdefault("sent", sent)
         return ours

@@ -6,7 +6,7 @@ Rule of the file: a file is held in pieces only, and its length is known before.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple, Protocol
 
 _CHUNK = 1 << 16
@@ -30,12 +30,16 @@ class Upload(NamedTuple):
 
 
 class Multipart:
-    """A body for requests: `type` is its Content-Type, iterating gives it anew each time."""
+    """A body for requests: `type` is its Content-Type, iterating gives it anew each time.
+
+    `moves` is called whenever another piece is asked for.
+    """
 
     def __init__(
         self, fields: Iterable[tuple[str, str | bytes]], files: Sequence[tuple[str, Upload]]
     ) -> None:
         boundary = os.urandom(16).hex()
+        self.moves: Callable[[], None] = lambda: None
         self.type = f"multipart/form-data; boundary={boundary}"
         self._parts: list[bytes | Octets] = []
         for name, value in fields:
@@ -53,6 +57,11 @@ class Multipart:
         return sum(len(each) if isinstance(each, bytes) else each.size for each in self._parts)
 
     def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces():
+            self.moves()
+            yield piece
+
+    def _pieces(self) -> Iterator[bytes]:
         for each in self._parts:
             if isinstance(each, bytes):
                 yield each

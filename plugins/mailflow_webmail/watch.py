@@ -30,7 +30,7 @@ class Call:
 
     `grace`: how many seconds it may still take when the engine stops, or has. `idle`: a
     connection that was idle for so long is not used. `reused` says that it went out on one that
-    was idle, `sent` that some of it may have arrived.
+    was idle, `sent` that some of it may have arrived, `arrived` that what it follows has.
     """
 
     def __init__(self, watch: Watch, seconds: float, grace: float) -> None:
@@ -42,6 +42,7 @@ class Call:
         self.idle = FOREVER
         self.reused = False
         self.sent = False
+        self.arrived = False
         self._held: list[socket.socket] = []
         self._guard = threading.Lock()
 

@@ -10,6 +10,7 @@ import pytest
 
 import mailflow
 from mailflow.errors import ConfigError, LoginError, PeerError, UnavailableError
+from mailflow.testing.serving import free_ports
 from mailflow_webmail.errors import ThrottledError
 from mailflow_webmail.pace import retry_after
 
@@ -167,6 +168,14 @@ class TestRedirects:
             assert browser.page("GET", "", headers={"X-Token": "t0ken"}).body == "login"
         assert "x-token" in web.asked[0].headers
         assert "x-token" not in other.asked[0].headers
+
+    def test_what_fails_behind_one_has_arrived_before(self, browse) -> None:
+        [gone] = free_ports(1)
+        with Web(lambda asked: to(f"http://127.0.0.1:{gone}/")) as web:
+            browser = browse(web.url, hosts=[f"127.0.0.1:{gone}"])
+            with pytest.raises(UnavailableError, match="Connection refused") as caught:
+                browser.page("POST", "", data={"a": "b"})
+        assert caught.value.fields["sent"] is True
 
     def test_what_is_posted_goes_to_no_other_host_by_itself(self, browse) -> None:
         with Web(ok()) as other, Web(lambda asked: to(other.url, status="307 Go")) as web:

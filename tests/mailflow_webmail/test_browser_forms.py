@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from email import message_from_bytes, policy
 from urllib.parse import parse_qsl
 
@@ -225,6 +226,25 @@ class TestFiles:
         body = Multipart([], [("f", Upload("x", "a/b", Long()))])
         assert len(body) > 1 << 40
         assert max(map(len, body)) == 1 << 16
+
+    def test_a_long_one_has_its_time_as_long_as_it_moves(self, browse, monkeypatch) -> None:
+        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.2)
+
+        class Slow(io.BytesIO):
+            def read(self, most: int | None = -1) -> bytes:
+                time.sleep(0.3)
+                return super().read(most)
+
+        class Long:
+            size = 5 << 16
+
+            def open(self):
+                return Slow(bytes(self.size))
+
+        with Web(ok("whole")) as web:
+            files = [("f", Upload("x", "a/b", Long()))]
+            page = browse(web.url, timeout=5.0).page("POST", "", data=[], files=files)
+        assert page.body == "whole"
 
     def test_a_type_cannot_bear_headers(self) -> None:
         upload = Upload("x", "a/b\r\nX-Evil: 1", Octets(b""))
