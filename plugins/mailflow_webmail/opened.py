@@ -128,8 +128,8 @@ class OpenWebmail:
     def close(self, delete: Collection[str] = ()) -> None:
         """Remove these there, and see that they are gone. Raises what says that not all are
         removed for sure."""
-        self._loader.close()
         try:
+            self._loader.close()
             doomed = sorted(delete, key=self._number)
             if self._options.seen:
                 self._mark_seen(sorted(self._read.difference(doomed), key=self._number))
