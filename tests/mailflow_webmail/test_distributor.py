@@ -6,100 +6,40 @@ import email
 import email.policy
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from mailflow.addresses import addresses
-from mailflow.errors import BadMailError, JournalError, MailflowError, UnavailableError
+from mailflow.errors import JournalError, MailflowError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.kinds import Ticket
-from mailflow.testing.contracts import RemoteDestination, RemoteDistributorContract, Taken
 from mailflow.testing.contracts.component import Stage
-from mailflow.testing.contracts.distributor import PEOPLE, attempt, deliver, letter, outcomes
+from mailflow.testing.contracts.distributor import attempt, deliver, letter, outcomes
 from mailflow.testing.http_way import HttpWay
-from mailflow.testing.proxy import Proxy
-from mailflow.testing.webmail import TestBed
 from mailflow.verdicts import FAILED, LATER, SENT
 from mailflow_webmail.browser import Browser
 from mailflow_webmail.distributor import WebmailDistributor
-from mailflow_webmail.letter import KINDS
-from mailflow_webmail.letter import letter as written
 from mailflow_webmail.session import opened
 from mailflow_webmail.settings import WebmailOptions
 from mailflow_webmail.site import find
 
+from ..contracts.webmail_forms import Bed, running
+
 BOB = "bob@example.org"
-PASSWORD = "canary-71c0 & sécret"
-
-
-class Bed(RemoteDestination):
-    """A test bed behind a proxy; what it sent is in the mbox of what goes out."""
-
-    def __init__(self, bed: TestBed, proxy: Proxy) -> None:
-        self.bed = bed
-        self.proxy = proxy
-        self.table: Mapping[str, object] = {
-            "site": "testbed", "url": f"http://127.0.0.1:{proxy.port}/", "user": bed.user,
-            "password": PASSWORD, "timeout": "1s", "loses": list(KINDS), "drops": ["*"],
-        }  # fmt: skip
-
-    def octets(self) -> list[bytes]:
-        outgoing = self.bed.bed.outgoing
-        return [b"".join(outgoing.source(each)) for each in outgoing.letters()]
-
-    def taken(self) -> Sequence[Taken]:
-        found = []
-        for each in self.octets():
-            to = email.message_from_bytes(each)["X-Envelope-To"]
-            found.append(Taken(essence(each), addresses(to).found))
-        return found
-
-    def expected(self, octets: bytes) -> bytes:
-        return essence(octets)
-
-    def holds(self, octets: bytes) -> bool:
-        try:
-            written(letter(octets), PEOPLE, carried={"bcc"}, loses=KINDS, drops=["*"])
-        except BadMailError:
-            return False
-        return True
-
-
-def essence(octets: bytes) -> bytes:
-    """Subject and text: what a mail made anew has in common with the one it was made of."""
-    message = email.message_from_bytes(octets, policy=email.policy.default)
-    text = message.get_body(("plain",))
-    said = text.get_content() if text is not None else ""
-    subject = " ".join(str(message["Subject"] or "").split())
-    return f"{subject}\n{said}".replace("\r\n", "\n").rstrip("\n").encode("utf-8", "replace")
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    outgoing = tmp_path_factory.mktemp("out") / "outgoing"
-    outgoing.touch()
-    with (
-        TestBed(password=PASSWORD, outgoing=str(outgoing)) as bed,
-        Proxy(("127.0.0.1", bed.port)) as proxy,
-    ):
-        yield Bed(bed, proxy)
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    with running(tmp_path_factory.mktemp("forms")) as bed:
+        yield bed
 
 
 @pytest.fixture
-def destination(running: Bed) -> Iterator[Bed]:
-    yield running
-    running.proxy.faults = []
-    running.bed.quiet()
-    for folder in (running.bed.bed.outgoing, running.bed.bed.folders["Sent"]):
-        folder.delete([each.uid for each in folder.letters()])
-
-
-class TestWebmailDistributor(RemoteDistributorContract):
-    component = WebmailDistributor
-    secrets = (PASSWORD,)
+def destination(bed: Bed) -> Iterator[Bed]:
+    yield bed
+    bed.clear()
 
 
 @pytest.fixture
