@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import click
 
+from mailflow.asking import WAYS, source, typed
 from mailflow.errors import ConfigError
 from mailflow_pop3 import place
-
-WAYS = ("file", "env", "command", "netrc", "keyring")
 
 
 @click.command(name="dl", short_help="Download a mailbox into a Maildir.")
@@ -76,14 +74,12 @@ def dl(
 def _password(there: place.Place, told: str | None) -> object:
     """Where the password is, as TOML says it; a human at a terminal is asked."""
     if told is not None:
-        source, colon, where = told.partition(":")
-        if not colon or source not in WAYS or not where:
-            raise click.UsageError(f"--password: expected {', '.join(WAYS)}, a colon, and where")
-        return {source: where}
+        return source(told)
     if there.machine:
         return {"netrc": there.machine}
-    if sys.stdin.isatty():
-        return click.prompt(f"Password of {there}", hide_input=True, err=True)
+    given = typed(str(there))
+    if given is not None:
+        return given
     raise ConfigError(
         f"no password is known for {there}: write `machine {there} login {there.user}"
         " password ...` into ~/.netrc, or say --password file:PATH"

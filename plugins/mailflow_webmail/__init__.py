@@ -31,6 +31,6 @@ def mailflow_testbeds(group: click.Group) -> None:
 def mailflow_commands(group: click.Group) -> None:
     from mailflow_webmail.commands import COMMANDS
 
-    group.help = "See which webmails are known."
+    group.help = "See which webmails are known, try one, and describe another."
     for command in COMMANDS:
         group.add_command(command)

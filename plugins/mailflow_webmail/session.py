@@ -215,11 +215,11 @@ def opened(options: WebmailOptions, halt: Halt, scratch: str) -> Session:
     browser = Browser.of(options, halt)
     return Session(
         site(options.site), browser, options.user, secret.reveal if secret else None, scratch,
-        most=options.max_size, saved=_pages(),
+        most=options.max_size, saved=pages(),
     )  # fmt: skip
 
 
-def _pages() -> Saved | None:
+def pages() -> Saved | None:
     """Where pages are kept for a report; a process that has no home does without."""
     try:
         return Saved(os.path.join(state_directory(), "webmail", "pages"))

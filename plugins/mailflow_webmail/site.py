@@ -70,11 +70,15 @@ def find(name: str) -> str:
     raise ConfigError(f"there is no site {name!a}{known}")
 
 
-def read(path: str) -> Site:
-    """The site that a file describes. Raises ConfigFaults with all that is wrong."""
+def read(path: str, *, draft: bool = False) -> Site:
+    """The site that a file describes; of a `draft`, with guesses that nobody has confirmed.
+    Raises ConfigFaults with all that is wrong."""
     source = Source.read(path)
+    data = dict(source.data)
+    if draft:
+        data.pop("guesses", None)
     try:
-        found = Table("", Site).convert(dict(source.data), source.base)
+        found = Table("", Site).convert(data, source.base)
     except ElementsError as error:
         faults = [Fault(where, str(each)) for where, each in error.faults]
         raise ConfigFaults(source.located(faults)) from None
@@ -83,6 +87,12 @@ def read(path: str) -> Site:
         if faults:
             raise ConfigFaults(source.located(faults))
     return found
+
+
+def guesses(path: str) -> list[str]:
+    """What is still to be confirmed of a file. Raises ConfigFaults."""
+    found = Source.read(path).data.get("guesses", [])
+    return [str(each) for each in found] if isinstance(found, list) else []
 
 
 def _hooked(site: Site, path: str) -> Iterator[Fault]:
@@ -115,4 +125,7 @@ def _names(directory: str) -> Iterator[str]:
         raise ConfigError(f"cannot look for sites in {directory}: {error.strerror}") from None
 
 
-__all__ = ["SHIPPED", "Definition", "Site", "definitions", "directories", "find", "read", "site"]
+__all__ = [
+    "SHIPPED", "Definition", "Site", "definitions", "directories", "find", "guesses", "read",
+    "site",
+]  # fmt: skip

@@ -1,0 +1,98 @@
+"""What `check` and `login` are told of an account at a webmail, and a session with it.
+
+Rule of the file: what is missing is asked of a human; no password stands in an argument.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from mailflow.asking import WAYS, source, typed
+from mailflow.errors import ConfigError
+from mailflow.halt import Halt
+from mailflow_webmail.browser import Browser
+from mailflow_webmail.language import Site
+from mailflow_webmail.session import Session, pages
+from mailflow_webmail.settings import WebmailOptions
+from mailflow_webmail.site import read
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.argument("site", metavar="SITE"),
+    click.argument("url", metavar="URL"),
+    click.option("--user", metavar="NAME", help="The login name."),
+    click.option(
+        "--password", "secret", metavar="SOURCE:WHERE",
+        help=f"Where the password is: {', '.join(WAYS)}, as in file:PATH. By default it is asked"
+        " for.",
+    ),
+    click.option(
+        "--cookies", metavar="FILE",
+        help="The cookies of a browser that is logged in, as Netscape's.",
+    ),
+    click.option("--ca-file", metavar="FILE", help="The authorities to trust, as PEM."),
+    click.option("--proxy", metavar="URL", help="A proxy, such as socks5h://localhost:1080."),
+    click.option("--hosts", multiple=True, metavar="HOST", help="One more host; repeatable."),
+    click.option("--timeout", metavar="TIME", help="How long to wait each time (60s)."),
+)  # fmt: skip
+
+Said = Mapping[str, object]
+"""What a pipeline says of an account, as TOML has it."""
+
+
+def account_options(command: F) -> F:
+    """SITE, URL and what belongs to them."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def said(
+    site: str, url: str, user: str | None, secret: str | None, **more: object
+) -> dict[str, object]:
+    """The account, as TOML has it but for a password that is typed. Raises UsageError,
+    ConfigError."""
+    if user is None:
+        if not sys.stdin.isatty():
+            raise click.UsageError("who logs in? say --user NAME")
+        user = str(click.prompt("Login name", err=True))
+    table: dict[str, object] = {"site": site, "url": url, "user": user}
+    if secret is not None:
+        table["password"] = source(secret)
+    elif not more["cookies"]:
+        password = typed(f"{user} at {url}")
+        if password is None:
+            raise ConfigError(f"no password is known for {user} at {url}: say --password file:PATH")
+        table["password"] = password
+    table.update((name, list(each) if isinstance(each, tuple) else each)
+                 for name, each in more.items() if each)  # fmt: skip
+    return table
+
+
+@contextmanager
+def session_at(table: Said, path: str, *, draft: bool = False) -> Iterator[Session]:
+    """A session of that account, by the definition in a file. Raises ConfigError."""
+    site = read(path, draft=draft)
+    options = WebmailOptions.read({**table, "site": path}, os.getcwd())
+    with closing(Halt()) as halt, tempfile.TemporaryDirectory(prefix="mailflow-") as scratch:
+        session = _session(site, options, halt, scratch)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def _session(site: Site, options: WebmailOptions, halt: Halt, scratch: str) -> Session:
+    secret = options.secret
+    return Session(
+        site, Browser.of(options, halt), options.user, secret.reveal if secret else None, scratch,
+        saved=pages(),
+    )  # fmt: skip

@@ -1,0 +1,185 @@
+"""`mailflow webmail check` and `login`: a definition and an account, tried at a live webmail."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mailflow.errors import ConfigError, LoginError, MailflowError
+from mailflow.testing.webmail import PASSWORD, TestBed
+from mailflow_webmail.command_check import check
+from mailflow_webmail.command_login import login
+from mailflow_webmail.site import find
+
+
+@pytest.fixture
+def bed() -> Iterator[TestBed]:
+    with TestBed(folders=["Archive"], page_size=2, user="ann") as running:
+        running.put("INBOX", *(b"Subject: n%d\r\n\r\n" % number for number in range(3)))
+        yield running
+
+
+@pytest.fixture
+def words(bed: TestBed, home: Path) -> list[str]:
+    """What says where and who."""
+    secret = home / "secret"
+    secret.write_text(PASSWORD)
+    secret.chmod(0o600)
+    return [bed.url, "--user", "ann", "--password", f"file:{secret}"]
+
+
+def run(
+    command: object, site: str, words: list[str], *more: str, status: int = 0
+) -> dict[str, tuple[str, str]]:
+    """What it prints, by the first word of each line."""
+    result = CliRunner().invoke(command, [site, *words, *more], standalone_mode=False)  # type: ignore[arg-type]
+    assert (result.exception, result.return_value) == (None, status), result.output
+    lines = [re.split(r"\s{2,}", line, maxsplit=2) for line in result.stdout.splitlines()]
+    return {line[0]: (line[1], line[2]) for line in lines if len(line) == 3}
+
+
+def test_pwm_33_each_step_is_tried_and_said_to_hold(bed: TestBed, words: list[str]) -> None:
+    found = run(check, "testbed", words)
+    assert found["login"] == ("holds", "logged in; captured token")
+    assert found["folders"][1].startswith(("2 folders", "3 folders", "4 folders"))
+    assert found["list"] == ("holds", "3 messages in 'INBOX' on 2 pages")
+    assert (
+        found["raw"][0] == found["compose"][0] == found["send"][0] == found["logout"][0] == "holds"
+    )
+
+
+def test_nothing_is_changed_and_nothing_sent_unless_a_message_is_named(
+    bed: TestBed, words: list[str]
+) -> None:
+    before = bed.uids("INBOX")
+    found = run(check, "testbed", words)
+    assert {found[name][0] for name in ("seen", "trash", "delete", "attach", "sent")} == {
+        "not tried"
+    }
+    assert bed.uids("INBOX") == before
+    assert not any(each.method == "POST" for each in bed.requests if each.step != "login")
+
+
+def test_the_messages_that_are_named_are_changed_and_no_others(
+    bed: TestBed, words: list[str]
+) -> None:
+    first, second, third = bed.uids("INBOX")
+    found = run(check, "testbed", words, "--change", first, "--change", third)
+    assert {found[name][0] for name in ("seen", "trash", "delete")} == {"holds"}
+    assert bed.uids("INBOX") == [second]
+
+
+def test_of_one_message_alone_it_says_what_was_not_tried(bed: TestBed, words: list[str]) -> None:
+    found = run(check, "testbed", words, "--change", bed.uids("INBOX")[0])
+    assert found["trash"][0] == "holds"
+    assert found["delete"] == (
+        "not tried", "the message is in the trash: name a second one with --change ID",
+    )  # fmt: skip
+    assert len(bed.uids("INBOX")) == 2
+
+
+def test_a_message_that_is_not_there_is_not_taken_for_changed(
+    bed: TestBed, words: list[str]
+) -> None:
+    found = run(check, "testbed", words, "--change", "nobody")
+    assert {found[name][0] for name in ("seen", "trash", "delete")} == {"not tried"}
+    assert len(bed.uids("INBOX")) == 3
+
+
+def test_f26_a_selector_that_does_not_hold_is_named_with_the_saved_page(
+    bed: TestBed, words: list[str], home: Path
+) -> None:
+    bed.trouble("layout")
+    found = run(check, "testbed", words, status=76)
+    assert found["login"][0] == "holds"
+    assert found["list"][0] == "DOES NOT HOLD"
+    page = re.search(r"is in (\S+)", found["list"][1])
+    assert page is not None
+    assert PASSWORD not in Path(page[1]).read_text()
+    assert found["raw"] == ("not tried", "there is no message")
+    assert len(bed.uids("INBOX")) == 3
+
+
+def test_a_field_that_the_form_for_mail_lacks_is_named(
+    bed: TestBed, words: list[str], home: Path
+) -> None:
+    own = home / "own.toml"
+    own.write_text(Path(find("testbed")).read_text().replace("text = ", "texts = "))
+    assert "fill.texts" in run(check, str(own), words, status=76)["send"][1]
+
+
+def test_where_nobody_is_let_in_the_rest_is_not_tried(
+    bed: TestBed, words: list[str], home: Path
+) -> None:
+    (home / "secret").write_text("wrong")
+    found = run(check, "testbed", words, status=77)
+    assert found["login"][0] == "DOES NOT HOLD"
+    assert found["list"] == ("not tried", "nobody is logged in")
+
+
+def test_json_says_the_same_with_the_key_and_the_saved_page(bed: TestBed, words: list[str]) -> None:
+    bed.trouble("layout")
+    result = CliRunner().invoke(check, ["testbed", *words, "--json"], standalone_mode=False)
+    assert result.return_value == 76
+    found = {each["step"]: each for each in json.loads(result.stdout)}
+    assert found["login"]["holds"] is True
+    assert found["list"]["holds"] is False
+    assert found["list"]["key"]
+    assert Path(found["list"]["saved"]).exists()
+    assert found["raw"]["holds"] is None
+
+
+def test_pwm_33_login_shows_folders_and_what_to_write(
+    bed: TestBed, words: list[str], home: Path
+) -> None:
+    result = CliRunner().invoke(login, ["testbed", *words], standalone_mode=False)
+    assert result.exception is None, result.output
+    table, _, text = result.stdout.partition("\n\n")
+    assert re.search(r"^INBOX +3 +INBOX$", table, re.M)
+    assert tomllib.loads(text) == {"fetch": [{
+        "use": "webmail", "site": "testbed", "url": bed.url, "user": "ann",
+        "password": {"file": str(home / "secret")},
+    }]}  # fmt: skip
+
+
+def test_a_password_that_is_typed_is_asked_for_and_never_printed(
+    bed: TestBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def typed(what: str) -> str:
+        asked.append(what)
+        return PASSWORD
+
+    monkeypatch.setattr("mailflow_webmail.command_account.typed", typed)
+    words = ["testbed", bed.url, "--user", "ann", "--json"]
+    result = CliRunner().invoke(login, words, standalone_mode=False)
+    found = json.loads(result.stdout)
+    assert found["fetch"]["password"] == {"file": "~/.config/mailflow/page.secret"}
+    assert {each["name"]: each["messages"] for each in found["folders"]}["INBOX"] == 3
+    assert len(asked) == 1
+
+
+def refused(*words: str) -> MailflowError:
+    result = CliRunner().invoke(login, words, standalone_mode=False)
+    assert isinstance(result.exception, MailflowError)
+    return result.exception
+
+
+def test_without_a_terminal_a_password_that_is_missing_is_an_error(bed: TestBed) -> None:
+    error = refused("testbed", bed.url, "--user", "ann")
+    assert isinstance(error, ConfigError)
+    assert "say --password file:PATH" in error.text
+
+
+def test_a_login_that_is_refused_is_the_error_of_the_command(
+    bed: TestBed, words: list[str], home: Path
+) -> None:
+    (home / "secret").write_text("wrong")
+    assert isinstance(refused("testbed", *words), LoginError)
