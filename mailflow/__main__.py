@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
     """Run the command line; ends the process with an exit status from sysexits(3)."""
     _keep_output_apart()
+    _leave_no_core()
     if sys.argv[1:2] == ["hook"]:
         from mailflow.cli.hook import main as hook
 
@@ -21,6 +23,15 @@ def main() -> None:
         from mailflow.cli.root import main as command
 
         command()
+
+
+def _leave_no_core() -> None:
+    """A crash of a library must not write passwords and mail into a core file."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    with suppress(OSError, ValueError):  # a sandbox may forbid it, and sets LimitCORE=
+        resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def _names_only(words: list[str]) -> bool:

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
 from mailflow.errors import MailflowError
 from mailflow.tables import moment, say, show, show_json
 
@@ -71,7 +69,7 @@ def show_run(pipelines: Sequence[Pipeline], registry: Registry, *, as_json: bool
                     found = visit(flow, step)
                 except MailflowError as error:
                     statuses.append(error.exit_code)
-                    click.echo(f"mailflow: {pipeline.name}: {step.name}: {error.text}", err=True)
+                    say(f"mailflow: {pipeline.name}: {step.name}: {error.text}", err=True)
                     continue
                 facts.append(_facts(pipeline, step.name, found))
                 if not as_json:
