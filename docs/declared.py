@@ -25,8 +25,8 @@ from mailflow.cli.root import root
 from mailflow.engine import declared
 from mailflow.engine.pipeline import ENGINE, PipelineOptions, StepOptions
 from mailflow.engine.registry import KINDS, Entry, Registry
-from mailflow_webmail import finders, language
-from mailflow_webmail.wording import Section
+from mailflow_webmail.definition import finders, language
+from mailflow_webmail.definition.wording import Section
 
 
 def rst(text: str) -> str:

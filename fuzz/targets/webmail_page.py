@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mailflow_webmail.definition.language import Site
+from mailflow_webmail.definition.site import SHIPPED, read
 from mailflow_webmail.errors import LayoutError
-from mailflow_webmail.language import Site
-from mailflow_webmail.page import Page
-from mailflow_webmail.site import SHIPPED, read
+from mailflow_webmail.web.page import Page
 
 PACKAGES = ["mailflow_webmail"]
 WORDS = [

@@ -6,7 +6,7 @@ import os
 import tempfile
 
 from mailflow.toml_file import ConfigFaults
-from mailflow_webmail.site import read
+from mailflow_webmail.definition.site import read
 
 PACKAGES = ["mailflow_webmail"]
 WORDS = [

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 from mailflow.errors import MailflowError
 from mailflow.kept import drop
 from mailflow.record import NamedTuple
+from mailflow_webmail.account.listing import PAGE
 from mailflow_webmail.choice import Folder, matching
-from mailflow_webmail.listing import PAGE
-from mailflow_webmail.names import OF_A_MAIL
+from mailflow_webmail.definition.names import OF_A_MAIL
 
 if TYPE_CHECKING:
-    from mailflow_webmail.page import Page
-    from mailflow_webmail.session import Row, Session
+    from mailflow_webmail.account.session import Row, Session
+    from mailflow_webmail.web.page import Page
 
 CHANGES = ("seen", "trash", "delete")
 """Steps that change a message, in the order in which they can all be done."""

@@ -14,7 +14,7 @@ from mailflow.typed import TYPE_CHECKING, Any
 from mailflow.wildcards import fits
 
 if TYPE_CHECKING:
-    from mailflow_webmail.session import Row
+    from mailflow_webmail.account.session import Row
 
 
 class FolderPattern(Text):

@@ -17,11 +17,11 @@ import click
 from mailflow.asking import WAYS, source, typed
 from mailflow.errors import ConfigError
 from mailflow.halt import Halt
-from mailflow_webmail.browser import Browser
-from mailflow_webmail.language import Site
-from mailflow_webmail.session import Session, pages
+from mailflow_webmail.account.session import Session, pages
+from mailflow_webmail.definition.language import Site
+from mailflow_webmail.definition.site import read
 from mailflow_webmail.settings import WebmailOptions
-from mailflow_webmail.site import read
+from mailflow_webmail.web.browser import Browser
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -13,7 +13,7 @@ import click
 from mailflow.tables import json_option, say, show_json
 from mailflow_webmail.checking import Check, Outcome
 from mailflow_webmail.command_account import account_options, said, session_at
-from mailflow_webmail.site import find, guesses
+from mailflow_webmail.definition.site import find, guesses
 
 LAYOUT = 76
 

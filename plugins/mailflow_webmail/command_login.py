@@ -11,10 +11,10 @@ import click
 
 from mailflow.errors import MailflowError
 from mailflow.tables import json_option, say, show, show_json
+from mailflow_webmail.account.session import Session
 from mailflow_webmail.command_account import Said, account_options, said, session_at
+from mailflow_webmail.definition.site import find
 from mailflow_webmail.drafted import key, text
-from mailflow_webmail.session import Session
-from mailflow_webmail.site import find
 
 SECRET = {"file": "~/.config/mailflow/page.secret"}
 

@@ -10,9 +10,9 @@ import click
 from mailflow.errors import ConfigError
 from mailflow.record import NamedTuple
 from mailflow.tables import json_option, say, show, show_json
-from mailflow_webmail.language import Site
-from mailflow_webmail.site import Definition, definitions, read
-from mailflow_webmail.wording import Table
+from mailflow_webmail.definition.language import Site
+from mailflow_webmail.definition.site import Definition, definitions, read
+from mailflow_webmail.definition.wording import Table
 
 FAULTY = 78
 

@@ -15,15 +15,15 @@ from mailflow.errors import BadMailError, RefusedError
 from mailflow.log import clean
 from mailflow.options import Choice, Integer, ListOf, Size, Text
 from mailflow.verdicts import FAILED, LATER, SENT, Outcome, Report
-from mailflow_webmail.letter import KINDS, letter
+from mailflow_webmail.sending.letter import KINDS, letter
 from mailflow_webmail.settings import WebmailOptions
 
 if TYPE_CHECKING:
     from mailflow.kinds import Runtime, Ticket
     from mailflow.mail import Mail
     from mailflow.options import Options
-    from mailflow_webmail.letter import Letter
-    from mailflow_webmail.session import Session
+    from mailflow_webmail.account.session import Session
+    from mailflow_webmail.sending.letter import Letter
 
 
 class WebmailSendOptions(WebmailOptions):
@@ -65,8 +65,8 @@ class WebmailDistributor:
         self._host = urlsplit(options.url).hostname or ""
 
     def __enter__(self) -> Self:
-        from mailflow_webmail.sending import Sender, carried
-        from mailflow_webmail.session import opened
+        from mailflow_webmail.account.session import opened
+        from mailflow_webmail.sending.sender import Sender, carried
 
         self._session: Session = opened(self._options, self._runtime.halt, self._runtime.scratch)
         self._carried = carried(self._session.site)
@@ -105,7 +105,7 @@ class WebmailDistributor:
         yield f"files {files}"
 
     def _send(self, made: Letter, recipients: Sequence[str], ticket: Ticket) -> Iterator[Report]:
-        from mailflow_webmail.sending import NotSentError
+        from mailflow_webmail.sending.sender import NotSentError
 
         try:
             self._sender.post(made, lambda: ticket.commit(recipients))

@@ -12,9 +12,9 @@ from mailflow.directories import SYSTEM, settings_directory
 from mailflow.errors import ConfigError
 from mailflow.options import ElementsError, Fault, Text
 from mailflow.toml_file import ConfigFaults, Source
+from mailflow_webmail.definition.site import site
+from mailflow_webmail.definition.wording import Section, Table
 from mailflow_webmail.settings import Url
-from mailflow_webmail.site import site
-from mailflow_webmail.wording import Section, Table
 
 NAME = "domains.toml"
 

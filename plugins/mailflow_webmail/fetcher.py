@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from mailflow.kinds import Runtime
     from mailflow.query import Query
-    from mailflow_webmail.session import Row, Session
+    from mailflow_webmail.account.session import Row, Session
 
 NO_ENVELOPE = Envelope()
 
@@ -85,7 +85,7 @@ class WebmailFetcher:
 
     def __enter__(self) -> Self:
         """Nobody is asked yet, and who was logged in still is."""
-        from mailflow_webmail.session import opened
+        from mailflow_webmail.account.session import opened
 
         options, runtime = self._options, self._runtime
         url = urlsplit(options.url)

@@ -23,7 +23,7 @@ from mailflow_webmail.opened import as_they_came
 
 if TYPE_CHECKING:
     from mailflow.log import Logger
-    from mailflow_webmail.session import Row
+    from mailflow_webmail.account.session import Row
 
 Chosen = Query | Collection[str]
 

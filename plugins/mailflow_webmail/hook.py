@@ -25,8 +25,8 @@ from typing import Any, Protocol
 
 from mailflow.errors import ConfigError, MailflowError, PluginError
 from mailflow.options import nearest
-from mailflow_webmail.finders import STEPS
-from mailflow_webmail.page import Page
+from mailflow_webmail.definition.finders import STEPS
+from mailflow_webmail.web.page import Page
 
 FORMS = ("write", "attach", "send")
 """Steps that are forms of the page before them: whether a mail went is known of these."""

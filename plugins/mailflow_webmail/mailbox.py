@@ -27,15 +27,15 @@ from mailflow.mailboxes import order as orders
 from mailflow.mailboxes.flags import check
 from mailflow.options import Flag
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
+from mailflow_webmail.account.session import opened
 from mailflow_webmail.choice import Folder as Named
 from mailflow_webmail.choice import is_certain, matching
 from mailflow_webmail.finding import Chosen, Finding, Listed, sized
-from mailflow_webmail.session import opened
 from mailflow_webmail.settings import WebmailOptions
 
 if TYPE_CHECKING:
     from mailflow.kinds import Runtime
-    from mailflow_webmail.session import Row, Session
+    from mailflow_webmail.account.session import Row, Session
 
 T = TypeVar("T")
 

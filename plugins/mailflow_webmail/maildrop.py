@@ -15,14 +15,14 @@ from mailflow.live import Hold, Spares, passed_on, user_of
 from mailflow.options import Options, SecretValue
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, ClassVar
+from mailflow_webmail.account.session import opened
 from mailflow_webmail.domains import domain
 from mailflow_webmail.live import WebmailDropOptions
 from mailflow_webmail.opened import OpenWebmail, part, served
-from mailflow_webmail.session import opened
 from mailflow_webmail.settings import WebmailOptions
 
 if TYPE_CHECKING:
-    from mailflow_webmail.session import Session
+    from mailflow_webmail.account.session import Session
 
 
 class Place(NamedTuple):

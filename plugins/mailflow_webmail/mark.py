@@ -15,7 +15,7 @@ from mailflow.typed import TYPE_CHECKING, Any
 from mailflow_webmail.opened import arrival
 
 if TYPE_CHECKING:
-    from mailflow_webmail.session import Row
+    from mailflow_webmail.account.session import Row
 
 FORM = 1
 """Marks of another form say nothing."""
@@ -104,7 +104,7 @@ def first_page(rows: Sequence[Row]) -> str:
     """Stands for the first page of a folder with more of them, as it was listed; "" where it
     would not show what has come: messages must have come in the order of their numbers, the
     newest first."""
-    from mailflow_webmail.listing import PAGE
+    from mailflow_webmail.account.listing import PAGE
 
     numbers = [arrival(row["id"]) for row in rows]
     if None in numbers or sorted(numbers, reverse=True) != numbers:  # type: ignore[type-var]

@@ -9,8 +9,8 @@ from mailflow.typed import TYPE_CHECKING
 from mailflow_webmail.choice import chosen
 
 if TYPE_CHECKING:
+    from mailflow_webmail.account.session import Session
     from mailflow_webmail.origin import WebmailSourceOptions
-    from mailflow_webmail.session import Session
 
 SHOWN = 20
 """So many folders are named."""

@@ -22,8 +22,8 @@ from mailflow_webmail.loading import Loader
 
 if TYPE_CHECKING:
     from mailflow.live import Hold, Listing
+    from mailflow_webmail.account.session import Row, Session
     from mailflow_webmail.live import WebmailDropOptions
-    from mailflow_webmail.session import Row, Session
 
 AHEAD = 1 << 20
 """Octets of a message that is loaded before it is asked for, once a client reads them one

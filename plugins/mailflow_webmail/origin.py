@@ -40,7 +40,7 @@ class WebmailSourceOptions(WebmailOptions):
             yield "folders", 'expected at least one folder to read, such as "INBOX"'
 
     def look(self) -> Iterator[tuple[str, str]]:
-        from mailflow_webmail.site import site
+        from mailflow_webmail.definition.site import site
 
         wrong = list(super().look())
         yield from wrong

@@ -25,7 +25,7 @@ from mailflow.typed import TYPE_CHECKING, Any, ClassVar
 from mailflow.values import path
 
 if TYPE_CHECKING:
-    from mailflow_webmail.cookies import Lent
+    from mailflow_webmail.web.cookies import Lent
 
 PROXIES = ("http", "https", "socks5", "socks5h")
 """Schemes of a proxy; "socks5h" lets it look the names up, too."""
@@ -122,8 +122,8 @@ class WebmailOptions(Options):
         """The session of a browser, where `cookies` says so. Raises ConfigError."""
         if self.cookies is None:
             return None
-        from mailflow_webmail.cookies import Lent
-        from mailflow_webmail.places import Places
+        from mailflow_webmail.web.cookies import Lent
+        from mailflow_webmail.web.places import Places
 
         which = sha256(f"{self.url}\0{self.user}\0{os.path.realpath(self.cookies)}".encode())
         kept = os.path.join(state_directory(), "webmail", f"{which.hexdigest()[:32]}.cookies")
@@ -133,7 +133,7 @@ class WebmailOptions(Options):
         if self.proxy_password is not None and urlsplit(self.proxy or "").username is None:
             yield "proxy_password", "`proxy` has no name that it is for"
         if self.hosts:
-            from mailflow_webmail.places import Places
+            from mailflow_webmail.web.places import Places
 
             try:
                 Places(self.url, self.hosts)
@@ -141,7 +141,7 @@ class WebmailOptions(Options):
                 yield "hosts", error.text
 
     def look(self) -> Iterator[tuple[str, str]]:
-        from mailflow_webmail.site import site
+        from mailflow_webmail.definition.site import site
 
         if self.site:
             try:

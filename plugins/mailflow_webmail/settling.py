@@ -12,7 +12,7 @@ from mailflow.errors import MailflowError
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mailflow_webmail.session import Row, Session
+    from mailflow_webmail.account.session import Row, Session
 
 BATCH = 500
 """So many messages are removed at once, while others are still to come: each time costs a

@@ -14,8 +14,8 @@ from mailflow.testing.contracts import RemoteDestination, Taken
 from mailflow.testing.contracts.distributor import PEOPLE, letter
 from mailflow.testing.proxy import Proxy
 from mailflow.testing.webmail import TestBed
-from mailflow_webmail.letter import KINDS
-from mailflow_webmail.letter import letter as written
+from mailflow_webmail.sending.letter import KINDS
+from mailflow_webmail.sending.letter import letter as written
 
 PASSWORD = "canary-71c0 & sécret"
 

@@ -13,8 +13,8 @@ from mailflow.cli.commands import STATUSES, every
 from mailflow.cli.root import root
 from mailflow.engine.pipeline import ENGINE, PipelineOptions
 from mailflow.engine.registry import KINDS, Registry
-from mailflow_webmail.language import Site
-from mailflow_webmail.wording import Section, Table
+from mailflow_webmail.definition.language import Site
+from mailflow_webmail.definition.wording import Section, Table
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,7 +21,7 @@ from mailflow.testing.roundcube import Roundcube
 from mailflow.testing.sqwebmail import SqWebMail
 
 if TYPE_CHECKING:
-    from mailflow_webmail.session import Session
+    from mailflow_webmail.account.session import Session
 
 PASSWORD = "canary-5e11 & sécret"
 
@@ -132,7 +132,7 @@ class WebAccount:
     @contextmanager
     def session(self, **options: object) -> Iterator[Session]:
         """A session of this user, without a pipeline."""
-        from mailflow_webmail.session import opened
+        from mailflow_webmail.account.session import opened
         from mailflow_webmail.settings import WebmailOptions
 
         given = {key: value for key, value in self.source(**options).items() if key != "use"}

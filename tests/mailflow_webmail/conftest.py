@@ -10,7 +10,7 @@ import pytest
 
 from mailflow.halt import Halt
 from mailflow.testing.tls import Authority
-from mailflow_webmail.browser import Browser
+from mailflow_webmail.web.browser import Browser
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 import tomli
 
 from mailflow.halt import Halt
-from mailflow_webmail.browser import Browser
-from mailflow_webmail.cookies import Lent
-from mailflow_webmail.language import Site
-from mailflow_webmail.saved import Saved
-from mailflow_webmail.session import Session
-from mailflow_webmail.wording import Table
+from mailflow_webmail.account.saved import Saved
+from mailflow_webmail.account.session import Session
+from mailflow_webmail.definition.language import Site
+from mailflow_webmail.definition.wording import Table
+from mailflow_webmail.web.browser import Browser
+from mailflow_webmail.web.cookies import Lent
 
 from .web import Asked, Said, Web, ok
 

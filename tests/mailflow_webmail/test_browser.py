@@ -12,7 +12,7 @@ import mailflow
 from mailflow.errors import ConfigError, LoginError, PeerError, UnavailableError
 from mailflow.testing.serving import free_ports
 from mailflow_webmail.errors import ThrottledError
-from mailflow_webmail.pace import retry_after
+from mailflow_webmail.web.pace import retry_after
 
 from .web import Mouth, Web, ok, to
 
@@ -111,7 +111,7 @@ class TestAsking:
         assert caught.value.fields["sent"] is True
 
     def test_a_post_takes_no_connection_that_was_idle_for_long(self, browse, monkeypatch) -> None:
-        monkeypatch.setattr("mailflow_webmail.browser.STALE", 0.0)
+        monkeypatch.setattr("mailflow_webmail.web.browser.STALE", 0.0)
         with Web(ok("x")) as web:
             browser = browse(web.url)
             browser.page("GET", "")
@@ -223,7 +223,7 @@ class TestPace:
         assert (len(web.asked), caught.value.fields["delay"]) == (1, 1)
 
     def test_a_server_that_never_has_enough_of_it_is_left_alone(self, browse, monkeypatch) -> None:
-        monkeypatch.setattr("mailflow_webmail.pace.Pace.rest", lambda self, seconds: None)
+        monkeypatch.setattr("mailflow_webmail.web.pace.Pace.rest", lambda self, seconds: None)
         with (
             Web(ok(b"", "Retry-After: 0", status="503 Out")) as web,
             pytest.raises(ThrottledError, match="again and again"),

@@ -11,8 +11,8 @@ import zlib
 import pytest
 
 from mailflow.errors import PeerError, UnavailableError
-from mailflow_webmail.browser import PAGE_LIMIT, PARTING
-from mailflow_webmail.unpacking import says_its_end
+from mailflow_webmail.web.browser import PAGE_LIMIT, PARTING
+from mailflow_webmail.web.unpacking import says_its_end
 
 from .web import Mouth, Web, ok
 
@@ -225,7 +225,7 @@ class TestTime:
         "begun", [b"", HEAD, HEAD + b"Content-Length: 9999\r\n\r\n", HEAD + b"\r\n"]
     )
     def test_octets_that_trickle_have_an_end(self, browse, monkeypatch, begun) -> None:
-        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.5)
+        monkeypatch.setattr("mailflow_webmail.web.browser.PATIENCE", 0.5)
         done = threading.Event()
 
         def answer(asked):
@@ -241,7 +241,7 @@ class TestTime:
             done.set()
 
     def test_a_stream_may_take_long_as_long_as_it_moves(self, browse, monkeypatch) -> None:
-        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.3)
+        monkeypatch.setattr("mailflow_webmail.web.browser.PATIENCE", 0.3)
 
         def answer(asked):
             yield HEAD + b"Content-Length: %d\r\n\r\n" % (8 << 17)
@@ -255,7 +255,7 @@ class TestTime:
                 assert sum(map(len, browser.pieces(got, 1 << 30))) == 8 << 17
 
     def test_who_reads_a_stream_may_take_his_time(self, browse, monkeypatch) -> None:
-        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.1)
+        monkeypatch.setattr("mailflow_webmail.web.browser.PATIENCE", 0.1)
         with Web(ok(bytes(1 << 20))) as web:
             browser = browse(web.url, timeout=5.0)
             size = 0
@@ -337,7 +337,7 @@ class TestTime:
                 assert browser.page("GET", "").body == "bye"
 
     def test_no_thread_is_left(self, browse, halt) -> None:
-        from mailflow_webmail.browser import Browser
+        from mailflow_webmail.web.browser import Browser
 
         with Web(ok()) as web:
             browser = Browser(web.url, halt=halt)

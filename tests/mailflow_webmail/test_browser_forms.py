@@ -12,8 +12,8 @@ import pytest
 from mailflow.errors import PeerError
 from mailflow.mail import Octets
 from mailflow_webmail.errors import LayoutError
-from mailflow_webmail.page import Page
-from mailflow_webmail.upload import Multipart, Upload
+from mailflow_webmail.web.page import Page
+from mailflow_webmail.web.upload import Multipart, Upload
 
 from .web import Web, ok
 
@@ -228,7 +228,7 @@ class TestFiles:
         assert max(map(len, body)) == 1 << 16
 
     def test_a_long_one_has_its_time_as_long_as_it_moves(self, browse, monkeypatch) -> None:
-        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.2)
+        monkeypatch.setattr("mailflow_webmail.web.browser.PATIENCE", 0.2)
 
         class Slow(io.BytesIO):
             def read(self, most: int | None = -1) -> bytes:

@@ -15,7 +15,7 @@ from mailflow.errors import ConfigError, LoginError, MailflowError
 from mailflow.testing.webmail import PASSWORD, TestBed
 from mailflow_webmail.command_check import check
 from mailflow_webmail.command_login import login
-from mailflow_webmail.site import find
+from mailflow_webmail.definition.site import find
 
 
 @pytest.fixture

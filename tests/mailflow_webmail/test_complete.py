@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailflow.errors import ConfigError
-from mailflow_webmail.site import find, read
+from mailflow_webmail.definition.site import find, read
 
 
 def told(directory: Path, *changes: tuple[str, str], site: str = "testbed") -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mailflow.errors import ConfigError
-from mailflow_webmail.cookies import MOST, Lent, imported
 from mailflow_webmail.settings import WebmailOptions
+from mailflow_webmail.web.cookies import MOST, Lent, imported
 
 from .web import HttpProxy, Web, ok, to
 

@@ -19,11 +19,11 @@ from mailflow.testing.contracts.component import Stage
 from mailflow.testing.contracts.distributor import attempt, deliver, letter, outcomes
 from mailflow.testing.http_way import HttpWay
 from mailflow.verdicts import FAILED, LATER, SENT
-from mailflow_webmail.browser import Browser
+from mailflow_webmail.account.session import opened
+from mailflow_webmail.definition.site import find
 from mailflow_webmail.distributor import WebmailDistributor
-from mailflow_webmail.session import opened
 from mailflow_webmail.settings import WebmailOptions
-from mailflow_webmail.site import find
+from mailflow_webmail.web.browser import Browser
 
 from ..contracts.webmail_forms import Bed, running
 
@@ -257,7 +257,7 @@ def test_it_takes_turns_with_what_fetches_from_the_same_account(
     stage: Stage, destination: Bed, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a second login ends the first: a list whose only account is there."""
-    monkeypatch.setattr("mailflow_webmail.entry.IDLE", 0.3)
+    monkeypatch.setattr("mailflow_webmail.account.entry.IDLE", 0.3)
     site = changed(tmp_path, "shared = true", "shared = false")
     stage.table = {**stage.table, "site": site}
     own = {name: stage.table[name] for name in ("site", "url", "user", "password")}

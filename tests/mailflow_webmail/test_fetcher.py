@@ -18,10 +18,11 @@ from mailflow.query import Query
 from mailflow.testing.engine import LogDouble
 from mailflow.testing.webmail import TestBed
 from mailflow.verdicts import Fate
-from mailflow_webmail import browser, mark
 from mailflow_webmail import fetcher as module
+from mailflow_webmail import mark
 from mailflow_webmail.errors import LayoutError
 from mailflow_webmail.fetcher import WebmailFetcher
+from mailflow_webmail.web import browser
 
 from .web import HttpProxy, SocksProxy
 
@@ -104,7 +105,7 @@ def logins(bed: TestBed) -> int:
 @pytest.fixture
 def changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], str]:
     """A site like that of the test bed, with what it says changed."""
-    from mailflow_webmail.site import SHIPPED
+    from mailflow_webmail.definition.site import SHIPPED
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     directory = tmp_path / "mailflow" / "sites"

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from mailflow.errors import ConfigError, MailflowError, PeerError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.log import clean
-from mailflow_webmail.browser import PAGE_LIMIT, Browser
-from mailflow_webmail.page import Page
-from mailflow_webmail.places import Places
-from mailflow_webmail.upload import Upload
+from mailflow_webmail.web.browser import PAGE_LIMIT, Browser
+from mailflow_webmail.web.page import Page
+from mailflow_webmail.web.places import Places
+from mailflow_webmail.web.upload import Upload
 
 from .web import HttpProxy, Mouth, Web, ok, to
 
@@ -186,7 +186,7 @@ class TestEndless:
             browse(web.url).page("GET", "")
 
     def test_to_be_told_to_go_on_for_ever_has_an_end(self, browse, monkeypatch) -> None:
-        monkeypatch.setattr("mailflow_webmail.browser.PATIENCE", 0.2)
+        monkeypatch.setattr("mailflow_webmail.web.browser.PATIENCE", 0.2)
         done = threading.Event()
 
         def answer(asked):

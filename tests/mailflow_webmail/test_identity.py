@@ -44,7 +44,7 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    from mailflow_webmail.site import SHIPPED
+    from mailflow_webmail.definition.site import SHIPPED
 
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -10,7 +10,7 @@ import pytest
 from mailflow.errors import BadMailError
 from mailflow.mail import Envelope, Mail, Octets
 from mailflow.values import Mailbox
-from mailflow_webmail.letter import Letter, letter
+from mailflow_webmail.sending.letter import Letter, letter
 
 BOB = "bob@example.org"
 ALL = frozenset({

@@ -18,10 +18,10 @@ from mailflow.mail import read
 from mailflow.testing.contracts.component import Stage
 from mailflow.testing.gateway import Clients
 from mailflow.testing.webmail import USER, TestBed
+from mailflow_webmail.definition.site import SHIPPED
 from mailflow_webmail.live import WebmailDropOptions
 from mailflow_webmail.maildrop import WebmailDrop
 from mailflow_webmail.opened import as_they_came, uidl
-from mailflow_webmail.site import SHIPPED
 
 from .stages import end
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from mailflow_webmail.definition.finders import Condition, Fact, Finder, Next, Number, Rows
+from mailflow_webmail.definition.patterns import Search
+from mailflow_webmail.definition.wording import Section, Table
 from mailflow_webmail.errors import LayoutError
-from mailflow_webmail.finders import Condition, Fact, Finder, Next, Number, Rows
-from mailflow_webmail.page import Page, Turn
-from mailflow_webmail.patterns import Search
-from mailflow_webmail.wording import Section, Table
+from mailflow_webmail.web.page import Page, Turn
 
 URL = "http://mail.example.org/list?box=a&start=20"
 
@@ -298,7 +298,7 @@ class TestHostile:
     def test_rows_within_rows_take_no_longer_than_they_may(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("mailflow_webmail.page.PATIENCE", 0.2)
+        monkeypatch.setattr("mailflow_webmail.web.page.PATIENCE", 0.2)
         page = html(("<div>" * 200 + "x" + "</div>" * 200) * 50)
         with pytest.raises(LayoutError, match="the rows of this page take too long to read"):
             rows(page, css="div", fields={"id": {"css": "a"}, "text": {}})

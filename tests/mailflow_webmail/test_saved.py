@@ -8,11 +8,11 @@ import re
 
 import pytest
 
-from mailflow_webmail import saved as module
+from mailflow_webmail.account import saved as module
+from mailflow_webmail.account.saved import Saved, trimmed
+from mailflow_webmail.definition.site import site as shipped
 from mailflow_webmail.errors import LayoutError
-from mailflow_webmail.page import Page
-from mailflow_webmail.saved import Saved, trimmed
-from mailflow_webmail.site import site as shipped
+from mailflow_webmail.web.page import Page
 
 from .paper import PASSWORD, USER, Paper, site
 from .web import ok

@@ -18,12 +18,12 @@ from mailflow.errors import (
 )
 from mailflow.mail import read
 from mailflow.testing.webmail import TestBed
-from mailflow_webmail import entry
-from mailflow_webmail import session as module
-from mailflow_webmail.cookies import Lent
+from mailflow_webmail.account import entry
+from mailflow_webmail.account import session as module
+from mailflow_webmail.account.session import opened
 from mailflow_webmail.errors import ChallengeError, ExpiredError, LayoutError, ThrottledError
-from mailflow_webmail.session import opened
 from mailflow_webmail.settings import WebmailOptions
+from mailflow_webmail.web.cookies import Lent
 
 from .paper import PASSWORD, USER, Paper, page, row, site
 from .web import ok

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailflow.errors import GoneError, UnavailableError
-from mailflow_webmail import listing
+from mailflow_webmail.account import listing
 from mailflow_webmail.errors import LayoutError
 
 from .paper import Paper, row, site

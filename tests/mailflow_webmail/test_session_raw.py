@@ -11,11 +11,11 @@ import pytest
 from mailflow.errors import BadMailError, GoneError, MailflowError, UnavailableError
 from mailflow.mail import OctetFile, Octets, read
 from mailflow.testing.webmail import TestBed
-from mailflow_webmail import original
+from mailflow_webmail.account import original
+from mailflow_webmail.definition.language import Site
+from mailflow_webmail.definition.site import find
+from mailflow_webmail.definition.wording import Table
 from mailflow_webmail.errors import ExpiredError, LayoutError
-from mailflow_webmail.language import Site
-from mailflow_webmail.site import find
-from mailflow_webmail.wording import Table
 
 from .paper import Paper, site
 from .web import ok
@@ -303,8 +303,8 @@ def shifting():
 def placed(bed, tmp_path):
     """A session where sources are named by their place, with ten messages."""
     from mailflow.halt import Halt
-    from mailflow_webmail.browser import Browser
-    from mailflow_webmail.session import Session
+    from mailflow_webmail.account.session import Session
+    from mailflow_webmail.web.browser import Browser
 
     bed.put("INBOX", *(b"Subject: %d\r\n\r\n%d\r\n" % (n, n) for n in range(10)))
     bed.trouble("positions")

@@ -15,7 +15,7 @@ from mailflow.errors import (
     UnavailableError,
 )
 from mailflow.mail import read
-from mailflow_webmail import removal
+from mailflow_webmail.account import removal
 from mailflow_webmail.errors import ExpiredError, LayoutError
 
 from .paper import Paper, page, site

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mailflow.errors import ConfigError
-from mailflow_webmail import site as sites
-from mailflow_webmail.page import Page
+from mailflow_webmail.definition import site as sites
+from mailflow_webmail.definition.site import SHIPPED, Site, definitions, find, read, site
 from mailflow_webmail.settings import WebmailOptions
-from mailflow_webmail.site import SHIPPED, Site, definitions, find, read, site
+from mailflow_webmail.web.page import Page
 
 GOOD = """\
 format = 1

@@ -83,7 +83,7 @@ def test_the_schema_knows_every_table_that_a_file_may_have() -> None:
 def test_pwm_37_no_shipped_definition_reads_what_a_user_s_language_changes(name: str) -> None:
     """After the login a page is in the language of its account; conditions on words are of
     what the program itself, or a server behind it, says in English to everybody."""
-    from mailflow_webmail.site import site
+    from mailflow_webmail.definition.site import site
 
     found = site(name)
     for step in (found.login, found.folders, found.list_, found.raw):

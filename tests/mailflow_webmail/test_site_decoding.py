@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailflow_webmail.decoding import decoded
+from mailflow_webmail.definition.decoding import decoded
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from mailflow.errors import GoneError, LoginError, PluginError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.mail import read as octets
 from mailflow.testing.documents import Shell, blocks
-from mailflow_webmail.browser import Browser
-from mailflow_webmail.session import Session
-from mailflow_webmail.site import SHIPPED, definitions, read
+from mailflow_webmail.account.session import Session
+from mailflow_webmail.definition.site import SHIPPED, definitions, read
+from mailflow_webmail.web.browser import Browser
 
 from .classic import PASSWORD, USER, Classic
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mailflow.errors import ConfigError, PluginError, RefusedError
+from mailflow_webmail.definition.site import read
 from mailflow_webmail.hook import load
-from mailflow_webmail.page import Page
-from mailflow_webmail.site import read
+from mailflow_webmail.web.page import Page
 
 from .test_site import GOOD
 

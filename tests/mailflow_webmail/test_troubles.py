@@ -20,8 +20,8 @@ import mailflow
 from mailflow.errors import LoginError, MailflowError, PeerError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.testing.webmail import TestBed
+from mailflow_webmail.account.session import opened
 from mailflow_webmail.errors import ChallengeError, LayoutError, ThrottledError
-from mailflow_webmail.session import opened
 from mailflow_webmail.settings import WebmailOptions
 from mailflow_webmail.testbed.pages import WORDS
 from mailflow_webmail.testbed.troubles import KNOWN

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from mailflow.errors import GoneError, UnavailableError
 from mailflow.kept import drop
 from mailflow.record import NamedTuple
-from mailflow_webmail.listing import PAGE, Row
-from mailflow_webmail.original import NoMessageError
-from mailflow_webmail.steps import needed
+from mailflow_webmail.account.listing import PAGE, Row
+from mailflow_webmail.account.original import NoMessageError
+from mailflow_webmail.account.steps import needed
 
 if TYPE_CHECKING:
-    from mailflow_webmail.entry import Facts
-    from mailflow_webmail.language import Site
-    from mailflow_webmail.listing import Lister, Listing
-    from mailflow_webmail.original import Source
+    from mailflow_webmail.account.entry import Facts
+    from mailflow_webmail.account.listing import Lister, Listing
+    from mailflow_webmail.account.original import Source
+    from mailflow_webmail.definition.language import Site
 
 TRIES = 4
 """Loads of a message whose place shifts."""

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mailflow.options import Fault
-from mailflow_webmail.language import SENDING
-from mailflow_webmail.names import named
+from mailflow_webmail.definition.language import SENDING
+from mailflow_webmail.definition.names import named
 
 if TYPE_CHECKING:
-    from mailflow_webmail.language import Site
+    from mailflow_webmail.definition.language import Site
 
 NEEDED = ("from", "to", "subject", "text")
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from mailflow.record import NamedTuple
-from mailflow_webmail.decoding import decoded, number
+from mailflow_webmail.definition.decoding import decoded, number
+from mailflow_webmail.definition.patterns import Search
 from mailflow_webmail.errors import LayoutError
-from mailflow_webmail.patterns import Search
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
     from bs4.element import Tag
 
-    from mailflow_webmail.finders import Condition, Fact, Finder, Next, Rows
+    from mailflow_webmail.definition.finders import Condition, Fact, Finder, Next, Rows
 
 TAGS = 200_000
 """Tags of a page that is parsed; those of a list with a thousand rows are fewer than half."""

@@ -16,7 +16,7 @@ from mailflow.log import clean
 if TYPE_CHECKING:
     import requests
 
-    from mailflow_webmail.watch import Call
+    from mailflow_webmail.web.watch import Call
 
 CHUNK = 1 << 16
 

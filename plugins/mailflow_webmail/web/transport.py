@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
     from mailflow.halt import Halt
-    from mailflow_webmail.watch import Call
+    from mailflow_webmail.web.watch import Call
 
 SOCKS = ("socks5", "socks5h")
 """The latter looks names up itself."""

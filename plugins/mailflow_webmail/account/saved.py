@@ -17,12 +17,12 @@ from urllib.parse import quote, quote_plus, urlsplit
 from mailflow.digests import sha256
 from mailflow.durable import make_directory, replace
 from mailflow.options import Options
-from mailflow_webmail.page import Page
+from mailflow_webmail.web.page import Page
 
 if TYPE_CHECKING:
     from bs4.element import Tag
 
-    from mailflow_webmail.language import Site
+    from mailflow_webmail.definition.language import Site
 
 KEPT = 20
 """Pages that are kept; the oldest go."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mailflow.errors import ConfigError
 from mailflow.options import Choice, Fault, Flag, ListOf, TableOf, Text
-from mailflow_webmail.finders import (
+from mailflow_webmail.definition.finders import (
     RESERVED,
     STEPS,
     Condition,
@@ -22,7 +22,7 @@ from mailflow_webmail.finders import (
     Signal,
     Total,
 )
-from mailflow_webmail.wording import (
+from mailflow_webmail.definition.wording import (
     Codec,
     FileName,
     Section,
@@ -261,8 +261,8 @@ class Site(Section):
     logout = Table.optional("How one logs out.", Step)
 
     def wrong(self) -> Iterator[Fault]:
-        from mailflow_webmail.complete import incomplete
-        from mailflow_webmail.names import unprovided
+        from mailflow_webmail.definition.complete import incomplete
+        from mailflow_webmail.definition.names import unprovided
 
         for number, name in enumerate(self.guesses):
             text = (

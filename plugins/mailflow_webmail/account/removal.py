@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mailflow.errors import RefusedError, UnavailableError
-from mailflow_webmail.language import RemovalStep
-from mailflow_webmail.listing import PAGE, Row
-from mailflow_webmail.steps import needed
+from mailflow_webmail.account.listing import PAGE, Row
+from mailflow_webmail.account.steps import needed
+from mailflow_webmail.definition.language import RemovalStep
 
 if TYPE_CHECKING:
-    from mailflow_webmail.entry import Entry
-    from mailflow_webmail.steps import Steps
+    from mailflow_webmail.account.entry import Entry
+    from mailflow_webmail.account.steps import Steps
 
 BATCH = 100
 """Messages in one request, where a site takes several."""

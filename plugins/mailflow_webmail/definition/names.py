@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mailflow.options import Fault, nearest
-from mailflow_webmail.finders import STEPS
-from mailflow_webmail.language import SENDING, Site
+from mailflow_webmail.definition.finders import STEPS
+from mailflow_webmail.definition.language import SENDING, Site
 
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

@@ -17,8 +17,8 @@ from mailflow_webmail.errors import LayoutError
 if TYPE_CHECKING:
     from bs4.element import Tag
 
-    from mailflow_webmail.page import Page
-    from mailflow_webmail.upload import Upload
+    from mailflow_webmail.web.page import Page
+    from mailflow_webmail.web.upload import Upload
 
 _BUTTONS = "button, " + ", ".join(
     f'input[type="{kind}" i]' for kind in ("submit", "image", "button", "reset")

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 
 from mailflow.options import Choice, Duration, Fault, Flag, Integer, ListOf, TableOf, Text, nearest
-from mailflow_webmail.decoding import DECODINGS
-from mailflow_webmail.patterns import compiled
-from mailflow_webmail.wording import Regex, Section, Selector, Stride, Table, one_of
+from mailflow_webmail.definition.decoding import DECODINGS
+from mailflow_webmail.definition.patterns import compiled
+from mailflow_webmail.definition.wording import Regex, Section, Selector, Stride, Table, one_of
 
 STEPS = (
     "login", "folders", "list", "raw", "seen", "delete", "trash",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from mailflow.options import ElementsError, Fault, Option, Options, convert, nearest
-from mailflow_webmail.patterns import compiled
+from mailflow_webmail.definition.patterns import compiled
 
 
 class Section(Options):

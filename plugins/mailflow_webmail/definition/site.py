@@ -15,11 +15,11 @@ from mailflow.options import ElementsError, Fault
 from mailflow.record import NamedTuple
 from mailflow.toml_file import ConfigFaults, Source
 from mailflow.values import nearest
-from mailflow_webmail.finders import STEPS
-from mailflow_webmail.language import Site
-from mailflow_webmail.wording import Table
+from mailflow_webmail.definition.finders import STEPS
+from mailflow_webmail.definition.language import Site
+from mailflow_webmail.definition.wording import Table
 
-SHIPPED = os.path.join(os.path.dirname(__file__), "sites")
+SHIPPED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "sites")
 SUFFIX = ".toml"
 
 

@@ -15,7 +15,7 @@ from mailflow.errors import BadMailError
 from mailflow.mail import decode_words, is_cut, read
 from mailflow.values import Mailbox
 from mailflow.wildcards import fits
-from mailflow_webmail.parts import Body, File, body
+from mailflow_webmail.sending.parts import Body, File, body
 
 if TYPE_CHECKING:
     from mailflow.mail import Header, Mail

@@ -19,21 +19,21 @@ from mailflow.halt import Halt
 from mailflow.net import tls_context
 from mailflow.values import FOREVER
 from mailflow_webmail.errors import ThrottledError
-from mailflow_webmail.pace import Pace, retry_after
-from mailflow_webmail.page import Page
-from mailflow_webmail.parting import Parting
-from mailflow_webmail.places import Places
-from mailflow_webmail.unpacking import Answer, unpacked
-from mailflow_webmail.upload import Multipart
-from mailflow_webmail.watch import STOPPED, TOO_SLOW, Call, Watch
+from mailflow_webmail.web.pace import Pace, retry_after
+from mailflow_webmail.web.page import Page
+from mailflow_webmail.web.parting import Parting
+from mailflow_webmail.web.places import Places
+from mailflow_webmail.web.unpacking import Answer, unpacked
+from mailflow_webmail.web.upload import Multipart
+from mailflow_webmail.web.watch import STOPPED, TOO_SLOW, Call, Watch
 
 if TYPE_CHECKING:
     import requests
 
-    from mailflow_webmail.cookies import Lent
-    from mailflow_webmail.forms import Filled
     from mailflow_webmail.settings import WebmailOptions
-    from mailflow_webmail.upload import Upload
+    from mailflow_webmail.web.cookies import Lent
+    from mailflow_webmail.web.forms import Filled
+    from mailflow_webmail.web.upload import Upload
 
 PAGE_LIMIT = 8 << 20
 """Octets of a page that is read."""
@@ -95,8 +95,8 @@ class Browser:
         """Raises ConfigError."""
         import requests
 
-        from mailflow_webmail.cookies import Jar
-        from mailflow_webmail.transport import Proxy, Trunk, adapter
+        from mailflow_webmail.web.cookies import Jar
+        from mailflow_webmail.web.transport import Proxy, Trunk, adapter
 
         url = url.partition("#")[0].partition("?")[0]
         self.url = url if url.endswith("/") else f"{url}/"
@@ -161,7 +161,7 @@ class Browser:
         `click` is the name of the button; none is pressed without it. Raises LayoutError where
         the form lacks a field.
         """
-        from mailflow_webmail.forms import filled
+        from mailflow_webmail.web.forms import filled
 
         form = filled(page, css, fill, click, files)
         return None if form is None else self.press(form)
@@ -248,7 +248,7 @@ class Browser:
         return PATIENCE * self._timeout
 
     def _pieces(self, answer: Answer, most: int) -> Iterator[bytes]:
-        from mailflow_webmail.failures import CAUGHT
+        from mailflow_webmail.web.failures import CAUGHT
 
         size = 0
         coding = answer.headers.get("Content-Encoding", "")
@@ -330,7 +330,7 @@ class Browser:
         then, is sent once more on a new one."""
         from requests.cookies import extract_cookies_to_jar
 
-        from mailflow_webmail.failures import CAUGHT, is_early
+        from mailflow_webmail.web.failures import CAUGHT, is_early
 
         self._pace.wait()
         once = prepared.method != "GET"
@@ -376,7 +376,7 @@ class Browser:
 
     def _failure(self, error: BaseException, call: Call) -> MailflowError:
         """What has happened: the error of ours for one of the libraries."""
-        from mailflow_webmail.failures import told
+        from mailflow_webmail.web.failures import told
 
         sent = call.sent or call.arrived
         if call.reason == STOPPED:

@@ -26,23 +26,23 @@ from mailflow.errors import (
 from mailflow.kept import drop
 from mailflow.log import clean
 from mailflow.mail import Header, Octets, head
+from mailflow_webmail.account.original import Sources
+from mailflow_webmail.definition.language import SENDING
+from mailflow_webmail.definition.names import OF_A_MAIL, fill, named
 from mailflow_webmail.errors import ExpiredError, LayoutError
-from mailflow_webmail.language import SENDING
-from mailflow_webmail.letter import addressed
-from mailflow_webmail.names import OF_A_MAIL, fill, named
-from mailflow_webmail.original import Sources
-from mailflow_webmail.upload import Upload
+from mailflow_webmail.sending.letter import addressed
+from mailflow_webmail.web.upload import Upload
 
 if TYPE_CHECKING:
     from bs4.element import Tag
 
     from mailflow.halt import Halt
-    from mailflow_webmail.entry import Facts
-    from mailflow_webmail.language import Site
-    from mailflow_webmail.letter import Letter
-    from mailflow_webmail.page import Page
-    from mailflow_webmail.parts import File
-    from mailflow_webmail.session import Session
+    from mailflow_webmail.account.entry import Facts
+    from mailflow_webmail.account.session import Session
+    from mailflow_webmail.definition.language import Site
+    from mailflow_webmail.sending.letter import Letter
+    from mailflow_webmail.sending.parts import File
+    from mailflow_webmail.web.page import Page
 
 T = TypeVar("T")
 

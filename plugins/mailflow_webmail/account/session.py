@@ -14,24 +14,24 @@ from urllib.parse import urlsplit
 
 from mailflow.directories import state_directory
 from mailflow.errors import ConfigError, MailflowError, PeerError
-from mailflow_webmail.browser import Browser
-from mailflow_webmail.entry import Entry, Facts
+from mailflow_webmail.account.entry import Entry, Facts
+from mailflow_webmail.account.listing import Lister, Row
+from mailflow_webmail.account.original import Sources
+from mailflow_webmail.account.removal import refuse_unproven, remove
+from mailflow_webmail.account.saved import Saved
+from mailflow_webmail.account.shifting import Places
+from mailflow_webmail.account.steps import Steps, absolute, described
+from mailflow_webmail.definition.site import site
 from mailflow_webmail.errors import ChallengeError
-from mailflow_webmail.listing import Lister, Row
-from mailflow_webmail.original import Sources
-from mailflow_webmail.removal import refuse_unproven, remove
-from mailflow_webmail.saved import Saved
-from mailflow_webmail.shifting import Places
-from mailflow_webmail.site import site
-from mailflow_webmail.steps import Steps, absolute, described
+from mailflow_webmail.web.browser import Browser
 
 if TYPE_CHECKING:
     from mailflow.halt import Halt
     from mailflow.mail import Content
-    from mailflow_webmail.language import Site
-    from mailflow_webmail.original import Source
-    from mailflow_webmail.page import Page
+    from mailflow_webmail.account.original import Source
+    from mailflow_webmail.definition.language import Site
     from mailflow_webmail.settings import WebmailOptions
+    from mailflow_webmail.web.page import Page
 
 T = TypeVar("T")
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from mailflow.errors import GoneError, PeerError, UnavailableError
 from mailflow.record import NamedTuple
-from mailflow_webmail.decoding import number
-from mailflow_webmail.finders import Rows
-from mailflow_webmail.names import OF_A_MESSAGE
-from mailflow_webmail.steps import absolute, described, first_page, needed
+from mailflow_webmail.account.steps import absolute, described, first_page, needed
+from mailflow_webmail.definition.decoding import number
+from mailflow_webmail.definition.finders import Rows
+from mailflow_webmail.definition.names import OF_A_MESSAGE
 
 if TYPE_CHECKING:
-    from mailflow_webmail.entry import Facts
-    from mailflow_webmail.page import Page
-    from mailflow_webmail.steps import Steps
+    from mailflow_webmail.account.entry import Facts
+    from mailflow_webmail.account.steps import Steps
+    from mailflow_webmail.web.page import Page
 
 Row = Mapping[str, str]
 

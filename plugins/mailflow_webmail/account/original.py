@@ -16,12 +16,12 @@ from mailflow.errors import BadMailError, PeerError, UnavailableError
 from mailflow.lines import crlf_pieces
 from mailflow.mail import Content
 from mailflow.record import NamedTuple
-from mailflow_webmail.page import Page
+from mailflow_webmail.web.page import Page
 
 if TYPE_CHECKING:
-    from mailflow_webmail.entry import Facts
-    from mailflow_webmail.listing import Row
-    from mailflow_webmail.steps import Steps
+    from mailflow_webmail.account.entry import Facts
+    from mailflow_webmail.account.listing import Row
+    from mailflow_webmail.account.steps import Steps
 
 SHOWN = 32 << 20
 """Octets of a page that a message is shown in, which is read into memory."""

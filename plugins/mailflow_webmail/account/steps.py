@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from mailflow.errors import GoneError, LoginError, MailflowError, RefusedError, UnavailableError
+from mailflow_webmail.definition.names import address, fill, named
 from mailflow_webmail.errors import ChallengeError, ExpiredError, LayoutError, ThrottledError
-from mailflow_webmail.names import address, fill, named
-from mailflow_webmail.pace import retry_after
+from mailflow_webmail.web.pace import retry_after
 
 if TYPE_CHECKING:
-    from mailflow_webmail.browser import Browser
-    from mailflow_webmail.finders import Finder, Rows, Signal
-    from mailflow_webmail.forms import Filled
-    from mailflow_webmail.language import Site, Step
-    from mailflow_webmail.page import Page
-    from mailflow_webmail.upload import Upload
+    from mailflow_webmail.definition.finders import Finder, Rows, Signal
+    from mailflow_webmail.definition.language import Site, Step
+    from mailflow_webmail.web.browser import Browser
+    from mailflow_webmail.web.forms import Filled
+    from mailflow_webmail.web.page import Page
+    from mailflow_webmail.web.upload import Upload
 
 ASKS_LOGIN = 'input[type="password" i]'
 """A page that has this is no page of a session."""
@@ -208,7 +208,7 @@ class Steps:
         files: Mapping[str, Sequence[Upload]] = {},
     ) -> Filled:
         """The step's form, filled in but not sent."""
-        from mailflow_webmail.forms import filled
+        from mailflow_webmail.web.forms import filled
 
         step = self.site.step(name)
         with self.reading(name, "form", page):

@@ -1,0 +1,1 @@
+"""One account at a webmail: logged in, listed, read, relieved of messages."""

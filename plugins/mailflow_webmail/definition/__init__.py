@@ -1,0 +1,1 @@
+"""What a webmail is described by: the language of definitions, and where they are."""

@@ -1,0 +1,1 @@
+"""A mail, sent by the form that a webmail has for people."""

@@ -1,0 +1,1 @@
+"""Requests to one webmail, and what is found in its pages."""
