@@ -20,11 +20,11 @@ from pathlib import Path
 from bench import install, machine, report, soak
 from bench.measure import Launcher
 from bench.row import Options
-from bench.rows import hook, imap, live, memory, pop3, serve, smtp, spool
+from bench.rows import hook, imap, live, memory, pop3, serve, smtp, spool, webmail
 
 ROWS = {
     row.name: row
-    for rows in (pop3, imap, live, memory, hook, smtp, spool, serve)
+    for rows in (pop3, imap, live, memory, hook, smtp, spool, serve, webmail)
     for row in rows.ROWS
 }
 IN_MEMORY = ("tmpfs", "ramfs")

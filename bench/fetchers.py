@@ -78,13 +78,19 @@ def mailflow(script: Path, *, start: str = "") -> Contender:
         pipeline = directory / "bench.toml"
         pipeline.write_text(
             f'[pipeline]\njournal = "{directory}/journal"\n\n'
-            f'[[fetch]]\nuse = "{account.protocol}"\nhost = "127.0.0.1"\nport = {account.port}\n'
-            f'tls = "none"\nuser = "{account.user}"\npassword = {{ file = "{word}" }}\n{more}\n'
+            f'[[fetch]]\nuse = "{account.protocol}"\n{_where(account)}'
+            f'user = "{account.user}"\npassword = {{ file = "{word}" }}\n{more}\n'
             f'[[distribute]]\nuse = "maildir"\npath = "{inbox}"\n'
         )
         return Command([str(script), "run", str(pipeline)], directory)
 
     return Contender("mailflow", "ours", prepare, installed(script, "mailflow"))
+
+
+def _where(account: Account) -> str:
+    if account.protocol == "webmail":
+        return f'site = "roundcube"\nurl = "http://127.0.0.1:{account.port}/"\n'
+    return f'host = "127.0.0.1"\nport = {account.port}\ntls = "none"\n'
 
 
 def limit(*, known: int = 0, new: int = 0) -> Contender:
@@ -240,6 +246,19 @@ def imapclient(python: Path) -> Contender:
         return Command([str(python), "-I", program, *how], directory)
 
     return Contender("imapclient alone", "gauge", prepare, installed(python, "imapclient"))
+
+
+def soup(python: Path) -> Contender:
+    """Webmail alone, by the interpreter that mailflow is installed for."""
+
+    def prepare(directory: Path, account: Account) -> Command:
+        inbox = maildir(directory)
+        program = str(Path(__file__).with_name("soup_alone.py"))
+        url = f"http://127.0.0.1:{account.port}/"
+        how = (url, account.user, account.password, str(inbox))
+        return Command([str(python), "-I", program, *how], directory)
+
+    return Contender("MechanicalSoup alone", "gauge", prepare, installed(python, "mechanicalsoup"))
 
 
 def offlineimap() -> Contender | None:

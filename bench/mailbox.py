@@ -14,7 +14,7 @@ import poplib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from typing import Self
 
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.proxy import Proxy
+from mailflow.testing.roundcube import Roundcube
 
 PASSWORD = "secret"
 SETTINGS = """\
@@ -34,8 +35,8 @@ service {protocol}-login {{
 
 @dataclass(frozen=True)
 class Account:
-    """Where a contender fetches from; `port` may be that of a slow link, `protocol` is "pop3" or
-    "imap"."""
+    """Where a contender fetches from; `port` may be that of a slow link, `protocol` is "pop3",
+    "imap" or "webmail"."""
 
     protocol: str
     user: str
@@ -45,20 +46,30 @@ class Account:
 
 class Mailbox:
     """One Dovecot, many users; `delay` seconds each way between it and the contenders, who
-    speak POP3, or IMAP."""
+    speak `protocol`. As a webmail it is behind Roundcube, whose web server keeps connections."""
 
-    def __init__(self, directory: Path, delay: float, *, imap: bool = False) -> None:
+    def __init__(self, directory: Path, delay: float, protocol: str = "pop3") -> None:
+        imap = protocol != "pop3"
         settings = SETTINGS.format(protocol="imap" if imap else "pop3")
         self.dovecot = Dovecot(directory / "dovecot", imap=imap, settings=settings)
         self.delay = delay
+        self.protocol = protocol
         self._users = 0
+        self._roundcube = (
+            Roundcube(self.dovecot, front="lighttpd") if protocol == "webmail" else None
+        )
         self._proxy: Proxy | None = None
+        self._running = ExitStack()
 
     def __enter__(self) -> Self:
-        self.dovecot.__enter__()
-        if self.delay:
-            self._proxy = Proxy(("127.0.0.1", self._server_port), delay=self.delay)
-            self._proxy.__enter__()
+        with ExitStack() as running:
+            running.enter_context(self.dovecot)
+            if self._roundcube:
+                running.enter_context(self._roundcube)
+            if self.delay:
+                proxy = Proxy(("127.0.0.1", self._server_port), delay=self.delay)
+                self._proxy = running.enter_context(proxy)
+            self._running = running.pop_all()
         return self
 
     def __exit__(
@@ -67,9 +78,7 @@ class Mailbox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._proxy:
-            self._proxy.__exit__(kind, error, trace)
-        self.dovecot.__exit__(kind, error, trace)
+        self._running.__exit__(kind, error, trace)
 
     def account(self, messages: Iterable[bytes]) -> Account:
         """A new user with these messages, and Dovecot's indexes of them written."""
@@ -78,7 +87,7 @@ class Mailbox:
         self.dovecot.add_user(user, PASSWORD)
         self.dovecot.deliver_many(user, messages)
         self._warm(user)
-        return Account("imap" if self.dovecot.imap else "pop3", user, self.port)
+        return Account(self.protocol, user, self.port)
 
     @property
     def port(self) -> int:
@@ -87,6 +96,8 @@ class Mailbox:
 
     @property
     def _server_port(self) -> int:
+        if self._roundcube:
+            return self._roundcube.port
         return self.dovecot.imap_port if self.dovecot.imap else self.dovecot.pop3_port
 
     @contextmanager

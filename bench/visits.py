@@ -42,14 +42,14 @@ def run(
     count: int,
     *,
     delay: float = 0.0,
-    imap: bool = False,
+    protocol: str = "pop3",
     delete: bool = False,
     most: int | None = None,
 ) -> Outcome:
     """Each takes so many messages, at most `most` times."""
     series = {contender.name: Series(contender.name) for contender in known}
     expected = mailbox.digests(corpus.messages(count))
-    with Mailbox(options.directory, delay, imap=imap) as box:
+    with Mailbox(options.directory, delay, protocol) as box:
         shared = None if delete else box.account(corpus.messages(count))
         for repetition, contender in take_turns(known, partial(options.turns, most=most)):
             account = shared or box.account(corpus.messages(count))
@@ -64,13 +64,13 @@ def run(
 
 
 def run_long(
-    row: Row, options: Options, known: Sequence[Contender], size: int, *, imap: bool = False
+    row: Row, options: Options, known: Sequence[Contender], size: int, *, protocol: str = "pop3"
 ) -> Outcome:
     """Each takes one message of so many octets, once."""
     size //= options.scale
     series = {contender.name: Series(contender.name) for contender in known}
     expected = digest(corpus.long_message(size))
-    with Mailbox(options.directory, 0, imap=imap) as box:
+    with Mailbox(options.directory, 0, protocol) as box:
         account = box.long_account(corpus.long_message(size))
         for repetition, contender in take_turns(known, partial(options.turns, most=1)):
             command = begin(row, options, contender, repetition, account)

@@ -35,7 +35,7 @@ def contenders(options: Options, delay: float) -> Sequence[Contender]:
 
 def run(row: Row, options: Options, *, messages: int, delay: float) -> Outcome:
     known = contenders(options, delay)
-    return visits.run(row, options, known, options.count(messages), delay=delay, imap=True)
+    return visits.run(row, options, known, options.count(messages), delay=delay, protocol="imap")
 
 
 def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Outcome:
@@ -46,7 +46,7 @@ def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Out
     many = [fetchers.mailflow(options.script), fetchers.mbsync()]
     known = [contender for contender in many if contender]
     series = {contender.name: Series(contender.name) for contender in known}
-    with Mailbox(options.directory, delay, imap=True) as box:
+    with Mailbox(options.directory, delay, "imap") as box:
         for repetition, contender in take_turns(known, options.turns):
             account = box.account(mails[:count])
             command = visits.begin(row, options, contender, repetition, account)
@@ -79,7 +79,7 @@ def run_poll(row: Row, options: Options, *, messages: int, delay: float) -> Outc
     known = [contender for contender in many if contender]
     series = {contender.name: Series(contender.name) for contender in known}
     notes = []
-    with Mailbox(options.directory, delay, imap=True) as box:
+    with Mailbox(options.directory, delay, "imap") as box:
         accounts, commands = {}, {}
         for contender in known:
             account = box.account(corpus.messages(count, size=1000))
@@ -120,7 +120,7 @@ def run_long(row: Row, options: Options, *, size: int) -> Outcome:
         fetchers.mbsync() if options.context else None,
     ]
     known = [contender for contender in many if contender]
-    return visits.run_long(row, options, known, size, imap=True)
+    return visits.run_long(row, options, known, size, protocol="imap")
 
 
 def row(messages: int, milliseconds: int, most: float) -> Row:

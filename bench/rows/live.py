@@ -153,7 +153,7 @@ def run(row: Row, options: Options, *, messages: int, delay: float) -> Outcome:
     series = {contender.name: Series(contender.name) for contender in known}
     notes = []
     with (
-        Mailbox(options.directory, delay, imap=True) as box,
+        Mailbox(options.directory, delay, "imap") as box,
         Live(options.script, place, box.port) as live,
     ):
         sessions: dict[str, Session] = {"mailflow": partial(over_pop3, live.port), BARE: over_imap}

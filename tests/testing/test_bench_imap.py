@@ -97,7 +97,7 @@ def test_the_limit_fetches_a_long_message_and_who_does_not_is_void(tmp_path: Pat
     known = [fetchers.limit(), lazy]
     with Launcher() as launcher:
         options = Options(launcher, tmp_path, tmp_path / "none", tmp_path, repetitions=1)
-        found = visits.run_long(row(Within(30)), options, known, 3_000_000, imap=True)
+        found = visits.run_long(row(Within(30)), options, known, 3_000_000, protocol="imap")
     assert [series.fault for series in found.series] == ["", "the message is not there"]
 
 
