@@ -70,6 +70,8 @@ class TestBedOptions(Options):
 class TestBedService:
     """Serves mbox files as a webmail, for tests."""
 
+    __test__ = False  # no test, whatever pytest thinks of the name
+
     options = TestBedOptions
     requires = ("flask",)
     extra = "testbed"
