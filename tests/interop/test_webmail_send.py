@@ -7,6 +7,7 @@ import email.policy
 import os
 from collections.abc import Iterator
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,6 +242,19 @@ def test_what_is_in_doubt_is_looked_up_and_not_sent_twice(
         message.replace_header("Message-ID", "<2@example.org>")
         assert send(ann, message, BOB, CAT, resumed=True)[0] is SENT
     assert [each.recipients for each in sink.messages] == [(BOB, CAT, EVE), (BOB, CAT)]
+
+
+@AT_ROUNDCUBE
+def test_what_went_out_is_sent_though_roundcube_cannot_keep_it(
+    ann: RoundcubeAccount, sink: SmtpSink
+) -> None:
+    """It tells of a quota, say, or of a folder out of order, and then that the mail was sent."""
+    sent = Path(ann.mail.path(ann.user, "Sent"))
+    (sent / "cur").mkdir(parents=True)
+    (sent / "new").mkdir()
+    (sent / "tmp").touch()
+    assert send(ann, written(f"{ann.user}@127.0.0.1"), BOB, CAT)[0] is SENT
+    assert len(sink.messages) == 1
 
 
 @AT_ROUNDCUBE
