@@ -68,7 +68,8 @@ class TestWhole:
         ("headers", "told"),
         [
             ({"Content-Length": "0"}, True),
-            ({"Transfer-Encoding": "gzip, Chunked"}, True),
+            ({"Transfer-Encoding": "Chunked"}, True),
+            ({"Transfer-Encoding": "gzip, chunked"}, False),
             ({"Content-Length": "x"}, False),
             ({"Content-Length": ""}, False),
             ({"Transfer-Encoding": "identity"}, False),

@@ -16,6 +16,7 @@ from mailflow.errors import ConfigError, MailflowError, PeerError, UnavailableEr
 from mailflow.halt import Halt
 from mailflow.log import clean
 from mailflow_webmail.web.browser import PAGE_LIMIT, Browser
+from mailflow_webmail.web.forms import filled
 from mailflow_webmail.web.page import Page
 from mailflow_webmail.web.places import Places
 from mailflow_webmail.web.upload import Upload
@@ -152,6 +153,35 @@ class TestEndless:
         with Web(answer) as web, pytest.raises(PeerError, match=HOME + "sends more than 8388608"):
             browse(web.url).page("GET", "")
         assert len(sent) < 100
+
+    def test_a_chunk_of_less_than_nothing_is_not_the_rest_of_a_stream(self, browse) -> None:
+        taken: list[int] = []
+
+        def answer(asked):
+            yield ok(b"").partition(b"Content-Length")[0]
+            yield b"Transfer-Encoding: chunked\r\n\r\n-1\r\n"
+            for number in range(100):
+                yield bytes(1 << 20)
+                taken.append(number)
+
+        with Web(answer) as web, pytest.raises(MailflowError, match=HOME):
+            browse(web.url).page("GET", "")
+        assert len(taken) < 50
+
+    @pytest.mark.parametrize("name", ["punycode", "idna", "IDNA", "unicode_escape", "undefined"])
+    def test_an_encoding_that_no_page_has_is_not_tried(self, name) -> None:
+        """Python takes hours to decode a page of megabytes from the first of them."""
+        octets = f"<form accept-charset={name}><input name=p></form>\u20ac".encode()
+        page = Page("http://x/", 200, {"Content-Type": f"text/html; charset={name}"}, octets)
+        assert page.charset == "utf-8"
+        form = filled(page, "form", {"p": "\u20ac"}, None, {})
+        assert form is not None
+        assert form.values == [("p", "\u20ac".encode())]
+
+    def test_a_page_of_blanks_is_parsed_at_once(self) -> None:
+        """Each of them may be the first before a declaration of XML."""
+        octets = b"<html>" + b" " * PAGE_LIMIT
+        assert Page("http://x/", 200, {"Content-Type": "text/html"}, octets).visible == ""
 
     def test_nor_is_one_behind_a_redirect(self, browse) -> None:
         sent = []

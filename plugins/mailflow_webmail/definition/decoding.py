@@ -5,10 +5,15 @@ Rule of the file: what is not written so is left as it is; nothing is an error h
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Mapping
 
 _ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(.))", re.S)
+_NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+"""Codecs of Python that no page is written in; two of them take hours for a page of megabytes."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,39}")
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
 
 
@@ -67,6 +72,17 @@ def decoded(text: str, how: Iterable[str]) -> str:
     for name in how:
         text = DECODINGS[name](text)
     return text
+
+
+def is_charset(name: str) -> bool:
+    """Whether a page may be written in the encoding of that name, and is readable then."""
+    if not _NAME.fullmatch(name):
+        return False
+    try:
+        found = codecs.lookup(name)
+    except LookupError:
+        return False
+    return found._is_text_encoding and found.name.replace("_", "-") not in _NO_CHARSETS
 
 
 def number(text: str) -> int | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailflow.errors import PeerError
+from mailflow_webmail.definition.decoding import is_charset
 from mailflow_webmail.errors import LayoutError
 
 if TYPE_CHECKING:
@@ -71,18 +72,15 @@ def filled(
     uploads = [(name, each) for name, several in files.items() for each in several]
     method, url, fields = _collected(tag, page.url, css)
     multipart = str(tag.get("enctype", "")).lower() == "multipart/form-data"
-    charset = _charset(str(tag.get("accept-charset", "")), page.charset)
+    charset = _charset(tag.get_attribute_list("accept-charset"), page.charset)
     return Filled(method, url, [*fields, *pressed], uploads, multipart, charset)
 
 
-def _charset(wanted: str, of_page: str) -> str:
+def _charset(wanted: Iterable[str | None], of_page: str) -> str:
     """The one that the form wants, or that of its page (HTML, 4.10.21.5); never UTF-16 and such."""
-    for name in (*wanted.split(), of_page):
-        try:
-            if " <=>".encode(name) == b" <=>":
-                return name
-        except (LookupError, UnicodeError, TypeError):
-            continue
+    for name in (*wanted, of_page):
+        if name is not None and is_charset(name) and " <=>".encode(name) == b" <=>":
+            return name
     return "utf-8"
 
 

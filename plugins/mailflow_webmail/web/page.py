@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from mailflow.record import NamedTuple
-from mailflow_webmail.definition.decoding import decoded, number
+from mailflow_webmail.definition.decoding import decoded, is_charset, number
 from mailflow_webmail.definition.patterns import Search
 from mailflow_webmail.errors import LayoutError
 
@@ -32,7 +32,7 @@ TAGS = 200_000
 PATIENCE = 30.0
 """Seconds for the rows of a page; a thousand take about one."""
 
-_DECLARATION = re.compile(r"\s*<\?xml[^>]{0,200}\?>")
+_DECLARATION = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 
 
@@ -85,7 +85,7 @@ class Page:
         said = _CHARSET.search(self.type)
         if said is None and self.is_html:
             said = _CHARSET.search(self.octets[:2048].decode("latin-1"))
-        if said is not None and _is_text(said[1]):
+        if said is not None and is_charset(said[1]):
             # what is called Latin 1 is Windows-1252 on the web, with typographic quotes
             name = codecs.lookup(said[1]).name
             yield "cp1252" if name == "iso8859-1" else name
@@ -281,13 +281,6 @@ def at(value: Any, path: str) -> Any:
 
 def _one(value: str | None) -> Iterable[str]:
     return () if value is None else (value,)
-
-
-def _is_text(charset: str) -> bool:
-    try:
-        return codecs.lookup(charset)._is_text_encoding
-    except LookupError:
-        return False
 
 
 def _parameter(link: str, name: str) -> str | None:

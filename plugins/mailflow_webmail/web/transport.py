@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -225,10 +225,21 @@ class _Adapter(HTTPAdapter):
         return where, {"ssl_context": self._context} if parts.scheme == "https" else {}
 
 
+class _Chunked(HTTPResponse):
+    """A chunk of fewer than no octets would be read to the end of the stream, and into memory."""
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:
+            raise ValueError("a chunk has no such length")
+        return size
+
+
 def _pools(trunk: Trunk) -> dict[str, type]:
     """Pools whose connections are those of the trunk."""
 
     class Dialled(HTTPConnection):
+        response_class = _Chunked
         put_at = 0.0
 
         def _new_conn(self) -> socket.socket:

@@ -36,8 +36,8 @@ def says_its_end(headers: Mapping[str, str]) -> bool:
     """Whether an answer that ends too early can be told from one that is whole: its length is
     announced, or its last chunk is."""
     length: str = headers.get("Content-Length", "").strip()
-    coding: str = headers.get("Transfer-Encoding", "").lower().rpartition(",")[2]
-    return (length.isascii() and length.isdecimal()) or coding.strip() == "chunked"
+    coding: str = headers.get("Transfer-Encoding", "").strip().lower()
+    return (length.isascii() and length.isdecimal()) or coding == "chunked"  # no list is undone
 
 
 class Answer:
