@@ -193,3 +193,8 @@ def test_every_line_of_a_shipped_file_is_explained(name: str) -> None:
     told = [line.strip() for block in shown for line in block.text.splitlines() if line.strip()]
     file = [line.strip() for line in Path(SHIPPED, f"{name}.toml").read_text().splitlines()]
     assert told == [line for line in file if line]
+
+
+def test_no_explanation_stands_twice() -> None:
+    paragraphs = [each for each in re.split(r"\n\n+", PAGE.read_text()) if len(each) > 80]
+    assert not [each for each in paragraphs if paragraphs.count(each) > 1 and each[0].isalpha()]
