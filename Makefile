@@ -15,17 +15,18 @@ COMPILE := $(BIN)/python -m compileall -q mailflow plugins
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -rs
 
-.PHONY: help demo test lint bench crash fuzz docs clean
+.PHONY: help demo test threats lint bench crash fuzz docs clean
 
 help:
-	@echo "make demo   the main job, on servers of its own: no root, no network"
-	@echo "make test   every test; run by root it installs the real servers first"
-	@echo "make lint   style, types, import contracts"
-	@echo "make bench  speed and memory beside mpop, getmail6, fetchmail and others"
-	@echo "make crash  200 random kills and 200 power cuts (the power cuts as root)"
-	@echo "make fuzz   MINUTES=30 of octets for every parser, the corpus kept"
-	@echo "make docs   the documentation, in docs/_build/html"
-	@echo "make clean  remove .venv, caches and what was built"
+	@echo "make demo     the main job, on servers of its own: no root, no network"
+	@echo "make test     every test; run by root it installs the real servers first"
+	@echo "make threats  those tests alone that docs/security.rst names"
+	@echo "make lint     style, types, import contracts"
+	@echo "make bench    speed and memory beside mpop, getmail6, fetchmail and others"
+	@echo "make crash    200 random kills and 200 power cuts (the power cuts as root)"
+	@echo "make fuzz     MINUTES=30 of octets for every parser, the corpus kept"
+	@echo "make docs     the documentation, in docs/_build/html"
+	@echo "make clean    remove .venv, caches and what was built"
 
 demo: $(VENV)/.demo
 	@$(BIN)/mailflow demo
@@ -35,6 +36,12 @@ test: $(VENV)/.dev
 	@$(UNPACK) $(VENV)/cyrus
 	@$(COMPILE)
 	@$(PYTEST) $(ARGS)
+
+threats: $(VENV)/.dev
+	@$(INSTALL) tests/debian-packages.txt
+	@$(UNPACK) $(VENV)/cyrus
+	@$(COMPILE)
+	@$(PYTEST) $$($(BIN)/python tests/threats.py) $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

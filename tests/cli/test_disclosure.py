@@ -1,4 +1,4 @@
-"""What others on the machine may see of a run: its processes, its remains, its terminal.
+"""What others on the machine may see of a run or slip into it: processes, remains, modules.
 
 Rule of the file: what is looked at is what a stranger could look at, never what we mean it
 to be.
@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from . import parrot
 from .command import CANARY, FETCH, HOOK, MAIL, Shop, pop3
+from .serving import SERVE, Begin
 
 LOOK = """
 [[process]]
@@ -86,3 +88,30 @@ def test_g08_what_a_server_says_moves_no_cursor(shop: Shop, words: list[str]) ->
     assert done.status == 75
     assert "it says \\x1b[2J and \\u202e" in done.err
     assert not set(done.out + done.err) & set("\x1b\u202e")
+
+
+@pytest.fixture
+def planted(shop: Shop) -> Path:
+    """Modules in the directory where commands are started; what one of them makes if it is run."""
+    taken = shop.home / "taken"
+    for name in (
+        "mailflow",
+        "mailflow_stdin",
+        "mailflow_parrot",
+        "resource",
+        "signal",
+        "structlog",
+    ):
+        (shop.home / f"{name}.py").write_text(f"open({str(taken)!r}, 'a').write(__name__)\n")
+    return taken
+
+
+def test_a_command_imports_nothing_that_lies_where_it_is_started(shop: Shop, planted: Path) -> None:
+    assert shop("-vv", "hook", shop.write(HOOK), stdin=MAIL).status == 0
+    assert not planted.exists()
+
+
+def test_nor_does_a_worker(shop: Shop, planted: Path, begin: Begin, port: int) -> None:
+    begin(shop.write(SERVE + "workers = 1", port=port))
+    assert parrot.ask(port, "uid").isdigit()
+    assert not planted.exists()
