@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mailflow_webmail.command_check import check
 from mailflow_webmail.command_login import login
+from mailflow_webmail.command_record import record
 from mailflow_webmail.command_sites import sites
 
-COMMANDS = (sites, check, login)
+COMMANDS = (sites, check, login, record)

@@ -1,0 +1,445 @@
+"""A draft of a definition, from what was recorded of one visit.
+
+Rule of the file: whatever is no fact of the recording is marked as a guess, with what else it could
+be; and no value that may be secret is ever written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from mailflow_webmail.drafted import key, text
+from mailflow_webmail.recorded.har import Exchange, RecordingError
+from mailflow_webmail.recorded.traces import Finder, numbers, token
+from mailflow_webmail.recorded.visit import Recording, ids_on
+
+HEAD = """\
+# A draft that `mailflow webmail record` has made of one visit to {url}
+# Each "guess" below stands in `guesses`, too, and the file is refused as long as any does. Look at
+# one, mend it or not, and take its name out there. `mailflow webmail check FILE URL` tries them at
+# the webmail as they stand; --change ID the removal of a message, which nothing else shows.
+# What a failure looks like was not recorded: `signal` tells an outage from a changed page.
+"""
+
+_PAGING = re.compile(r"page|start|offset|from|pos|first|skip|seite", re.IGNORECASE)
+_COUNT = re.compile(r"count|total|exist|num|message", re.IGNORECASE)
+_OPAQUE = re.compile(r"(?=.*\d)[\w.+/=:~-]{6,}|[\w+/=-]{20,}")
+_MIXED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])\w{4,}")
+_ID = re.compile(r"id|msg|mess|num|mail", re.IGNORECASE)
+_NAME = re.compile(r"\{[A-Za-z_]\w*\}")
+
+
+class Line(NamedTuple):
+    """A key of a step; `guess` says what else it could be, "" where there is nothing to doubt."""
+
+    name: str
+    value: object
+    guess: str = ""
+
+
+class Asked(NamedTuple):
+    """A request with {names} in it; `left_out` are names of what was not written."""
+
+    address: str
+    query: dict[str, str]
+    data: dict[str, str]
+    headers: dict[str, str]
+    left_out: dict[str, list[str]]
+    names: set[str]
+
+
+class Draft:
+    """What is written of one recording. Raises RecordingError where something secret would be."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._seen = recording
+        login = recording.login
+        given = dict(login.sent.data)
+        self._user, self._password = given[login.user], given[login.password]
+        self._base = _base(recording)
+        self._captured: dict[str, tuple[str, str, Finder]] = {}
+        self._secrets = {self._password}
+        self._homes = _homes(login.landing, self._base, self._user)
+        self.guesses: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return self._base
+
+    def toml(self) -> str:
+        """The file."""
+        steps = {
+            "login": self._login(), "folders": self._folders(), "list": self._list(),
+            "raw": self._raw(),
+            **{each.step: self._removal(each.step) for each in self._seen.removed},
+            **({"logout": self._logout()} if self._seen.left is not None else {}),
+        }  # fmt: skip
+        for name, (step, _, finder) in self._captured.items():
+            lines = steps[step]
+            lines.append(Line(f"capture.{key(name)}", finder))
+        parts = [self._table(name, lines) for name, lines in steps.items()]
+        host = urlsplit(self._base).hostname or ""
+        head = [HEAD.format(url=self._base), "format = 1", f"name = {text(host)}",
+                "shared = false                # true where a second login leaves the first alone",
+                f"guesses = {text(self.guesses)}", ""]  # fmt: skip
+        written = "\n".join([*head, *parts])
+        self._check(written)
+        return written
+
+    def _table(self, name: str, lines: Iterable[Line]) -> str:
+        out = [f"[{name}]"]
+        for line in lines:
+            if line.guess:
+                out.append(f"# guess: {line.guess}")
+                self.guesses.append(f"{name}.{line.name}")
+            if line.value is not None:
+                out.append(f"{line.name} = {text(line.value)}")
+        return "\n".join(out) + "\n"
+
+    def _login(self) -> list[Line]:
+        login = self._seen.login
+        form = f'form:has(input[name="{login.password}"])'
+        tag = login.page.page.soup.select_one(form)
+        buttons = tag.select("button[name], input[type=submit][name]") if tag is not None else []
+        pressed = [
+            str(each["name"]) for each in buttons if str(each["name"]) in dict(login.sent.data)
+        ]
+        asked = self._asked(login.page, "login")
+        expect, others = self._inside()
+        return [
+            *_request(asked, "GET"),
+            Line("form", form),
+            Line("fill", {login.user: "{user}", login.password: "{password}"}),
+            *([Line("click", pressed[0])] if pressed else []),
+            Line("expect", {"css": expect}, "what no page has before somebody is logged in; it"
+                 f" could also be {_or(others)}"),
+        ]  # fmt: skip
+
+    def _inside(self) -> tuple[str, list[str]]:
+        """What the page after a login has, and the one before has not."""
+        before, after = self._seen.login.page.page.soup, self._seen.login.landing.page.soup
+        ids = [f"#{each['id']}" for each in after.select("[id]")
+               if re.fullmatch(r"[A-Za-z_-]+", str(each["id"]))]  # fmt: skip
+        box = self._seen.boxes.rows.get("css")
+        known = [str(box)] if box else []
+        known += ['a[href*="logout"]', "frameset", "iframe", *ids]
+        fine = [each for each in known if after.select_one(each) and not before.select_one(each)]
+        fine.append('body:not(:has(input[type="password"]))')
+        return fine[0], fine[1:4]
+
+    def _folders(self) -> list[Line]:
+        boxes = self._seen.boxes
+        named: dict[str, object] = {}
+        either = "the same as `id`, with `decode`, where its links have names of IMAP"
+        if all(each.isascii() for each in boxes.values) and any(
+            each.upper() == "INBOX" for each in boxes.values
+        ):
+            named = {**boxes.field, "decode": "modified-utf-7"}
+            either = "{ }, the text that its user sees, which may be in his language"
+        rows = {**boxes.rows, "fields": {"id": boxes.field, "name": named}}
+        return [
+            *_request(self._asked(self._seen.folders, "folders"), "GET"),
+            Line("rows", rows,
+                 f"each folder; found {len(boxes.values)}. `name` could also be {either}"),
+        ]  # fmt: skip
+
+    def _list(self) -> list[Line]:
+        pages, place = self._seen.lists, self._seen.rows
+        turn, why = _turn(pages, [len(ids_on(each, place)) for each in pages])
+        param = turn.pop("param", None)
+        asked = self._asked(pages[-1], "list", pages, str(param) if param else "")
+        rows: Finder = {**place.rows, **({"fields": {"id": place.field}} if place.field else {})}
+        others = [f"{text(each.rows)} with {text(each.field)}" for each in self._seen.others]
+        total, other_totals = self._total()
+        found = len(self._seen.ids)
+        lines = [
+            *_request(asked, "GET" if pages[-1].method == "GET" else "POST"),
+            Line("rows", rows, f"each message; found {found} on {len(pages)} pages. It could also"
+                 f" be {_or(others)}"),
+            Line("total", total, f"the number of messages, which was {found} as far as pages were"
+                 f" seen; it could also be {_or(other_totals)}" if total else "where does the page"
+                 " say how many messages there are, or what does an empty folder show (`empty`)?"
+                 " Nothing was found"),
+            Line("next", turn or None, why),
+        ]  # fmt: skip
+        if not {"{folder}"} & {*asked.query.values(), *asked.data.values()} and (
+            "{folder}" not in asked.address
+        ):
+            lines[0] = lines[0]._replace(guess="where does it say which folder? None was asked for")
+        return lines
+
+    def _total(self) -> tuple[Finder | None, list[str]]:
+        said: dict[str, tuple[Finder, list[int]]] = {}
+        for each in self._seen.lists:
+            for finder, number in numbers(each.page):
+                said.setdefault(text(finder), (finder, []))[1].append(number)
+        seen, pages = len(self._seen.ids), len(self._seen.lists)
+        fine = [
+            (number == seen, len(_COUNT.findall(name)), -len(name), finder)
+            for name, (finder, found) in said.items()
+            for number, times in Counter(found).items()
+            if times == pages and number >= seen and seen
+            and (number == seen or _COUNT.search(name))
+        ]  # fmt: skip
+        best = [each[3] for each in sorted(fine, key=lambda each: each[:3], reverse=True)]
+        return (best[0] if best else None), [text(each) for each in best[1:4]]
+
+    def _raw(self) -> list[Line]:
+        shown = self._seen.shown
+        asked = self._asked(shown, "raw")
+        lines = _request(asked, "GET")
+        page = shown.page
+        if page.is_html:
+            found = page.soup.select("pre, textarea")
+            longest = max(found, key=lambda each: len(each.get_text()))
+            css = f"{longest.name}#{longest['id']}" if longest.get("id") else longest.name
+            why = (
+                "the element with the source; a page often has only what its user sees of a"
+                " message, so compare one octet for octet"
+            )
+            lines.append(Line("pre", css, why))
+            return [*lines, *self._before(asked)]
+        expect: dict[str, object] = {"type": page.type.partition(";")[0].strip()}
+        if "attachment" in page.headers.get("Content-Disposition", "").lower():
+            expect["header"] = {"Content-Disposition": "^attachment"}
+        lines.append(Line("expect", expect, "what no page with an error is headed by; octets that"
+                          " are not those of the message want `recode`"))  # fmt: skip
+        return [*lines, *self._before(asked)]
+
+    def _removal(self, step: str) -> list[Line]:
+        removal = next(each for each in self._seen.removed if each.step == step)
+        asked = self._asked(removal.sent, step)
+        other = "delete, for good" if step == "trash" else "trash, where it only moves the message"
+        lines = _request(asked, removal.sent.method)
+        where = f", to {removal.target}, which another account may call otherwise" * bool(
+            removal.target
+        )
+        kind = f"that it does as [{step}] says{where}; it could also be {other}"
+        lines[0] = lines[0]._replace(guess=kind)
+        return [*lines, *self._before(asked)]
+
+    def _logout(self) -> list[Line]:
+        left = self._seen.left
+        if left is None:
+            return []
+        asked = self._asked(left, "logout")
+        return [*_request(asked, left.method), *self._before(asked)]
+
+    def _before(self, asked: Asked) -> list[Line]:
+        """The steps that capture what is needed, and what was left out."""
+        steps = {self._captured[name][0] for name in asked.names if name in self._captured}
+        return [Line("before", sorted(steps - {"login"}))] if steps - {"login"} else []
+
+    def _asked(
+        self, exchange: Exchange, step: str, pages: Sequence[Exchange] = (), turn: str = ""
+    ) -> Asked:
+        """The request with its {names}; of several `pages` what all have, and {n} at `turn`."""
+        left_out: dict[str, list[str]] = {}
+        about = {"raw": exchange, **{each.step: each.sent for each in self._seen.removed}}
+        ids = self._id_names(exchange) if step in about else set()
+        names: set[str] = set()
+
+        def table(fields: Iterable[tuple[str, str]], which: str) -> dict[str, str]:
+            found: dict[str, str] = {}
+            for name, value in fields:
+                others = [dict(each.query if which == "query" else each.data).get(name)
+                          for each in pages]  # fmt: skip
+                if name == turn and turn:
+                    found[name] = "{n}"
+                    continue
+                if (others and any(other != value for other in others)) or not value:
+                    continue
+                worded = "{id}" if name in ids else self._worded(name, value, step)
+                if worded is None:
+                    left_out.setdefault(which, []).append(name)
+                    continue
+                names.update(re.findall(r"\{(\w+)\}", worded))
+                found[name] = worded
+            return found
+
+        query, data = table(exchange.query, "query"), table(exchange.data, "data")
+        headers = {} if pages else table(_own_headers(exchange.headers), "headers")
+        return Asked(self._address(exchange, step, names), query, data, headers, left_out, names)
+
+    def _address(self, exchange: Exchange, step: str, names: set[str]) -> str:
+        """The path, relative to the webmail; ids, folders and sessions in it are named."""
+        url = exchange.url.partition("?")[0]
+        for home, name in self._homes:
+            if url.startswith(home) and step != "login":
+                names.add(name)
+                if name not in self._captured:
+                    self._captured[name] = ("login", home, _home_finder(home, self._base))
+                    self._secrets.add(unquote(home.rstrip("/").rpartition("/")[2]))
+                rest = url[len(home) :].strip("/")
+                return "{home}" + (f"/{self._path(rest, step)}" if rest else "")
+        base = self._base.rstrip("/")
+        return self._path(url[len(base) :].strip("/") if url.startswith(base) else url, step)
+
+    def _path(self, path: str, step: str) -> str:
+        parts = []
+        for part in path.split("/"):
+            worded = self._worded("part", unquote(part), step) if part else ""
+            if worded is None:
+                raise RecordingError(
+                    f"the address of `{step}` has a part that changes with each session, and no"
+                    " page says it; such a webmail is described by hand"
+                )
+            parts.append(worded if _NAME.fullmatch(worded) else quote(worded))
+        return "/".join(parts)
+
+    def _worded(self, name: str, value: str, step: str) -> str | None:
+        """What is written for a value; None where nothing may be."""
+        about = step not in ("login", "folders", "logout")
+        if about and step != "list" and name == "part" and value in self._seen.ids:
+            return "{id}"
+        if about and value == self._seen.folder:
+            return "{folder}"
+        if value == self._user:
+            return "{user}"
+        if value in self._seen.boxes.values:
+            return value
+        if _MIXED.fullmatch(value) or _OPAQUE.fullmatch(value):
+            known = [each for each, (_, secret, _) in self._captured.items() if secret == value]
+            if known:
+                return f"{{{known[0]}}}"
+            if self._capture(name, value, step):
+                self._secrets.add(value)
+                return self._worded(name, value, step)
+            if _OPAQUE.fullmatch(value) and not _is_word(value):
+                self._secrets.add(value)
+                return None
+        private = self._password in value or "@" in value or len(value) > 100
+        return None if private or _NAME.search(value) or re.search(r"\d{8}", value) else value
+
+    def _id_names(self, exchange: Exchange) -> set[str]:
+        """The parameters that name the message, where it is no part of the path."""
+        every = [self._seen.shown, *(each.sent for each in self._seen.removed)]
+        listed = {field for each in self._seen.lists for field in each.said}
+        scores = {
+            name: 2 * all(name in dict(each.said) for each in every)
+            + 2 * bool(_ID.search(name)) + ((name, value) not in listed) + len(value) / 100
+            for name, value in exchange.said if value in self._seen.ids
+        }  # fmt: skip
+        return {max(scores, key=lambda each: scores[each])} if scores else set()
+
+    def _capture(self, name: str, value: str, step: str) -> bool:
+        """Let an earlier step keep a value; whether one can."""
+        pages = {"login": self._seen.login.landing, "list": self._seen.lists[0],
+                 "folders": self._seen.folders}  # fmt: skip
+        for where, exchange in pages.items():
+            if where == step or step == "login" or (step == "folders" and where == "list"):
+                continue
+            finder = token(exchange.page, value)
+            if finder is not None:
+                made = re.sub(r"\W", "_", name.lower()).strip("_").removeprefix("x_") or "token"
+                while made in self._captured or made in ("folder", "n", "password", "user", "id"):
+                    made += "_"
+                self._captured[made] = (where, value, finder)
+                return True
+        return False
+
+    def _check(self, written: str) -> None:
+        """Raises RecordingError where anything secret is in it."""
+        secrets = {each for each in self._secrets if len(each) >= 4 and not _is_word(each)}
+        for exchange in (self._seen.login.sent, self._seen.shown, *self._seen.lists):
+            cookies = exchange.headers.get("Cookie", "").split(";")
+            secrets.update(value for each in cookies if len(value := each.partition("=")[2]) >= 8)
+        if self._password in written or any(each in written for each in secrets):
+            raise RecordingError("the draft would hold something secret: nothing is written")
+
+
+def _request(asked: Asked, method: str) -> list[Line]:
+    post = method == "POST"
+    lines = [Line("post" if post else "get", asked.address)]
+    for name, found in (("query", asked.query), ("data", asked.data), ("headers", asked.headers)):
+        left_out = ", ".join(asked.left_out.get(name, ()))
+        why = f"{left_out} was left out: it changes each time, and no earlier page says it"
+        if found or left_out:
+            lines.append(Line(name, found, why if left_out else ""))
+    return lines
+
+
+def _turn(pages: Sequence[Exchange], rows: Sequence[int]) -> tuple[dict[str, object], str]:
+    """How pages follow each other: the keys of `next` and the `param` with the number."""
+    said: dict[str, list[str]] = {}
+    for each in pages:
+        given = dict(each.said)
+        for name in {name for one in pages for name, _ in one.said}:
+            said.setdefault(name, []).append(given.get(name, ""))
+    fine = {
+        name: sorted({int(each) for each in values if each})
+        for name, values in said.items()
+        if len({*values}) > 1 and all(re.fullmatch(r"\d{0,6}", each) for each in values)
+    }
+    if not fine:
+        return {}, (
+            "only one page of a list was recorded. A folder with more than one is an error until"
+            " this says how the next is asked for, such as { from = 1, step = 1 }"
+        )
+    name = max(fine, key=lambda each: (bool(_PAGING.search(each)), len(fine[each])))
+    found, most = fine[name], max(rows)
+    first = found[0]
+    if len(found) == 1:
+        first = found[0] - most if found[0] in (most, most + 1) else found[0] - 1
+    step: object = (found[1] if len(found) > 1 else found[0]) - first
+    if step == most and most > 1:
+        step = "rows"
+    return {"param": name, "from": first, "step": step}, (
+        f"{name} was {' and '.join(map(str, found))}; it could also be a link to the next page"
+    )
+
+
+def _base(recording: Recording) -> str:
+    """The address of the webmail: the login page's, or the directory that it lies in."""
+    login = urlsplit(recording.login.page.url)
+    origin, path = f"{login.scheme}://{login.netloc}", login.path
+    every = [recording.login.landing, recording.shown, recording.folders, *recording.lists]
+    if path.rstrip("/") and all(each.path.startswith(path.rstrip("/")) for each in every):
+        return f"{origin}{path.rstrip('/')}/"
+    directory = path[: path.rfind("/") + 1] or "/"
+    while not all(each.path.startswith(directory) for each in every):
+        directory = directory.rstrip("/")[: directory.rstrip("/").rfind("/") + 1] or "/"
+    return f"{origin}{directory}"
+
+
+def _homes(landing: Exchange, base: str, user: str) -> list[tuple[str, str]]:
+    """The address with the session in it, where a webmail keeps it there."""
+    path = landing.url.partition("?")[0]
+    if not path.startswith(base):
+        return []
+    parts = path[len(base) :].split("/")
+    last = max(
+        (n for n, each in enumerate(parts)
+         if (_OPAQUE.fullmatch(each) and not _is_word(each)) or unquote(each) == user),
+        default=-1,
+    )  # fmt: skip
+    return [(f"{base}{'/'.join(parts[: last + 1])}", "home")] if last >= 0 else []
+
+
+def _home_finder(home: str, base: str) -> Finder:
+    parts = [
+        "[^/]+" if _OPAQUE.fullmatch(each) or number else re.escape(each)
+        for number, each in enumerate(home[len(base) :].split("/"))
+    ]
+    return {"url": f"^(.*/{'/'.join(parts)})"}
+
+
+def _own_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Those that scripts of the page have added."""
+    return [
+        (name, value) for name, value in headers.items()
+        if name.startswith("X-") and not name.startswith(("X-Forwarded", "X-Client-Data"))
+    ]  # fmt: skip
+
+
+def _is_word(value: str) -> bool:
+    """Whether it is a name with a number, as of a page or a version: "list2.php", "utf-8"."""
+    return re.fullmatch(r"[A-Za-z_-]+\d{0,2}(\.[a-z]{2,5})?", value) is not None and len(value) < 20
+
+
+def _or(others: Sequence[str]) -> str:
+    return " or ".join(others) if others else "nothing else that was found"

@@ -1,0 +1,169 @@
+"""What a browser has recorded: a HAR file (HTTP Archive 1.2), read as requests and pages.
+
+Rule of the file: browsers differ. What is missing, cut or marked wrongly is left out, and what
+cannot be read at all is one line that says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from mailflow.errors import MailflowError
+from mailflow_webmail.web.page import Page
+
+MOST = 512 << 20
+"""Octets of a file; one of a webmail's whole visit has a tenth."""
+
+BODY = 16 << 20
+"""Octets of an answer that is looked into."""
+
+BESIDE = ("image/", "font/", "audio/", "video/", "text/css", "text/javascript", "application/font",
+          "application/javascript", "application/x-javascript", "application/wasm")  # fmt: skip
+"""Types that a page is drawn with."""
+
+HOW = (
+    "In the browser, open the network tab of its developer tools, switch on that the log is kept"
+    " (Chromium: Preserve log; Firefox: Persist Logs) and the cache off; log in, open a folder and"
+    " its second page, show the source of a message or save it, delete one, log out; then save all"
+    " as HAR, with contents."
+)
+
+Fields = tuple[tuple[str, str], ...]
+
+
+class RecordingError(MailflowError):
+    """A recording that no definition can be made of."""
+
+    exit_code = 65
+
+
+class Exchange(NamedTuple):
+    """A request and its answer. `page` has no octets where the browser kept none, as of what it
+    has saved as a file; `redirect` is where it leads, "" nowhere."""
+
+    method: str
+    url: str
+    query: Fields
+    data: Fields
+    headers: Mapping[str, str]
+    page: Page
+    redirect: str
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.url).path
+
+    @property
+    def said(self) -> Fields:
+        """What is asked with, beside the path."""
+        return self.query + self.data
+
+    @property
+    def values(self) -> set[str]:
+        """The same, and the parts of the path."""
+        parts = (unquote(each) for each in self.path.split("/") if each)
+        return {*parts, *(value for _, value in self.said if value)}
+
+
+def exchanges(path: str) -> list[Exchange]:
+    """Those of a file, in their order, but for images, styles and scripts. Raises
+    RecordingError."""
+    found = list(_exchanges(_entries(path)))
+    if not found:
+        raise RecordingError(f"{path}: no page of a webmail was recorded. {HOW}")
+    return found
+
+
+def _entries(path: str) -> list[Any]:
+    try:
+        if os.stat(path).st_size > MOST:
+            raise RecordingError(
+                f"{path}: over {MOST >> 20} MiB: record the few clicks alone. {HOW}"
+            )
+        with open(path, "rb") as file:
+            found = json.loads(file.read().removeprefix(b"\xef\xbb\xbf"))
+        entries = found["log"]["entries"]
+    except OSError as error:
+        raise RecordingError(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RecordingError(f"{path}: this is no HAR file") from None
+    return (
+        sorted((each for each in entries if isinstance(each, dict)), key=_begun)
+        if isinstance(entries, list)
+        else []
+    )
+
+
+def _begun(entry: Mapping[str, Any]) -> str:
+    """When it began: Firefox has the order in which answers came."""
+    return str(entry.get("startedDateTime", ""))
+
+
+def _exchanges(entries: list[Any]) -> Iterator[Exchange]:
+    for each in entries:
+        try:
+            found = _exchange(each["request"], each["response"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+        if found is not None:
+            yield found
+
+
+def _exchange(request: Mapping[str, Any], response: Mapping[str, Any]) -> Exchange | None:
+    url = str(request["url"]).partition("#")[0]
+    status = int(response["status"])
+    content = response.get("content") or {}
+    headers = {**_headers(response)}
+    type_ = str(headers.get("Content-Type") or content.get("mimeType") or "")
+    if not url.startswith(("http://", "https://")) or not status:
+        return None
+    if type_.lower().startswith(BESIDE):
+        return None
+    headers["Content-Type"] = type_
+    redirect = str(response.get("redirectURL") or headers.get("Location", ""))
+    octets = _body(content)
+    return Exchange(
+        str(request["method"]).upper(), url,
+        tuple(parse_qsl(urlsplit(url).query, keep_blank_values=True)), _posted(request),
+        _headers(request), Page(url, status, headers, octets), redirect if status >= 300 else "",
+    )  # fmt: skip
+
+
+def _headers(message: Mapping[str, Any]) -> dict[str, str]:
+    """By names as they are mostly written: HTTP/2 has them in small letters."""
+    return {
+        str(each["name"]).title(): str(each["value"])
+        for each in message.get("headers") or () if isinstance(each, dict)
+    }  # fmt: skip
+
+
+def _body(content: Mapping[str, Any]) -> bytes:
+    """What an answer held, in UTF-8 where the file has it as text; Firefox may call that base64."""
+    text = str(content.get("text") or "")
+    if content.get("encoding") == "base64":
+        try:
+            return base64.b64decode(text, validate=True)[:BODY]
+        except (ValueError, binascii.Error):
+            pass
+    return b"\xef\xbb\xbf"[: 3 * bool(text)] + text.encode("utf-8", "replace")[:BODY]
+
+
+def _posted(request: Mapping[str, Any]) -> Fields:
+    """The fields of a form. Chromium has them as text, and encoded in `params`, Firefox decoded in
+    `params`, or with headers before the text."""
+    posted = request.get("postData") or {}
+    text = str(posted.get("text") or "")
+    type_ = str(posted.get("mimeType") or "").lower()
+    if (text and "urlencoded" in type_) or not type_:
+        last = text.replace("\r\n", "\n").rpartition("\n\n")[2]
+        found = tuple(parse_qsl(last, keep_blank_values=True))
+        if found:
+            return found
+    params = posted.get("params") or ()
+    return tuple((str(each["name"]), str(each.get("value") or "")) for each in params)
