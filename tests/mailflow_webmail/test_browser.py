@@ -52,6 +52,15 @@ class TestAsking:
         assert (asked.method, asked.target, asked.body) == ("POST", "/do?a=1+2", b"b=%26%3D")
         assert asked.headers["x-token"] == "t"
 
+    def test_a_header_that_cannot_be_sent_is_an_error_before_anything_is(self, browse) -> None:
+        with Web(ok()) as web, pytest.raises(PeerError) as caught:
+            browse(web.url).page("GET", "", headers={"X-User": "\u0434"})
+        assert caught.value.text.endswith(
+            "a request cannot be made: a header has letters beyond Latin-1"
+        )
+        assert "sent" not in caught.value.fields
+        assert web.asked == []
+
     def test_connections_are_kept(self, browse) -> None:
         with Web(ok("x")) as web:
             browser = browse(web.url)

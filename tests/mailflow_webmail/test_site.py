@@ -169,6 +169,8 @@ class TestFaults:
             (('post = "delete"', 'get = "delete"'),
              "24: delete.data: only a POST or a `form` has `data`; expected `post`"),
             (('form = "form#login"\n', ""), "5: login.fill: there is no `form` to fill in"),
+            (("[raw]", "[raw]\nheaders = { X = '€{id}' }"),
+             "20: raw.headers.X: expected text in letters of Latin-1, "),
             (("capture.token", "capture.folder"),
              "8: login.capture.folder: {folder} is taken; expected another name"),
         ],

@@ -25,6 +25,7 @@ from mailflow_webmail.definition.finders import (
 from mailflow_webmail.definition.wording import (
     Codec,
     FileName,
+    Header,
     Section,
     Selector,
     Table,
@@ -61,7 +62,7 @@ class Step(Section):
         "Fields that are posted; with `form`, besides its own: what scripts add.",
         Text(""), default={},
     )  # fmt: skip
-    headers = TableOf("Headers that are sent.", Text(""), default={})
+    headers = TableOf("Headers that are sent.", Header(""), default={})
     form = Selector.optional("The form on that page, which is filled in and sent.")
     fill = TableOf("Its fields, by name; hidden ones are sent as they came.", Text(""), default={})
     click = Text.optional("The name of the button; none is pressed by default.", least=1)

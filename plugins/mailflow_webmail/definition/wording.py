@@ -6,6 +6,7 @@ that says what was expected; what joins several keys is told by the table they s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -101,6 +102,18 @@ class Stride(Option[int]):
         if value == "rows":
             return 0
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self.reject()
+        return value
+
+
+class Header(Option[str]):
+    """The value of a header."""
+
+    expected = "text in letters of Latin-1, which are all that a header has"
+    json_type = {"type": "string", "pattern": "^[ -~\u00a0-\u00ff]*$"}
+
+    def convert(self, value: object, base: str) -> str:
+        if not isinstance(value, str) or not re.fullmatch("[ -~\xa0-\xff]*", value):
             raise self.reject()
         return value
 

@@ -285,7 +285,13 @@ class Browser:
             headers["Content-Type"] = what["data"].type
         request = requests.Request(method, url, headers=headers, **what)
         try:
+            for each in headers.values():
+                each.encode("latin-1")  # as it is sent
             prepared = self._session.prepare_request(request)
+        except UnicodeEncodeError:
+            raise PeerError(
+                f"{self.name}: a request cannot be made: a header has letters beyond Latin-1"
+            ) from None
         except (requests.RequestException, ValueError) as error:
             kind = type(error).__name__
             raise PeerError(f"{self.name}: a request cannot be made: {kind}") from None
