@@ -28,9 +28,13 @@ RECORD = os.environ.get("MAILFLOW_BLOWS", "")
 
 def record(use: str, strike: Strike, found: list[str], blow: str = "kill", disk: str = "") -> None:
     """Write down a blow, for a campaign that is to be looked at later."""
+    where = re.sub(r"/\S+/", "", strike.where)  # of a path the last part
+    note(use=use, blow=blow, disk=disk, where=where, found=found)
+
+
+def note(**line: object) -> None:
+    """One line of what MAILFLOW_BLOWS names."""
     if RECORD:
-        where = re.sub(r"/\S+/", "", strike.where)  # of a path the last part
-        line = {"use": use, "blow": blow, "disk": disk, "where": where, "found": found}
         with open(RECORD, "a", encoding="utf-8") as file:
             file.write(json.dumps({"seed": SEED, **line}) + "\n")
 
