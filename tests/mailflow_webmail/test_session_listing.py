@@ -200,8 +200,20 @@ class TestWhole:
 
     def test_a_folder_that_is_not_there_is_told(self, paper, session):
         paper.says["list"] = lambda asked: paper.inside("<p id=gone>")
-        with pytest.raises(GoneError):
-            session.listing("Nowhere")
+        for ask in (session.listing, session.first):
+            with pytest.raises(GoneError, match="shows no folder 'Nowhere', but Inbox; asked for"):
+                ask("Nowhere")
+
+    def test_what_a_folder_that_is_not_shown_looks_like_says_so(self, paper, session):
+        paper.says["list"] = lambda asked: paper.inside("Willkommen!")
+        with pytest.raises(LayoutError, match="shows no folder 'Eingang', but Inbox") as raised:
+            session.listing("Eingang")
+        assert raised.value.fields["step"] == "list"
+
+    def test_of_a_folder_that_is_shown_the_error_alone_is_told(self, paper, session):
+        paper.says["list"] = lambda asked: paper.inside("Willkommen!")
+        with pytest.raises(LayoutError, match=r"^Paper: list: "):
+            session.listing("INBOX")
 
 
 class TestEmpty:

@@ -7,13 +7,14 @@ message and never a removal.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from mailflow.directories import state_directory
-from mailflow.errors import ConfigError, MailflowError, PeerError
+from mailflow.errors import ConfigError, GoneError, MailflowError, PeerError
+from mailflow.log import clean
 from mailflow_webmail.account.entry import Entry, Facts
 from mailflow_webmail.account.listing import Lister, Row
 from mailflow_webmail.account.original import Sources
@@ -22,7 +23,7 @@ from mailflow_webmail.account.saved import Saved
 from mailflow_webmail.account.shifting import Places
 from mailflow_webmail.account.steps import Steps, absolute, described
 from mailflow_webmail.definition.site import site
-from mailflow_webmail.errors import ChallengeError
+from mailflow_webmail.errors import ChallengeError, LayoutError
 from mailflow_webmail.web.browser import Browser
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ T = TypeVar("T")
 
 FOLLOWED = 1000
 """Pages with folders."""
+
+NAMED = 20
+"""So many folders are named in an error."""
 
 
 class Session:
@@ -66,6 +70,7 @@ class Session:
         self._places = Places(site, Lister(self.steps))
         self._sources = Sources(self.steps, scratch, most)
         self._unproven: set[tuple[str, str]] = set()
+        self._shown: Mapping[str, str] = {}
         self._is_lent = False
         self._saved = saved
         self._private = {user, user.partition("@")[0]}
@@ -77,17 +82,21 @@ class Session:
 
     def folders(self) -> list[Row]:
         """A row for each: its `id`, and `name` as people read it."""
-        return self._entry.work(self._folders)
+        rows = self._entry.work(self._folders)
+        self._shown = {row["id"]: row.get("name") or row["id"] for row in rows}
+        return rows
 
     def listing(self, folder: str) -> list[Row]:
         """All messages of a folder, each once. Raises GoneError where
         there is no such folder, LayoutError where nothing proves that it is whole."""
-        return list(self._rows_now(folder).values())
+        with self._telling_folders(folder):
+            return list(self._rows_now(folder).values())
 
     def first(self, folder: str) -> tuple[list[Row], tuple[int, ...]]:
         """The first page of a folder alone, and the number of messages that it says, if any: it
         shows whether anything has come, and proves nothing else. Raises as `listing` does."""
-        rows, counts = self._entry.work(lambda facts: self._places.first(folder, facts))
+        with self._telling_folders(folder):
+            rows, counts = self._entry.work(lambda facts: self._places.first(folder, facts))
         return list(rows.values()), counts
 
     def raw(self, row: Row) -> Content:
@@ -130,6 +139,23 @@ class Session:
 
     def _rows_now(self, folder: str) -> Mapping[str, Row]:
         return self._entry.work(lambda facts: self._places.listed(folder, facts)).rows
+
+    @contextmanager
+    def _telling_folders(self, folder: str) -> Iterator[None]:
+        """An error says too where no such folder is shown: what a webmail answers to one that
+        is not there may look like anything."""
+        try:
+            yield
+        except MailflowError as error:
+            if isinstance(error, GoneError | LayoutError):
+                with suppress(MailflowError):
+                    self.folders()
+            if not self._shown or folder in self._shown:
+                raise
+            names = list(self._shown.values())
+            shown = clean(", ".join(names[:NAMED])) + ", ..." * (len(names) > NAMED)
+            text = f"the webmail shows no folder {folder!r}, but {shown}; asked for it nevertheless"
+            raise type(error)(f"{text}: {error.text}", **error.fields) from None
 
     def _entered(self) -> Facts:
         facts = Facts(user=self._user)
