@@ -29,9 +29,6 @@ from mailflow_pop3.server import Policy, ServerSession
 if TYPE_CHECKING:
     import ssl
 
-ACCEPT = 64
-"""Connections that are taken in a turn."""
-
 SEND = 1 << 20
 """Octets of a file that are sent in a turn, where the other side takes them."""
 
@@ -174,28 +171,29 @@ class Transport:
                 self._poll.unregister(fd)
 
     def _accept(self, door: Door) -> None:
-        for _ in range(ACCEPT):
-            try:
-                sock, where = door.sock.accept()
-            except BlockingIOError:
+        """Take one client; another one that waits is for the next turn, or for another process
+        that has less to do: who took all that come at once would serve them alone."""
+        try:
+            sock, where = door.sock.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in (errno.ECONNABORTED, errno.EINTR, errno.EPROTO):
                 return
-            except OSError as error:
-                if error.errno in (errno.ECONNABORTED, errno.EINTR, errno.EPROTO):
-                    continue
-                # no descriptors: the next sweep tries again, so that this does not spin
-                self._log.error("cannot take clients now", error=os.strerror(error.errno or 0))
-                self._set_open(False)
-                return
-            sock.setblocking(False)
-            address = where[0].removeprefix("::ffff:") if type(where) is tuple else ""
-            connection = Connection(sock, ServerSession(door.policy, address), door.context)
-            connection.deadline = connection.login_by = self._now + self._limits.login
-            self._connections[connection.fd] = connection
-            self._from[address] = self._from.get(address, 0) + 1
-            self._poll.register(connection.fd, READABLE)
-            connection.mask = READABLE
-            self._taken += 1
-            self._safely(self._welcome, connection, door.implicit)
+            # no descriptors: the next sweep tries again, so that this does not spin
+            self._log.error("cannot take clients now", error=os.strerror(error.errno or 0))
+            self._set_open(False)
+            return
+        sock.setblocking(False)
+        address = where[0].removeprefix("::ffff:") if type(where) is tuple else ""
+        connection = Connection(sock, ServerSession(door.policy, address), door.context)
+        connection.deadline = connection.login_by = self._now + self._limits.login
+        self._connections[connection.fd] = connection
+        self._from[address] = self._from.get(address, 0) + 1
+        self._poll.register(connection.fd, READABLE)
+        connection.mask = READABLE
+        self._taken += 1
+        self._safely(self._welcome, connection, door.implicit)
 
     def _welcome(self, connection: Connection, implicit: bool) -> None:
         """Greet, or say that there are too many; in TLS, once that has begun."""

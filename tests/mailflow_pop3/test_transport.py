@@ -16,12 +16,15 @@ import pytest
 
 from mailflow.accounts import Account, Accounts
 from mailflow.errors import UnavailableError
+from mailflow.halt import Halt
 from mailflow.kinds import Item, WirePart
 from mailflow.mail import Octets
+from mailflow.testing.engine import LogDouble
 from mailflow.testing.gateway import Gateway, plain
 from mailflow.testing.tls import Authority
 from mailflow_pop3.hands import Hands
-from mailflow_pop3.transport import _prepare
+from mailflow_pop3.server import Policy
+from mailflow_pop3.transport import Door, Limits, Transport, _prepare
 
 PATIENCE = 10.0
 
@@ -512,3 +515,30 @@ def finished(hands: Hands, count: int) -> list:
         assert select.select([hands], [], [], PATIENCE)[0]
         found += hands.finished()
     return found
+
+
+class Busy(socket.socket):
+    """A listening socket that ends the service with the first client, and counts."""
+
+    halt: Halt
+    taken = 0
+
+    def accept(self) -> tuple[socket.socket, object]:
+        taken = super().accept()
+        self.taken += 1
+        self.halt.set()
+        return taken
+
+
+def test_clients_that_come_at_once_are_left_for_other_processes_too() -> None:
+    with Busy() as door, ExitStack() as stack:
+        door.halt = Halt()
+        stack.callback(door.halt.close)
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+        for _ in range(8):
+            stack.enter_context(socket.create_connection(door.getsockname(), PATIENCE))
+        door.setblocking(False)
+        policy = Policy(lambda: Accounts([]), LogDouble())
+        Transport([Door(door, policy)], Limits(), door.halt, LogDouble()).run()
+        assert door.taken in (1, 2)
