@@ -151,13 +151,15 @@ class Draft:
         pages, place = self._seen.lists, self._seen.rows
         turn, why = _turn(pages, [len(ids_on(each, place)) for each in pages])
         param = turn.pop("param", None)
-        asked = self._asked(pages[-1], "list", pages, str(param) if param else "")
+        numbered = [each for each in pages if param in dict(each.said)]
+        page = (numbered or pages)[-1]
+        asked = self._asked(page, "list", pages, str(param) if param else "")
         rows: Finder = {**place.rows, **({"fields": {"id": place.field}} if place.field else {})}
         others = [f"{text(each.rows)} with {text(each.field)}" for each in self._seen.others]
         total, other_totals = self._total()
         found = len(self._seen.ids)
         lines = [
-            *_request(asked, "GET" if pages[-1].method == "GET" else "POST"),
+            *_request(asked, page.method),
             Line("rows", rows, f"each message; found {found} on {len(pages)} pages. It could also"
                  f" be {_or(others)}"),
             Line("total", total, f"the number of messages, which was {found} as far as pages were"

@@ -91,6 +91,7 @@ def understood(visit: Sequence[Exchange], path: str) -> Recording:
         each for each, found in listed
         if each not in removals and any(one.key == rows.key for one in found)
     ]  # fmt: skip
+    lists = _before(lists, removals, inside) or lists
     folder = _folder(lists, place)
     pages = _pages(lists, folder)
     return Recording(
@@ -227,6 +228,14 @@ def _boxes(
         return None
     _, _, exchange, place = max(best, key=lambda each: each[:2])
     return exchange, place
+
+
+def _before(
+    lists: Sequence[Exchange], removals: Sequence[Exchange], inside: Sequence[Exchange]
+) -> list[Exchange]:
+    """The lists that have what was there before anything was removed."""
+    first = min((inside.index(each) for each in removals), default=len(inside))
+    return [each for each in lists if inside.index(each) < first]
 
 
 def _folder(lists: Sequence[Exchange], boxes: Place) -> str:
