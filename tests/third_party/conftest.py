@@ -7,17 +7,21 @@ that no network is asked. What lies in mailflow-pigeon/ is run there, and only t
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PIGEON = Path(__file__).parent / "mailflow-pigeon"
+
+PASSED_ON = ("MAILFLOW_KILLS", "MAILFLOW_SEED")
+NURSERY = Path(__file__).parent / "nursery.py"
 
 collect_ignore = ["mailflow-pigeon"]
 
@@ -45,6 +49,7 @@ class Environment:
             "HOME": str(self.home),
             "XDG_STATE_HOME": str(self.home / "state"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
         }
 
     def __call__(self, program: str, *arguments: object, status: int = 0) -> str:
@@ -78,3 +83,32 @@ def pigeon(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     made = Environment(target / "venv")
     made.install(wheel(ROOT, target / "ours"), wheel(PIGEON, target / "theirs"))
     return made
+
+
+class Nursery:
+    """One process of the environment that runs the plugin's tests, as often as it is asked."""
+
+    def __init__(self, where: Environment) -> None:
+        self.process = subprocess.Popen(
+            [f"{where.path}/bin/python", str(NURSERY)], cwd=where.home, env=where.environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __call__(self, site: Path, *arguments: str) -> str:
+        """What pytest says of the plugin at `site`."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print(json.dumps([str(site), *arguments]), file=self.process.stdin, flush=True)
+        status, said = json.loads(self.process.stdout.readline())
+        assert status in (0, 1), said
+        return str(said)
+
+    def close(self) -> None:
+        self.process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def nursery(pigeon: Environment) -> Iterator[Nursery]:
+    made = Nursery(pigeon)
+    yield made
+    made.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import pytest
 from mailflow.testing import kill
 from mailflow.testing.power import obstacle
 
-from .conftest import PIGEON, Environment
+from .conftest import PIGEON, Nursery
 
 
 class Mutant(NamedTuple):
@@ -170,29 +169,10 @@ def broken(mutant: Mutant, target: Path) -> Path:
     return target
 
 
-def tried(pigeon: Environment, site: Path, *arguments: str) -> str:
-    """What pytest says of the plugin at `site`."""
-    command = [f"{pigeon.path}/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    environment = {**pigeon.environment, "PYTHONPATH": str(site)}
-    done = subprocess.run(
-        [*command, *arguments], cwd=pigeon.home, env=environment, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: f"{each.file}-{each.test[5:]}")
-def test_a_broken_promise_fails_its_test(
-    pigeon: Environment, mutant: Mutant, tmp_path: Path
-) -> None:
-    said = tried(
-        pigeon,
-        broken(mutant, tmp_path),
-        str(PIGEON / "tests" / "test_contracts.py"),
-        "-k",
-        mutant.test,
-    )
+def test_a_broken_promise_fails_its_test(nursery: Nursery, mutant: Mutant, tmp_path: Path) -> None:
+    contracts = str(PIGEON / "tests" / "test_contracts.py")
+    said = nursery(broken(mutant, tmp_path), contracts, "-k", mutant.test)
     assert "failed" in said, said
 
 
@@ -202,15 +182,15 @@ def test_a_broken_promise_fails_its_test(
 @pytest.mark.interop("xfsprogs", "e2fsprogs")
 @pytest.mark.parametrize("mutant", LETHAL, ids=lambda each: f"{each.file}-{each.test}")
 def test_a_plugin_that_is_not_safe_to_kill_is_found(
-    pigeon: Environment, mutant: Mutant, tmp_path: Path
+    nursery: Nursery, mutant: Mutant, tmp_path: Path
 ) -> None:
     """A harness that finds nothing proves nothing."""
     power = mutant.after.strip() == "pass"
     if power and obstacle():
         pytest.skip(obstacle())
     which = "power" if power else "step and not Once"
-    site = broken(mutant, tmp_path)
-    said = tried(pigeon, site, str(PIGEON / "tests" / "test_kills.py"), "-k", which)
+    kills = str(PIGEON / "tests" / "test_kills.py")
+    said = nursery(broken(mutant, tmp_path), kills, "-k", which)
     assert "1 failed" in said
     assert mutant.test in said
     assert "killed in run 0" in said

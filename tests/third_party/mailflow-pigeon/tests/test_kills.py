@@ -1,9 +1,16 @@
 """Whenever the program dies, no pigeon is lost, and none flies twice."""
 
+import os
+
 import pytest
 
 from mailflow.testing import Disk, Trip, killed_at_random, killed_before_each_step
 from mailflow.testing.power import obstacle
+
+PARTS = 1 if int(os.environ.get("MAILFLOW_KILLS", "25")) >= 100 else 4
+"""Of so many steps one is tried, from one on that the seed draws."""
+
+SHARE = (int(os.environ.get("MAILFLOW_SEED", "0")) % PARTS, PARTS)
 
 MESSAGES = [
     b"Subject: %d\r\nMessage-ID: <%d@example.org>\r\n\r\nhello\r\n" % (number, number)
@@ -46,7 +53,7 @@ class FlightOnce(Flight):
 
 @pytest.mark.parametrize("flight", [Flight, FlightOnce])
 def test_killed_before_each_step_it_loses_and_doubles_nothing(flight, tmp_path):
-    assert killed_before_each_step(flight, tmp_path) == []
+    assert killed_before_each_step(flight, tmp_path, share=SHARE) == []
 
 
 def test_killed_at_any_time_it_loses_and_doubles_nothing(tmp_path):
