@@ -17,6 +17,7 @@ from mailflow.verdicts import LATER, SENT, Report
 from mailflow_maildir.distributor import MaildirDistributor, MaildirOptions
 
 from .conftest import Disks
+from .drawn import drawn
 
 pytestmark = [
     pytest.mark.crash,
@@ -71,7 +72,7 @@ def sent(outcome: kill.Outcome) -> set[str]:
 
 def test_d04_killed_before_any_step_it_delivers_once(tmp_path: Path) -> None:
     steps = kill.undisturbed(command(tmp_path / "Maildir"))
-    for step in steps:
+    for step in drawn(steps, 4):
         maildir = tmp_path / str(step.number) / "Maildir"
         outcome = kill.run_killed(command(maildir), step.number)
         assert outcome.status == -9, step
@@ -82,7 +83,7 @@ def test_d04_killed_before_any_step_it_delivers_once(tmp_path: Path) -> None:
 
 def test_d05_cut_off_before_any_step_it_delivers_once(tmp_path: Path, disks: Disks) -> None:
     steps = kill.undisturbed(command(tmp_path / "Maildir"))
-    for step in steps:
+    for step in drawn(steps, 8):
         maildir = disks.both[0].path / str(step.number) / "Maildir"
         outcome = kill.run_killed(command(maildir), step.number, before_kill=disks.off)
         assert outcome.status == -9, step

@@ -18,6 +18,7 @@ from mailflow.verdicts import LATER, SENT, Report
 from mailflow_mbox.distributor import MboxDistributor, MboxOptions
 
 from .conftest import Disks
+from .drawn import drawn
 
 pytestmark = [
     pytest.mark.crash,
@@ -107,7 +108,7 @@ def again(code: str, box: Path) -> Counter[str]:
 def test_d04_killed_before_any_step_it_delivers_once(tmp_path: Path) -> None:
     steps = kill.undisturbed(command(DELIVER, tmp_path / "box"))
     assert len(steps) > 20
-    for step in steps:
+    for step in drawn(steps, 5):
         box = tmp_path / str(step.number) / "box"
         box.parent.mkdir()
         outcome = kill.run_killed(command(DELIVER, box), step.number)
@@ -121,7 +122,7 @@ def test_d04_killed_before_any_step_it_delivers_once(tmp_path: Path) -> None:
 
 def test_d05_cut_off_before_any_step_it_delivers_once(tmp_path: Path, disks: Disks) -> None:
     steps = kill.undisturbed(command(DELIVER, tmp_path / "box"))
-    for step in steps[::2]:
+    for step in drawn(steps, 10):
         box = disks.both[0].path / str(step.number) / "box"
         box.parent.mkdir()
         outcome = kill.run_killed(command(DELIVER, box), step.number, before_kill=disks.off)
@@ -143,7 +144,7 @@ def test_d04_killed_before_any_step_it_deletes_what_is_done_and_nothing_else(
     whole = (tmp_path / "box").read_bytes()
     steps = kill.undisturbed(command(DELETE, tmp_path / "box"))
     assert found(tmp_path / "box") == LEFT
-    for step in steps:
+    for step in drawn(steps, 5):
         box = tmp_path / str(step.number) / "box"
         box.parent.mkdir()
         box.write_bytes(whole)
@@ -156,7 +157,7 @@ def test_d05_cut_off_before_any_step_it_deletes_what_is_done_and_nothing_else(
 ) -> None:
     kill.undisturbed(command(DELIVER, tmp_path / "box"))
     steps = kill.undisturbed(command(DELETE, tmp_path / "box"))
-    for step in steps[::2]:
+    for step in drawn(steps, 10):
         box = disks.both[0].path / str(step.number) / "box"
         box.parent.mkdir()
         kill.undisturbed(command(DELIVER, box))
@@ -222,7 +223,7 @@ def test_d04_from_a_maildir_to_an_mbox_each_mail_goes_once_wherever_it_is_killed
     place = furnished("undisturbed")
     steps = kill.undisturbed(run(place))
     assert found(place / "box") == ALL
-    for step in steps[::5]:
+    for step in drawn(steps, 15):
         place = furnished(str(step.number))
         kill.run_killed(run(place), step.number)
         kill.undisturbed(run(place))

@@ -26,7 +26,7 @@ from .served import (
 
 pytestmark = [pytest.mark.crash, pytest.mark.usefixtures("watched"), pytest.mark.timeout(900)]
 
-PARTS = 1 if KILLS >= 100 else 6
+PARTS = 1 if KILLS >= 100 else 12
 """`make crash` tries every step; else a run tries one step in so many, others each time."""
 
 SHARE = (SEED % PARTS, PARTS)
@@ -103,7 +103,7 @@ def test_d05_cut_off_at_any_time_while_it_fetches_and_serves_nothing_is_lost(
 def test_d05_cut_off_before_any_step_what_was_promised_is_there(
     kind: type[Served], tmp_path: Path, disk: power.Disk
 ) -> None:
-    parts = 1 if CUTS >= 100 else 3 * PARTS
+    parts = 1 if CUTS >= 100 else 2 * PARTS
     share = (SEED % parts, parts)
     found = killed_before_each_step(on(disk, kind), tmp_path, share=share, disk=disk)
     assert found == [], f"MAILFLOW_SEED={SEED}"

@@ -26,6 +26,7 @@ from mailflow_spool.store import Store
 from mailflow_spool.verify import verify
 
 from .conftest import Disks, demand
+from .drawn import drawn
 
 pytestmark = [
     pytest.mark.crash,
@@ -153,7 +154,7 @@ def test_d04_killed_before_any_step_it_delivers_once(tmp_path: Path) -> None:
     steps = kill.undisturbed(command(DELIVER, tmp_path / "control"))
     assert found(tmp_path / "control").keys() == ALL
     assert len(steps) > 20
-    for step in steps:
+    for step in drawn(steps, 6):
         spool = tmp_path / str(step.number)
         outcome = kill.run_killed(command(DELIVER, spool), step.number)
         before = found(spool) if spool.exists() else {}
@@ -169,7 +170,7 @@ def test_d04_killed_before_any_step_it_delivers_once(tmp_path: Path) -> None:
 
 def test_d04_what_a_client_deleted_after_a_kill_does_not_come_again(tmp_path: Path) -> None:
     steps = kill.undisturbed(command(DELIVER, tmp_path / "control"))
-    for step in steps[::2]:
+    for step in drawn(steps, 10):
         spool = tmp_path / str(step.number)
         outcome = kill.run_killed(command(DELIVER, spool), step.number)
         if not spool.exists() or "all final" in outcome.stdout:
@@ -202,7 +203,7 @@ def test_d05_a_file_and_its_name_are_flushed_before_the_index_names_it(tmp_path:
 
 def test_d05_cut_off_before_any_step_it_delivers_once(tmp_path: Path, disks: Disks) -> None:
     steps = kill.undisturbed(command(DELIVER, tmp_path / "control"))
-    for step in steps[::3]:
+    for step in drawn(steps, 12):
         spool = disks.both[0].path / str(step.number)
         outcome = kill.run_killed(command(DELIVER, spool), step.number, before_kill=disks.off)
         disks.on()
@@ -231,7 +232,7 @@ def test_086_g10_killed_before_any_step_of_quit_all_is_deleted_or_nothing(tmp_pa
     kill.undisturbed(command(DELIVER, tmp_path / "control"))
     steps = kill.undisturbed(command(QUIT, tmp_path / "control"))
     states = Counter[int]()
-    for step in steps:
+    for step in drawn(steps, 6):
         spool = tmp_path / str(step.number)
         kill.undisturbed(command(DELIVER, spool))
         before = found(spool)
@@ -247,7 +248,7 @@ def test_086_cut_off_before_any_step_of_quit_all_is_deleted_or_nothing(
 ) -> None:
     kill.undisturbed(command(DELIVER, tmp_path / "control"))
     steps = kill.undisturbed(command(QUIT, tmp_path / "control"))
-    for step in [*steps[::2], None]:
+    for step in [*drawn(steps, 8), None]:
         spool = disks.both[0].path / str(step and step.number)
         kill.undisturbed(command(DELIVER, spool))
         before = found(spool)
@@ -264,7 +265,7 @@ def test_killed_before_any_step_of_expiry_no_other_mail_is_harmed(tmp_path: Path
     kill.undisturbed(command(DELIVER, tmp_path / "control"))
     steps = kill.undisturbed(command(EXPIRE, tmp_path / "control"))
     assert found(tmp_path / "control").keys() == {"3", "4", "5"}
-    for step in steps:
+    for step in drawn(steps, 6):
         spool = tmp_path / str(step.number)
         kill.undisturbed(command(DELIVER, spool))
         before = found(spool)
@@ -281,7 +282,7 @@ def test_cut_off_before_any_step_of_expiry_no_other_mail_is_harmed(
 ) -> None:
     kill.undisturbed(command(DELIVER, tmp_path / "control"))
     steps = kill.undisturbed(command(EXPIRE, tmp_path / "control"))
-    for step in steps[::3]:
+    for step in drawn(steps, 12):
         spool = disks.both[0].path / str(step.number)
         kill.undisturbed(command(DELIVER, spool))
         before = found(spool)
@@ -297,7 +298,7 @@ def test_d01_d03_whatever_step_fails_once_nothing_is_lost_or_doubled(
 ) -> None:
     """What was not SENT, since a flush failed among others, is written anew."""
     steps = kill.undisturbed(command(DELIVER, tmp_path / "control"))
-    for step in steps[number % 3 :: 3]:
+    for step in drawn(steps[number % 3 :: 3], 4):
         spool = tmp_path / str(step.number)
         outcome = kill.watch(
             command(DELIVER, spool),

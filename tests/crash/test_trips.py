@@ -14,7 +14,7 @@ from .conftest import KILLS, SEED
 
 pytestmark = [pytest.mark.crash, pytest.mark.usefixtures("watched"), pytest.mark.timeout(600)]
 
-PARTS = 1 if KILLS >= 100 else 4
+PARTS = 1 if KILLS >= 100 else 8
 """`make crash` tries every step; else a run tries one step in so many, others each time."""
 
 MESSAGES = [b"Subject: %d\nMessage-ID: <%d@trip>\n\nFrom here\n.\n" % (n, n) for n in range(3)]
