@@ -48,13 +48,13 @@ class TestOctets:
     @pytest.mark.parametrize(
         ("sent", "had"),
         [
-            (b"A: b\r\n\r\nx\r\n", b"A: b\r\n\r\nx\r\n"),
-            (b"A: b\n\nx\n", b"A: b\r\n\r\nx\r\n"),
-            (b"A: b\n\nx\ry\r\n\n", b"A: b\r\n\r\nx\ry\r\n\r\n"),
-            (b"A: b\n\nx\t \n\n\n", b"A: b\r\n\r\nx\t \r\n\r\n\r\n"),
-            (b"A: b\r\n\r\n\x00\xff\xfe", b"A: b\r\n\r\n\x00\xff\xfe"),
-            (b"From red@example.org Mon\nA: b\n\n", b"From red@example.org Mon\r\nA: b\r\n\r\n"),
-            (b"A: b", b"A: b"),
+            (b"To: b\r\n\r\nx\r\n", b"To: b\r\n\r\nx\r\n"),
+            (b"To: b\n\nx\n", b"To: b\r\n\r\nx\r\n"),
+            (b"To: b\n\nx\ry\r\n\n", b"To: b\r\n\r\nx\ry\r\n\r\n"),
+            (b"To: b\n\nx\t \n\n\n", b"To: b\r\n\r\nx\t \r\n\r\n\r\n"),
+            (b"To: b\r\n\r\n\x00\xff\xfe", b"To: b\r\n\r\n\x00\xff\xfe"),
+            (b"From red@example.org Mon\nTo: b\n\n", b"From red@example.org Mon\r\nTo: b\r\n\r\n"),
+            (b"To: b", b"To: b"),
         ],
     )
     def test_rule_06_line_ends_become_crlf_and_all_else_stays(self, paper, session, sent, had):
@@ -62,7 +62,7 @@ class TestOctets:
         assert read(session.raw(rows_of(session)["a"])) == had
 
     def test_a_small_one_is_in_memory_and_a_large_one_in_a_file(self, paper, session, tmp_path):
-        paper.mail["b"] = large = b"A: b\r\n\r\n" + b"x\r\n" * 500_000
+        paper.mail["b"] = large = b"To: b\r\n\r\n" + b"x\r\n" * 500_000
         rows = rows_of(session)
         assert isinstance(session.raw(rows["a"]), Octets)
         content = session.raw(rows["b"])
@@ -136,7 +136,9 @@ class TestOctets:
 
 
 class TestNoMessage:
-    @pytest.mark.parametrize("octets", [b"", b"\r\n\r\n", b"  ", b"<html>", b"Sorry!\r\n", b": x"])
+    @pytest.mark.parametrize("octets", [b"", b"\r\n\r\n", b"  ", b"<html>", b"Sorry!\r\n", b": x",
+                                        b"Error: no such mail\n", b"Notice: x\n\nSubject: a\n",
+                                        b"Content-Type: text/html\r\n\r\nTo: be done\r\n"])  # fmt: skip
     def test_rule_02_what_does_not_begin_with_a_field_is_none(self, paper, session, octets):
         rows = rows_of(session)
         paper.says["raw"] = source(octets)
@@ -192,6 +194,13 @@ class TestNoMessage:
             with pytest.raises(UnavailableError):
                 session.raw(row)
 
+    @pytest.mark.parametrize("status", ["206 Partial Content", "203 Changed"])
+    def test_a_part_of_one_is_none(self, paper, session, status):
+        rows = rows_of(session)
+        paper.says["raw"] = source(A[:-1], status=status)
+        with pytest.raises(LayoutError, match=f"status {status[:3]}"):
+            session.raw(rows["a"])
+
     def test_a_page_is_none_even_where_it_is_called_one(self, paper, tmp_path):
         with paper.session(tmp_path, site(raw__expect={"status": 200})) as session:
             rows = rows_of(session)
@@ -225,7 +234,7 @@ class TestWhole:
         self, paper, session, tmp_path
     ):
         rows = rows_of(session)
-        large = b"A: b\r\n\r\n" + b"x\r\n" * 500_000
+        large = b"To: b\r\n\r\n" + b"x\r\n" * 500_000
         paper.says["raw"] = lambda asked: [
             b"HTTP/1.1 200 OK\r\nContent-Type: message/rfc822\r\nContent-Length: 9999999\r\n\r\n",
             large,
@@ -235,7 +244,7 @@ class TestWhole:
         assert [each for each in os.listdir(tmp_path) if each.startswith("webmail-")] == []
 
     def test_one_over_max_size_is_an_error_of_that_mail(self, paper, tmp_path):
-        paper.mail["a"] = b"A: b\r\n\r\n" + b"x\r\n" * 700_000
+        paper.mail["a"] = b"To: b\r\n\r\n" + b"x\r\n" * 700_000
         with paper.session(tmp_path, most=1_500_000) as session:
             rows = rows_of(session)
             with pytest.raises(BadMailError, match="is over max_size"):
@@ -254,7 +263,7 @@ class TestWhole:
     def test_one_without_an_end_is_given_up(self, paper, session, tmp_path):
         rows = rows_of(session)
         session._sources._most = 1 << 20
-        begin = b"HTTP/1.1 200 OK\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\n"
+        begin = b"HTTP/1.1 200 OK\r\nContent-Type: message/rfc822\r\n\r\nTo: b\r\n\r\n"
         paper.says["raw"] = lambda asked: (
             begin if n == 0 else b"x" * (1 << 16) for n in range(999)
         )

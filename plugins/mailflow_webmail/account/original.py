@@ -16,6 +16,7 @@ from mailflow.errors import BadMailError, PeerError, UnavailableError
 from mailflow.lines import crlf_pieces
 from mailflow.mail import Content
 from mailflow.record import NamedTuple
+from mailflow_webmail.web.browser import PAGE_LIMIT
 from mailflow_webmail.web.page import Page
 
 if TYPE_CHECKING:
@@ -26,13 +27,23 @@ if TYPE_CHECKING:
 SHOWN = 32 << 20
 """Octets of a page that a message is shown in, which is read into memory."""
 
-BEGIN = 1024
-"""Octets in which the first header field has its colon."""
+BEGIN = 1 << 16
+"""Octets in which the first header field has its colon, and one stands that tells mail."""
 
 MOST = 2 << 30
 """Octets of a message where the user sets no limit: a disk has an end, a stream may have none."""
 
 _FIELD = re.compile(rb"(?:>?From [^\n]*\n)?[!-9;-~]+[ \t]*:")
+
+_OF_MAIL = re.compile(
+    rb"^(?:from|sender|reply-to|to|cc|bcc|subject|message-id|in-reply-to|references|received"
+    rb"|resent-[a-z-]+|return-path|delivered-to|envelope-to|x-original-to|dkim-signature)[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Fields of mail, and of nothing else that a server writes: "Error: not found" begins like a field,
+and so do what HTTP and CGI have before a page."""
+
+_BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
 
 
 class NoMessageError(UnavailableError):
@@ -79,7 +90,8 @@ class Sources:
             if self._step.pre is None and self._is_source(head) and not head.is_html:
                 pieces = browser.pieces(answer, 2 * MOST)
                 return self._kept(pieces, row, proven=answer.says_its_end)
-            octets = b"".join(self._within(browser.pieces(answer, 2 * SHOWN), row))
+            most = PAGE_LIMIT if self._step.pre is None else 2 * SHOWN
+            octets = b"".join(self._within(browser.pieces(answer, most), row))
             page = Page(answer.url, answer.status_code, answer.headers, octets)
             return self._shown(page, row, proven=answer.says_its_end)
 
@@ -95,7 +107,7 @@ class Sources:
     def _is_source(self, head: Page) -> bool:
         """Whether it is headed like a source: no page is, that says anything else."""
         expected = [each.status for each in self._step.expect]
-        if head.status >= 300 and head.status not in expected:
+        if head.status != 200 and head.status not in expected:  # such as 206, a part of one
             return False
         return all(head.holds_head(each) for each in self._step.expect)
 
@@ -151,6 +163,11 @@ class Sources:
         if not _FIELD.match(begin):
             raise NoMessageError(
                 f"{self._name}: what came does not begin with a header field: it is no message"
+            )
+        blank = _BLANK.search(begin)
+        if not _OF_MAIL.search(begin[: blank.start()] if blank else begin):
+            raise NoMessageError(
+                f"{self._name}: what came has no header field that mail has: it is no message"
             )
 
     def _unreadable(self, encoding: str) -> PeerError:

@@ -273,4 +273,5 @@ def _by_status(name: str, status: int) -> str:
         return "denied" if name == "login" else "refused"
     if status in (404, 410):
         return "missing" if name in ("raw", "list") else "layout"
-    return "layout" if status >= 300 else ""
+    partly = name == "raw" and status != 200  # 206 is a part, 203 what a proxy made of it
+    return "layout" if status >= 300 or partly else ""
