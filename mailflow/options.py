@@ -186,6 +186,13 @@ class Options:
         """
         return iter(())
 
+    def watched(self) -> Iterator[str]:
+        """The files that a human mends where a source cannot be read, passwords first of all:
+        one that was changed since the failure ends its rest."""
+        for value in vars(self).values():
+            if isinstance(value, SecretValue) and value.watched is not None:
+                yield value.watched
+
 
 def convert(
     declared: Mapping[str, Option[Any]], table: Mapping[str, object], base: str

@@ -207,12 +207,9 @@ class Intake:
         self.flow.halt.check()
 
     def rests_until(self, state: SourceState) -> float:
-        """The next try; at once where the file was mended since the failure, or a clock that
-        was ahead has written when that was."""
-        try:
-            changed = os.stat(self.flow.pipeline.path).st_mtime
-        except OSError:
-            changed = 0.0
+        """The next try; at once where the file, or one that its options name, was mended since
+        the failure, or a clock that was ahead has written when that was."""
+        changed = max(map(_changed, (self.flow.pipeline.path, *self.step.options.watched())))
         failed = state.failed_at or 0.0
         return 0.0 if changed > failed or failed > time.time() + SKEW else state.next_try
 
@@ -257,3 +254,11 @@ class Intake:
 def interested(steps: Iterable[FetchStep]) -> list[FetchStep]:
     """The steps that are fetched from, not handed mail."""
     return [step for step in steps if not getattr(step.component, "pushed", False)]
+
+
+def _changed(path: str) -> float:
+    """When a file was written to, if it is there."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

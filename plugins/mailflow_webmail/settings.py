@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from mailflow.digests import sha256
@@ -159,3 +160,11 @@ class WebmailOptions(Options):
             self.lent()
         except ConfigError as error:
             yield "cookies", error.text
+
+    def watched(self) -> Iterator[str]:
+        from mailflow_webmail.definition.site import find
+
+        yield from super().watched()
+        yield from filter(None, (self.cookies, self.ca_file))
+        with suppress(ConfigError):
+            yield find(self.site)

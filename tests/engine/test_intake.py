@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ from mailflow.errors import (
 )
 from mailflow.kinds import Context, Trouble
 from mailflow.mail import Mail
+from mailflow.options import Options, Secret
 from mailflow.query import Query
 from mailflow.verdicts import Hold, Retry, Stop
 
@@ -247,6 +249,28 @@ class TestFailure:
         with open(pipeline.path, "w") as file:
             file.write("# mended\n")
         os.utime(pipeline.path, (time.time() + 1, time.time() + 1))
+        works.run(pipeline)
+        assert box.sessions == 2
+
+    def test_a_file_of_its_password_that_was_mended_is_tried_at_once(
+        self, works: Works, tmp_path: Path
+    ) -> None:
+        class BoxOptions(Options):
+            password = Secret("The password.")
+
+        box, secret = mailbox(1), tmp_path / "box.secret"
+
+        def fail() -> None:
+            raise LoginError("wrong password")
+
+        box.on_listing = fail
+        secret.write_text("wrong")
+        step = fetch(box)._replace(options=BoxOptions.read({"password": {"file": str(secret)}}))
+        pipeline = works.pipeline([step], [distribute(Post())])
+        for _ in range(2):
+            works.run(pipeline)
+        assert box.sessions == 1
+        os.utime(secret, (time.time() + 1, time.time() + 1))
         works.run(pipeline)
         assert box.sessions == 2
 
