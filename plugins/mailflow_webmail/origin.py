@@ -46,5 +46,8 @@ class WebmailSourceOptions(WebmailOptions):
         yield from wrong
         if self.on_done not in SAYING or any(option == "site" for option, _ in wrong):
             return
-        if getattr(site(self.site), self.on_done) is None:
-            yield "on_done", f"the site {self.site} does not say how to {SAYING[self.on_done]}"
+        found = site(self.site)
+        if getattr(found, self.on_done) is None:
+            known = ", ".join(f'"{word}"' for word in (*filter(found.has, SAYING), "keep"))
+            text = f"the site {self.site} does not say how to {SAYING[self.on_done]}; it knows"
+            yield "on_done", f"{text} {known}"

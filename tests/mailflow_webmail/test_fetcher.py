@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mailflow.directories import settings_directory
 from mailflow.errors import ConfigError, GoneError, LoginError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.kinds import Fetched, Missed, Runtime
@@ -505,8 +507,28 @@ def test_check_looks_whether_the_site_is_there(
     assert [name for name, _ in options(**change).look()] == names
 
 
+def test_check_says_where_a_site_of_ones_own_would_be() -> None:
+    ((_, text),) = options(site="horde").look()
+    own = os.path.join(settings_directory(), "sites", "horde.toml")
+    assert text.startswith("there is no site 'horde'; there are roundcube, ")
+    assert text.endswith(f", and one of your own would be {own}")
+
+
 def test_check_says_what_a_site_cannot_do(changed: Callable[[Change], str]) -> None:
     mine = changed(lambda text: re.sub(r"(?ms)^\[seen\].*?(?=^\[)", "", text))
     assert list(options(site=mine).look()) == []
     found = list(options(site=mine, on_done="seen").look())
-    assert found == [("on_done", "the site mine does not say how to mark a message as read")]
+    said = 'the site mine does not say how to mark a message as read; it knows "delete", "trash"'
+    assert found == [("on_done", f'{said}, "keep"')]
+
+
+def test_what_is_mended_by_hand_ends_the_rest_after_a_failure(
+    changed: Callable[[Change], str], tmp_path: Path
+) -> None:
+    mine = changed(lambda text: text)
+    secret, cookies = tmp_path / "page.secret", tmp_path / "page.cookies"
+    made = options(site=mine, password={"file": str(secret)}, cookies=str(cookies))
+    assert [os.path.basename(each) for each in made.watched()] == [
+        "page.secret", "page.cookies", f"{mine}.toml",
+    ]  # fmt: skip
+    assert list(options(site="nowhere").watched()) == []

@@ -66,7 +66,11 @@ def find(name: str) -> str:
         if each.name == name:
             return each.path
     names = [each.name for each in definitions()]
-    known = nearest(name, names) or f"; there are {', '.join(names)}"
+    own = os.path.join(settings_directory(), "sites", f"{os.path.basename(name)}{SUFFIX}")
+    known = (
+        nearest(name, names)
+        or f"; there are {', '.join(names)}, and one of your own would be {own}"
+    )
     raise ConfigError(f"there is no site {name!a}{known}")
 
 

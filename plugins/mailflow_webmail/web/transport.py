@@ -60,9 +60,13 @@ class Proxy:
         return self.scheme in SOCKS
 
     def wants_login(self) -> LoginError:
-        return LoginError(
-            f"the proxy {self.place} wants a name and a password, in `proxy`, or refuses them"
-        )
+        if self.user is None:
+            what = f'wants a name, as in "{self.scheme}://NAME@{self.place}", and `proxy_password`'
+        elif self.password is None:
+            what = "wants a password, which is `proxy_password`"
+        else:
+            what = "refuses the name or the password, in `proxy` and `proxy_password`"
+        return LoginError(f"the proxy {self.place} {what}")
 
 
 class Trunk:
