@@ -207,6 +207,7 @@ class TestImported:
             f"example.org FALSE / TRUE {LATER} no 1",
             f"other.example.org FALSE / TRUE {LATER} no 2",
             f".ample.org TRUE / TRUE {LATER} no 3",
+            f".org TRUE / TRUE {LATER} no 5",
             "webmail.example.org FALSE / TRUE 1000000000 no 4",
         )
         assert [each.name for each in imported(path, ["webmail.example.org"])] == [

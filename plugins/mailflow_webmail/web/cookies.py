@@ -157,7 +157,8 @@ def _file(cookies: Iterable[Cookie]) -> bytes:
 
 def _covers(domain: str, host: str) -> bool:
     whole = _whole(host)
-    return domain.lstrip(".") == whole or (domain.startswith(".") and whole.endswith(domain))
+    below = domain.startswith(".") and "." in domain[1:] and whole.endswith(domain)
+    return below or domain.lstrip(".") == whole
 
 
 def _whole(host: str) -> str:
