@@ -43,14 +43,18 @@ def _connect(pipeline: Pipeline) -> list[int]:
 
     statuses = []
     for table, step in servers(pipeline):
+        facts: list[str] = []
+        failure = None
         try:
-            facts = ask(pipeline, step)
+            ask(pipeline, step, facts)
         except MailflowError as error:
-            statuses.append(error.exit_code)
-            say(f"  {table:<10}  {step.name} cannot be used: {error.text}", err=True)
-            continue
-        for fact in facts or ["answers"]:
-            say(f"  {table:<10}  {step.name}: {fact}")
+            failure = error
+        begin = f"  {table:<10}  {step.name}"
+        for fact in facts if facts or failure else ["answers"]:
+            say(f"{begin}: {fact}")
+        if failure is not None:
+            statuses.append(failure.exit_code)
+            say(f"{begin} cannot be used: {failure.text}", err=True)
     return statuses
 
 

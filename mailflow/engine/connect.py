@@ -40,8 +40,9 @@ def servers(pipeline: Pipeline) -> Iterator[tuple[str, Step]]:
             yield "maildrop", drop
 
 
-def ask(pipeline: Pipeline, step: Step, longest: float = LONGEST) -> list[str]:
-    """What the server of a step offers, a line for each fact. Raises MailflowError."""
+def ask(pipeline: Pipeline, step: Step, facts: list[str], longest: float = LONGEST) -> None:
+    """What the server of a step offers, a line for each, joins `facts` as it is known: what came
+    before a failure says how far it went. Raises MailflowError."""
     halt = Halt()
     late = threading.Timer(longest, halt.set)
     late.daemon = True
@@ -50,7 +51,7 @@ def ask(pipeline: Pipeline, step: Step, longest: float = LONGEST) -> list[str]:
         with TemporaryDirectory(prefix="mailflow-") as scratch:
             log = get_logger(pipeline=pipeline.name, step=step.name)
             runtime = Runtime(step.name, pipeline.name, halt, log, scratch, pipeline.base)
-            return _asked(step.component(step.options, runtime), step)
+            _asked(step.component(step.options, runtime), step, facts)
     except PLUGIN_FAULTS as error:
         if halt.is_set():
             raise UnavailableError(f"no answer within {longest:g} s") from None
@@ -61,17 +62,18 @@ def ask(pipeline: Pipeline, step: Step, longest: float = LONGEST) -> list[str]:
         halt.close()
 
 
-def _asked(component: Any, step: Step) -> list[str]:
+def _asked(component: Any, step: Step, facts: list[str]) -> None:
     if getattr(component, "passthrough", False):
-        return _entered(component, step.name)
+        facts.append(_entered(component, step.name))
+        return
     with component as entered:
-        facts = list(entered.offers())
-    if not all(isinstance(fact, str) for fact in facts):
-        raise PluginError(f"{step.use} says what is no text about its server")
-    return facts
+        for fact in entered.offers():
+            if not isinstance(fact, str):
+                raise PluginError(f"{step.use} says what is no text about its server")
+            facts.append(fact)
 
 
-def _entered(maildrop: Any, login: str) -> list[str]:
+def _entered(maildrop: Any, login: str) -> str:
     """As a client's session enters it, its password here being right."""
     if callable(count := getattr(maildrop, "messages", None)):
         number = count(login)
@@ -81,4 +83,4 @@ def _entered(maildrop: Any, login: str) -> list[str]:
             number = len(drop.items())
         finally:
             drop.close()
-    return [f"can be entered; it has {number} message{'' if number == 1 else 's'}"]
+    return f"can be entered; it has {number} message{'' if number == 1 else 's'}"

@@ -31,4 +31,5 @@ def facts(session: Session, options: WebmailSourceOptions) -> Iterator[str]:
         sizes = "sizes are told" if sized and sized == len(rows) else "sizes are not told"
         yield f"folder {folder.name}: {len(rows)} messages, {sizes}"
     can = [word for word in ("delete", "trash", "seen") if getattr(session.site, word) is not None]
-    yield f"on_done: {options.on_done}, when `keep` is over; this site knows {', '.join((*can, 'keep'))}"
+    known = ", ".join((*can, "keep"))
+    yield f"on_done: {options.on_done}, when `keep` is over; this site knows {known}"

@@ -41,6 +41,8 @@ class Pigeon:
         if self.says == "no":
             raise LoginError("loft.example.org does not know us")
         yield "room for 20 \\x1b[31mpigeons"
+        if self.says == "ill":
+            raise LoginError("the pigeon is ill")
         yield self.says
 
 @hookimpl
@@ -79,6 +81,14 @@ def test_one_that_cannot_be_used_is_the_status_and_hides_no_other(shop: Shop) ->
     assert "corn: corn" in done.out
 
 
+def test_what_it_said_before_it_failed_is_shown(shop: Shop) -> None:
+    shop.plugin("pigeon", PIGEON)
+    done = shop("check", "--connect", shop.write(HOOK + pigeon("ill")))
+    assert done.status == 77
+    assert done.out.splitlines()[-1] == "  distribute  ill: room for 20 \\x1b[31mpigeons"
+    assert done.err == "  distribute  ill cannot be used: the pigeon is ill\n"
+
+
 def test_one_that_does_not_answer_is_not_waited_for(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +100,7 @@ def test_one_that_does_not_answer_is_not_waited_for(
     })  # fmt: skip
     ((_, step),) = connect.servers(pipeline)
     with pytest.raises(UnavailableError, match=r"no answer within 0\.1 s"):
-        connect.ask(pipeline, step, longest=0.1)
+        connect.ask(pipeline, step, [], longest=0.1)
 
 
 SMTP = """
