@@ -133,9 +133,17 @@ class TestLoggingIn:
         with pytest.raises(UnavailableError):
             session.log_in()
 
+    @pytest.mark.parametrize("answer", [ok("", status="404 None"), page("Shop")])
+    def test_a_url_that_leads_elsewhere_is_thought_of(self, paper, session, answer):
+        paper.says["form"] = lambda asked: answer
+        with pytest.raises(
+            LayoutError, match=r"\. Either `url` leads elsewhere, or the webmail has"
+        ):
+            session.log_in()
+
     def test_rule_15_a_page_between_is_not_taken_for_the_session(self, paper, session):
         paper.says["login"] = lambda asked: page("<a href=folders>Go on</a>")
-        with pytest.raises(LayoutError) as caught:
+        with pytest.raises(LayoutError, match=r"\. The webmail has changed, ") as caught:
             session.folders()
         assert caught.value.fields["step"] == "login"
         assert caught.value.fields["key"] == "expect"

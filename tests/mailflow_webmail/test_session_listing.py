@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailflow.errors import GoneError, UnavailableError
+from mailflow.errors import GoneError, PeerError, UnavailableError
 from mailflow_webmail.account import listing
 from mailflow_webmail.errors import LayoutError
 
@@ -193,6 +193,17 @@ class TestWhole:
         with pytest.raises(Exception, match="over 5 pages"):
             session.listing("INBOX")
 
+    @pytest.mark.parametrize(("bound", "most"), [("ROWS", 5), ("LETTERS", 200)])
+    def test_rows_have_their_bounds(self, paper, session, monkeypatch, bound, most):
+        monkeypatch.setattr(listing, bound, most)
+        numbered(
+            paper,
+            lambda n: paper.inside(f"<b id=count>9999</b><table>{row(f'x{n}', n)}</table>"),
+        )
+        with pytest.raises(PeerError, match="more than can be listed"):
+            session.listing("INBOX")
+        assert paper.steps.count("list") < 100
+
     def test_rule_08_steps_before_it_are_done_before_the_first_page_alone(self, paper, tmp_path):
         with paper.session(tmp_path, site(list__before=["folders"])) as session:
             session.listing("INBOX")
@@ -285,9 +296,17 @@ class TestRows:
             said = said.replace(b"key0", b"key1")
             assert session.listing("INBOX")[0]["src"] == f"{paper.url}mail/raw?id=a"
 
-    def test_without_the_count_that_a_site_has_it_is_another_layout(self, paper, session):
-        paper.says["list"] = lambda asked: paper.inside(f"<table>{row('a', 0)}</table>")
-        with pytest.raises(LayoutError) as caught:
+    @pytest.mark.parametrize(
+        ("count", "why"),
+        [("", "it finds nothing"), ("<b id=count>many</b>", "what it finds is no number")],
+    )
+    def test_without_the_count_that_a_site_has_it_is_another_layout(
+        self, paper, session, count, why
+    ):
+        paper.says["list"] = lambda asked: paper.inside(f"{count}<table>{row('a', 0)}</table>")
+        with pytest.raises(
+            LayoutError, match=rf"`total` does not hold: css #count: {why}\."
+        ) as caught:
             session.listing("INBOX")
         assert caught.value.fields["key"] == "total"
 

@@ -31,6 +31,12 @@ TRIES = 4
 PAGES = 10_000
 """Pages of one folder."""
 
+ROWS = 1_000_000
+"""Messages of one folder."""
+
+LETTERS = 1 << 27
+"""What all rows of one folder say, in letters."""
+
 PAGE = "@page"
 """The field of a row that says where it was listed, by the numbers of the login and of the page; a
 site has none of that name."""
@@ -111,6 +117,7 @@ class Lister:
         place: Place | None = Place(first_page(self._site))
         met: dict[str, Row] = {}
         told = self._told_elsewhere(folder, facts)
+        letters = 0
         places: list[Place] = []
         counts: list[tuple[int, ...]] = [told] if told else []
         while place is not None:
@@ -124,11 +131,13 @@ class Lister:
             if count := self._counts(page):
                 counts.append(count)
             elif rows and any(each.field is None for each in self._site.list_.total):
-                what = described(self._site.list_.total[0])
-                raise self._steps.layout("list", "total", page, what)
+                raise self._steps.layout("list", "total", page, self._uncounted(page))
             known = len(met)
             for key, row in rows.items():
-                met.setdefault(key, row)
+                if met.setdefault(key, row) is row:
+                    letters += sum(map(len, row.values()))
+            if len(met) > ROWS or letters > LETTERS:
+                raise PeerError(f"{self._site.name}: list: {folder!a} has more than can be listed")
             if len(met) == known or (counts and len(met) >= max(chain(*counts))):
                 break
             place = self._next(page, place, len(rows))
@@ -189,6 +198,12 @@ class Lister:
         with self._steps.reading("list", "total", page):
             said = [page.number(each) for each in self._site.list_.total if each.field is None]
         return tuple(count for count in said if count is not None)
+
+    def _uncounted(self, page: Page) -> str:
+        """Why a page says no number."""
+        total = next(each for each in self._site.list_.total if each.field is None)
+        found = "what it finds is no number" if any(page.values(total)) else "it finds nothing"
+        return f"{described(total)}: {found}"
 
     def _counted(self, seen: Seen) -> bool:
         """Whether the number found is one that was announced, from the first page to the last."""

@@ -174,8 +174,10 @@ class Steps:
         """The error of a page that is not as the definition says; the page is saved."""
         saved = self._save(page, name, key)
         see = f"; the page, without what is private, is in {saved}" if saved else ""
+        began = name == "login" and key in ("status", "form")
+        who = "Either `url` leads elsewhere, or the webmail" if began else "The webmail"
         return LayoutError(
-            f"{self.site.name}: {name}: `{key}` does not hold: {what}. The webmail has changed, is"
+            f"{self.site.name}: {name}: `{key}` does not hold: {what}. {who} has changed, is"
             f" another software, or shows something else first{see}",
             site=self.site.name, step=name, key=key, saved=saved,
         )  # fmt: skip
