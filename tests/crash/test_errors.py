@@ -19,8 +19,7 @@ from .refused import attempts, on_disk, struck, tried
 from .served import Everything, Expired, Gathered, Served, ServedMaildir
 from .test_imap import FromImap, Moved
 from .test_trips import MaildirToMbox, MboxToMaildir, MboxToMboxByProgram
-from .test_webmail import FromPage
-from .test_webmail_send import ByForm
+from .test_webmail import ByForm, FromPage
 from .ways import PATIENCE, Strike, Way
 
 pytestmark = [
