@@ -81,8 +81,10 @@ def _post(provider: Provider, url: str, form: str, headers: Mapping[str, str]) -
                 f"the certificate of {host_of(url)} is refused: {reason.verify_message}"
             ) from None
         raise _lost(url, reason) from None
-    except (OSError, HTTPException, ValueError) as error:  # such as a Location that is none
+    except OSError as error:
         raise _lost(url, error) from None
+    except (HTTPException, ValueError):  # such as a Location that is none; a token may be in it
+        raise _lost(url, "it does not answer as HTTP has it") from None
 
 
 def _lost(url: str, reason: object) -> UnavailableError:

@@ -104,6 +104,25 @@ def test_octets_that_trickle_in_are_not_waited_for(logged_in, mine):
             thread.join()
 
 
+def test_what_is_no_http_is_not_quoted_since_it_may_hold_a_token(logged_in, mine):
+    logged_in()
+    end()
+
+    def answer():
+        client, _ = provider.accept()
+        with client:
+            client.recv(1 << 16)
+            client.sendall(b'{"access_token": "canary"}\r\n\r\n')
+
+    with socket.create_server(("127.0.0.1", 0)) as provider:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        where = f"http://127.0.0.1:{provider.getsockname()[1]}/"
+        with pytest.raises(UnavailableError, match="it does not answer as HTTP has it$"):
+            mine(token_endpoint=where).token(ANN).reveal()
+        thread.join()
+
+
 def test_a_redirect_to_nowhere_is_no_answer(token, server, recwarn):
     end()
     server.faults += [Fault(302, "", {"Location": "http://["})]
