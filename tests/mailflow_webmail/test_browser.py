@@ -13,6 +13,7 @@ from mailflow.errors import ConfigError, LoginError, PeerError, UnavailableError
 from mailflow.testing.serving import free_ports
 from mailflow_webmail.errors import ThrottledError
 from mailflow_webmail.web.pace import retry_after
+from mailflow_webmail.web.page import Page
 
 from .web import Mouth, Web, ok, to
 
@@ -230,6 +231,15 @@ class TestPace:
         ):
             browse(web.url).page("POST", "")
         assert (len(web.asked), caught.value.fields["delay"]) == (1, 1)
+
+    def test_nor_is_a_form_that_is_sent_by_get(self, browse) -> None:
+        """It may send a mail."""
+        page = Page("", 200, {"Content-Type": "text/html"}, b"<form><input name=to></form>")
+        with Web(ok(b"", "Retry-After: 1", status="503 Out")) as web:
+            page.url = web.url
+            with pytest.raises(ThrottledError) as caught:
+                browse(web.url).submit(page, "form", {"to": "bob"})
+        assert (web.targets, caught.value.fields["sent"]) == (["/?to=bob"], True)
 
     def test_a_server_that_never_has_enough_of_it_is_left_alone(self, browse, monkeypatch) -> None:
         monkeypatch.setattr("mailflow_webmail.web.pace.Pace.rest", lambda self, seconds: None)

@@ -136,9 +136,11 @@ class TestOctets:
 
 
 class TestNoMessage:
-    @pytest.mark.parametrize("octets", [b"", b"\r\n\r\n", b"  ", b"<html>", b"Sorry!\r\n", b": x",
-                                        b"Error: no such mail\n", b"Notice: x\n\nSubject: a\n",
-                                        b"Content-Type: text/html\r\n\r\nTo: be done\r\n"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "octets",
+        [b"", b"\r\n\r\n", b"  ", b"<html>", b"Sorry!\r\n", b": x", b"Error: no such mail\n",
+         b"Notice: x\n\nSubject: a\n", b"Content-Type: text/html\r\n\r\nTo: be done\r\n"],
+    )  # fmt: skip
     def test_rule_02_what_does_not_begin_with_a_field_is_none(self, paper, session, octets):
         rows = rows_of(session)
         paper.says["raw"] = source(octets)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ class Sources:
         self._step = steps.site.raw
         self._name = f"{steps.site.name}: raw"
         self._scratch = scratch
+        self._parsing = threading.Lock()
         self._most = MOST if most is None else most
         self._limit = "2 GiB" if most is None else "max_size"
 
@@ -113,6 +115,12 @@ class Sources:
 
     def _shown(self, page: Page, row: Row, *, proven: bool) -> Source:
         """The source that stands in a page."""
+        with self._parsing:  # a tree has many times the octets of its page
+            octets = self._found(page)
+            page.__dict__.pop("soup", None)
+        return self._kept([octets], row, proven=proven)
+
+    def _found(self, page: Page) -> bytes:
         pre = self._step.pre
         with self._steps.reading("raw", "pre", page):
             text = None if pre is None or not self._is_source(page) else page.pre(pre)
@@ -126,10 +134,9 @@ class Sources:
             raise self._steps.layout("raw", "pre", page, what)
         charset = "utf-8" if self._step.recode else page.charset
         try:
-            octets = text.encode(charset)
+            return text.encode(charset)
         except UnicodeError:
             raise self._unreadable(charset) from None
-        return self._kept([octets], row, proven=proven)
 
     def _kept(self, pieces: Iterable[bytes], row: Row, *, proven: bool) -> Source:
         """In memory, or in a file of the scratch directory, which is the caller's then."""

@@ -169,7 +169,7 @@ class Browser:
     def press(self, form: Filled) -> Page:
         """Send a form that is filled in."""
         if form.method == "GET":
-            return self.page("GET", form.url, params=form.values)
+            return self.page("GET", form.url, params=form.values, once=True)
         if form.multipart or form.files:
             return self.page("POST", form.url, data=form.values, files=form.files)
         return self.page("POST", form.url, data=form.values)
@@ -184,10 +184,12 @@ class Browser:
         data: Any = None,
         headers: Mapping[str, str] | None = None,
         files: Sequence[tuple[str, Upload]] | None = None,
+        once: bool = False,
     ) -> Iterator[Answer]:
         """The answer, after all redirects, to be read in `pieces`.
 
-        With `files`, be it an empty list, what is posted is multipart/form-data.
+        With `files`, be it an empty list, what is posted is multipart/form-data. With `once`,
+        not even a GET is sent again.
         """
         what = {"params": params, "headers": headers}
         body = {"data": data, "files": files}
@@ -198,7 +200,7 @@ class Browser:
                 prepared = self._prepared(method, url, **what, **body)
                 if isinstance(prepared.body, Multipart):
                     prepared.body.moves = partial(call.begin, self._patience)
-                with self._sent(prepared, call) as response:
+                with self._sent(prepared, call, once or method != "GET") as response:
                     answer = Answer(response, call)
                     target = self._target(response)
                     if target is None:
@@ -211,6 +213,7 @@ class Browser:
             if not self.places.same(before, url):
                 what["headers"] = None
             if response.status_code not in _KEPT:
+                once = False
                 method, body = "GET", {}
             elif body and method != "GET" and not self.places.same(before, url):
                 raise PeerError(f"{self.name} would have what we post sent to another host")
@@ -299,22 +302,24 @@ class Browser:
         return prepared
 
     @contextmanager
-    def _sent(self, prepared: requests.PreparedRequest, call: Call) -> Iterator[requests.Response]:
+    def _sent(
+        self, prepared: requests.PreparedRequest, call: Call, once: bool
+    ) -> Iterator[requests.Response]:
         """The answer to a request, once the server has not asked for a rest."""
-        response = self._asked(prepared, call)
+        response = self._asked(prepared, call, once)
         try:
             for _ in range(3):
                 seconds = self._wanted(response)
                 if seconds is None:
                     break
-                if seconds > SHORT or prepared.method != "GET":
+                if seconds > SHORT or once:
                     raise ThrottledError(
                         f"{self.name} asks to be left alone for {seconds:.0f} seconds",
                         delay=seconds, sent=response.status_code != 429,
                     )  # fmt: skip
                 response.close()
                 self._pace.rest(max(1.0, seconds))
-                response = self._asked(prepared, call)
+                response = self._asked(prepared, call, once)
             else:
                 raise ThrottledError(f"{self.name} says again and again that it is asked too often")
             yield response
@@ -331,15 +336,16 @@ class Browser:
             raise ThrottledError(f"{self.name} says that it is asked too often", sent=False)
         return seconds
 
-    def _asked(self, prepared: requests.PreparedRequest, call: Call) -> requests.Response:
-        """The head of the answer. A GET on a connection that had been idle, and was closed just
-        then, is sent once more on a new one."""
+    def _asked(
+        self, prepared: requests.PreparedRequest, call: Call, once: bool
+    ) -> requests.Response:
+        """The head of the answer. Unless it is for `once`, what went out on a connection that had
+        been idle, and was closed just then, is sent once more on a new one."""
         from requests.cookies import extract_cookies_to_jar
 
         from mailflow_webmail.web.failures import CAUGHT, is_early
 
         self._pace.wait()
-        once = prepared.method != "GET"
         call.begin(self._patience)
         call.idle = STALE if once else FOREVER
         while True:
