@@ -50,6 +50,7 @@ OF_PLUGINS: dict[str, str] = {
     "pop3": "Download from POP3 mailboxes by hand, or serve mail to POP3 clients.",
     "list": "See and change who is on a mailing list.",
     "spool": "Look into the maildrops of the spool, and tidy them.",
+    "webmail": "See which webmails are known, try one, and describe another.",
 }
 """The commands that our own plugins bring, `mailflow <plugin> ...`; others' are found
 when they are called."""

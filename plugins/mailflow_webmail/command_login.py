@@ -19,7 +19,7 @@ from mailflow_webmail.drafted import key, text
 SECRET = {"file": "~/.config/mailflow/page.secret"}
 
 
-@click.command(name="login")
+@click.command(name="login", short_help="Try an account, and print what a pipeline says of it.")
 @account_options
 @json_option
 def login(as_json: bool, **account: Any) -> int:

@@ -19,6 +19,7 @@ ONLY_LOOKS = {
     "maildrop hash", "maildrop list", "plugins", "query explain", "queue list",
     "queue show", "schema", "simulate",
     "spool get", "spool list", "spool show", "spool verify", "status", "trace",
+    "webmail login", "webmail record", "webmail sites",
 }  # fmt: skip
 """What changes nothing."""
 
@@ -28,13 +29,14 @@ NO_DRY_RUN = {
     "serve": "`run --dry-run` asks the same sources",
     "testbed webmail": "it never changes the files of mail that it is given",
     "pop3 serve": "it changes nothing but what its clients ask for",
+    "webmail check": "it changes no message that --change does not name",
     "pop3 dl": "-n, as in cs.pop3, leaves the mailbox as it is; `copy --dry-run` asks only",
 }
 
 NO_JSON = {
     "completion": "a script", "help": "text", "schema": "JSON anyway",
     "check": "lines, not a table", "maildrop hash": "one line, to be stored",
-    "spool get": "the message itself",
+    "spool get": "the message itself", "webmail record": "the file, to be mended",
 }  # fmt: skip
 
 

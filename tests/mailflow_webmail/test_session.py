@@ -123,12 +123,14 @@ class TestLoggingIn:
         session.log_in()
         assert paper.logins == 1
 
-    def test_a_challenge_says_what_a_human_can_do(self, paper, session):
+    def test_f26_a_challenge_says_what_a_human_can_do(self, paper, session):
         paper.says["login"] = lambda asked: page("<p id=captcha>")
         with pytest.raises(ChallengeError, match="name that file as `cookies`"):
             session.log_in()
 
-    def test_a_page_without_the_form_is_looked_at_before_it_is_called_changed(self, paper, session):
+    def test_f26_a_page_without_the_form_is_looked_at_before_it_is_called_changed(
+        self, paper, session
+    ):
         paper.says["form"] = lambda asked: ok("<title>Down</title>")
         with pytest.raises(UnavailableError):
             session.log_in()
@@ -147,6 +149,13 @@ class TestLoggingIn:
             session.folders()
         assert caught.value.fields["step"] == "login"
         assert caught.value.fields["key"] == "expect"
+
+    def test_f26_a_page_that_leads_on_by_itself_is_not_followed(self, paper, session):
+        refresh = '<meta http-equiv="refresh" content="0; url=list">'
+        paper.says["login"] = lambda asked: page(refresh)
+        with pytest.raises(LayoutError):
+            session.listing("INBOX")
+        assert "list" not in paper.steps
 
     def test_a_fact_that_is_not_there_is_named(self, paper, session):
         paper.says["login"] = lambda asked: page("<p id=in>")
@@ -194,7 +203,7 @@ class TestLentByABrowser:
 
 
 class TestEnding:
-    def test_a_session_that_has_ended_is_begun_anew_once(self, paper, session):
+    def test_f26_a_session_that_has_ended_is_begun_anew_once(self, paper, session):
         session.listing("INBOX")
         paper.logins += 1  # the key that we have is not good any more
         assert [each["id"] for each in session.listing("INBOX")] == ["a"]

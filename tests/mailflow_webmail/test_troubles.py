@@ -165,7 +165,9 @@ def test_the_page_on_webmail_says_what_each_trouble_ends_with() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_trouble_costs_no_message_and_is_told_in_one_line(journey: Journey, name: str) -> None:
+def test_f26_a_trouble_costs_no_message_and_is_told_in_one_line(
+    journey: Journey, name: str
+) -> None:
     case = CASES[name]
     journey.bed.trouble(name, **case.changes)
     status, errors = journey.run(**case.options)
@@ -176,7 +178,7 @@ def test_a_trouble_costs_no_message_and_is_told_in_one_line(journey: Journey, na
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.error])
-def test_a_trouble_is_an_error_of_its_own_class(journey: Journey, name: str) -> None:
+def test_f26_a_trouble_is_an_error_of_its_own_class(journey: Journey, name: str) -> None:
     case = CASES[name]
     journey.bed.trouble(name, **case.changes)
     given = {**journey.bed.source(), **case.options}
