@@ -173,6 +173,8 @@ def retry(mails: tuple[str, ...], files: tuple[str, ...], everything: bool, dry_
         _decide(
             found, "retry", "tried at the next run",
             lambda tx, mail, now, _step: queue.retry(tx, mail, now), dry_run=dry_run,
+            none="nothing of it waits for its time; `mailflow queue release` lets go on what is"
+            " held",
         )  # fmt: skip
 
 
@@ -190,7 +192,10 @@ def release(
     asked = filtered(step, reason, where)
     with opened(files) as journals:
         found = chosen(journals, mails, asked, everything=everything)
-        _decide(found, "released", "goes on at the next run", queue.release, dry_run=dry_run)
+        _decide(
+            found, "released", "goes on at the next run", queue.release, dry_run=dry_run,
+            none="nothing of it is held; `mailflow queue retry` tries at once what waits",
+        )  # fmt: skip
 
 
 @command.command()
@@ -229,9 +234,11 @@ def _described(each: Chosen) -> str:
 
 
 def _decide(
-    found: Sequence[Chosen], what: str, said: str, change: Change, *, dry_run: bool = False
-) -> None:
-    """Do it to each, and say so. Raises InUseError in the end where one was in work."""
+    found: Sequence[Chosen], what: str, said: str, change: Change, *, dry_run: bool = False,
+    none: str = "there is nothing to do",
+) -> None:  # fmt: skip
+    """Do it to each, and say so, or `none` where it changes nothing. Raises InUseError in the end
+    where one was in work."""
     if not found:
         click.echo("there is no such mail")
     busy: InUseError | None = None
@@ -242,7 +249,7 @@ def _decide(
             busy = busy or error
             continue
         if not count:
-            click.echo(f"{each.mail}: there is nothing to do")
+            click.echo(f"{each.mail}: {none}")
         elif dry_run:
             click.echo(f"{_described(each)}: {said}, were this no dry run")
         else:

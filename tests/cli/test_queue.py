@@ -271,7 +271,8 @@ class TestFilters:
         mail = str(entry["mail"])
         for more in (["--dry-run"], []):
             done = shop("queue", "release", *more, mail)
-            assert (done.status, done.out) == (0, f"{mail}: there is nothing to do\n")
+            said = "nothing of it is held; `mailflow queue retry` tries at once what waits"
+            assert (done.status, done.out) == (0, f"{mail}: {said}\n")
         assert shop("queue", "retry", "--dry-run", mail).out.count("tried") == 1
         assert entries(shop) == [entry]
 
@@ -373,7 +374,8 @@ class TestDeciding:
 
     def test_where_there_is_nothing_to_do_it_says_so(self, shop: Shop) -> None:
         (mail,) = held(shop)
-        assert shop("queue", "retry", mail).out == f"{mail}: there is nothing to do\n"
+        said = "nothing of it waits for its time; `mailflow queue release` lets go on what is held"
+        assert shop("queue", "retry", mail).out == f"{mail}: {said}\n"
 
     def test_a_delivery_that_was_refused_may_be_released(self, shop: Shop) -> None:
         with SmtpSink() as sink:
