@@ -20,11 +20,11 @@ from pathlib import Path
 from bench import install, machine, report, soak
 from bench.measure import Launcher
 from bench.row import Options
-from bench.rows import hook, imap, live, memory, pop3, serve, smtp, spool, webmail
+from bench.rows import growth, hook, imap, live, memory, pop3, serve, smtp, spool, webmail
 
 ROWS = {
     row.name: row
-    for rows in (pop3, imap, live, memory, hook, smtp, spool, serve, webmail)
+    for rows in (pop3, imap, live, memory, hook, smtp, spool, serve, webmail, growth)
     for row in rows.ROWS
 }
 IN_MEMORY = ("tmpfs", "ramfs")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help="rows to run (default: all)")
     parser.add_argument("--list", action="store_true", help="name the rows and end")
-    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="repetitions (5)")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (3)")
     parser.add_argument("--scale", type=int, default=1, metavar="N", help="N times fewer messages")
     parser.add_argument(
         "--gauges-only", action="store_true", help="leave out peers without a target"

@@ -36,10 +36,12 @@ class Goal:
 
 @dataclass(frozen=True)
 class Goals:
-    """What a row measures, and what is to be reached."""
+    """What a row measures, and what is to be reached. With an `axis`, the figures are named by
+    the numbers along it, and drawn as lines."""
 
     figures: tuple[Figure, ...]
     goals: tuple[Goal, ...]
+    axis: str = ""
 
 
 @dataclass
@@ -97,6 +99,7 @@ def verdict(target: Goals, measured: Sequence[Measured], roles: dict[str, str]) 
         "reached": "; ".join(reached),
         "met": met,
         "units": units,
+        "axis": target.axis,
     }
 
 

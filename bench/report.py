@@ -10,10 +10,11 @@ import datetime
 import json
 import statistics
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from bench import figures
+from bench import figures, pictures
 from bench.figures import Goals, Measured
 from bench.measure import Series
 from bench.row import Bound, Contender, Outcome, Ratio, Row, Within
@@ -21,6 +22,8 @@ from bench.row import Bound, Contender, Outcome, Ratio, Row, Within
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.rst"
 BEGIN = ".. begin of the figures: written by `python -m bench`, not by hand\n"
+PICTURES = "benchmarks"
+"""The directory beside the page."""
 END = ".. end of the figures\n"
 MIB = 1 << 20
 
@@ -33,16 +36,18 @@ def record(row: Row, outcome: Outcome, machine: dict[str, str]) -> Record:
     metric = "memory" if isinstance(row.target, Bound) else "seconds"
     if isinstance(row.target, Goals):
         metric = "figures"
+    said = verdict(row, outcome)
     return {
         "row": row.name,
         "title": row.title,
         "about": row.about,
+        "why": "" if said["met"] else row.why,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine,
         "metric": metric,
         "contenders": [_entry(series, roles[series.name]) for series in outcome.series],
         "notes": outcome.notes,
-        "verdict": verdict(row, outcome),
+        "verdict": said,
     }
 
 
@@ -159,7 +164,8 @@ def _time(seconds: float) -> str:
 def outcome_text(entry: Record) -> str:
     said = entry["verdict"]
     word = "met" if said["met"] else "missed"
-    return f"Target: {said['target']}. Reached: {said['reached']}: {word}."
+    text = f"Target: {said['target']}. Reached: {said['reached']}: {word}."
+    return f"{text} {entry.get('why', '')}".rstrip()
 
 
 def as_text(entry: Record) -> str:
@@ -188,6 +194,9 @@ def as_rst(entry: Record) -> str:
         for number, cell in enumerate(line):
             lines.append(f"   {'*' if number == 0 else ' '} - {cell}".rstrip())
     lines += ["", outcome_text(entry), ""]
+    for picture in pictures.of(entry):
+        name = f"{PICTURES}/{picture.name}.svg"
+        lines += [f".. image:: {name}", f"   :alt: {picture.told}", ""]
     for note in notes(entry):
         lines += [_literal(note), ""]
     machine = "; ".join(f"{key} {value}" for key, value in entry["machine"].items())
@@ -212,8 +221,13 @@ def summary(entries: Sequence[Record]) -> str:
 
 
 def publish(entries: Sequence[Record], more: str = "") -> None:
-    """Write the figures, and `more` behind them, into the page, between its two markers."""
+    """Write the figures, and `more` behind them, into the page, between its two markers, and
+    the pictures beside it."""
     before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
+    directory = PAGE.with_name(PICTURES)
+    directory.mkdir(exist_ok=True)
+    for picture in chain.from_iterable(map(pictures.of, entries)):
+        (directory / f"{picture.name}.svg").write_text(picture.svg)
     body = "\n".join([summary(entries), *map(as_rst, entries), *([more] if more else [])])
     PAGE.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")

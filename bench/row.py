@@ -92,13 +92,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """`about` is a paragraph of the documentation: what was measured, and how."""
+    """`about` is a paragraph of the documentation: what was measured, and how. `why` is what
+    stands there where the target is missed: what it is missed by, and where the limit is."""
 
     name: str
     title: str
     about: str
     run: Callable[[Row, Options], Outcome]
     target: Ratio | Bound | Within | Goals
+    why: str = ""
 
 
 def judged(sample: Sample, command: Command, fault: str) -> Sample:

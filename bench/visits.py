@@ -35,6 +35,10 @@ def begin(
     return contender.prepare(where, account, **how)
 
 
+FAR = 0.2
+"""Seconds of delay each way from which on two repetitions do: the link says how long it takes."""
+
+
 def run(
     row: Row,
     options: Options,
@@ -46,20 +50,30 @@ def run(
     delete: bool = False,
     most: int | None = None,
 ) -> Outcome:
-    """Each takes so many messages, at most `most` times."""
+    """Each takes so many messages, at most `most` times. Those that are context at a slow link,
+    where they do nothing but wait, run together, when the others are done."""
     series = {contender.name: Series(contender.name) for contender in known}
     expected = mailbox.digests(corpus.messages(count))
+    waiting = [each for each in known if delay and each.role == "context"]
+    apart = [each for each in known if each not in waiting]
+    turns = partial(options.turns, most=most or (2 if delay >= FAR else None))
     with Mailbox(options.directory, delay, protocol) as box:
         shared = None if delete else box.account(corpus.messages(count))
-        for repetition, contender in take_turns(known, partial(options.turns, most=most)):
-            account = shared or box.account(corpus.messages(count))
-            command = begin(row, options, contender, repetition, account, delete=delete)
+        groups = [(repetition, [each]) for repetition, each in take_turns(apart, turns)]
+        for repetition, group in [*groups, *([(0, waiting)] if waiting else [])]:
+            commands, accounts = [], []
+            for contender in group:
+                accounts.append(shared or box.account(corpus.messages(count)))
+                begun = begin(row, options, contender, repetition, accounts[-1], delete=delete)
+                commands.append(begun)
             mailbox.settle_disk()
-            sample = options.launcher.run(command)
+            _, samples = options.launcher.run_all(commands)
             kept = 0 if delete else count
-            inbox = command.directory / "Maildir"
-            fault = mailbox.fault(inbox, expected, box.count(account), kept)
-            series[contender.name].samples.append(judged(sample, command, fault))
+            runs = zip(group, commands, samples, accounts, strict=True)
+            for contender, command, sample, account in runs:
+                inbox = command.directory / "Maildir"
+                fault = mailbox.fault(inbox, expected, box.count(account), kept)
+                series[contender.name].samples.append(judged(sample, command, fault))
     return Outcome(list(series.values()), known)
 
 

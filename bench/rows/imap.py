@@ -12,12 +12,14 @@ from bench.mailbox import Mailbox
 from bench.measure import Series, take_turns
 from bench.row import Bound, Contender, Options, Outcome, Ratio, Row, Within, judged
 
+WAITING = (
+    " getmail6, fdm, fetchmail and offlineimap run once, and together:"
+    " they wait for the link and do little else."
+)
 LOCK_STEP = (
     " getmail6, fdm, fetchmail and offlineimap ask for a message when the one before has come, so"
     " that each costs a round trip or more; on this link they would take minutes and are left out."
 )
-SLOW = 0.2
-"""Seconds of delay each way from which on that is so."""
 
 
 def contenders(options: Options, delay: float) -> Sequence[Contender]:
@@ -27,7 +29,7 @@ def contenders(options: Options, delay: float) -> Sequence[Contender]:
         fetchers.imapclient(options.script.with_name("python")),
         fetchers.limit(),
     ]
-    if options.context and delay < SLOW:
+    if options.context and delay < visits.FAR:
         found += [fetchers.getmail6(), fetchers.fdm(), fetchers.fetchmail()]
         found += [fetchers.offlineimap()]
     return [contender for contender in found if contender]
@@ -47,7 +49,7 @@ def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Out
     known = [contender for contender in many if contender]
     series = {contender.name: Series(contender.name) for contender in known}
     with Mailbox(options.directory, delay, "imap") as box:
-        for repetition, contender in take_turns(known, options.turns):
+        for repetition, contender in take_turns(known, partial(options.turns, most=2)):
             account = box.account(mails[:count])
             command = visits.begin(row, options, contender, repetition, account)
             with box.near():
@@ -125,7 +127,9 @@ def run_long(row: Row, options: Options, *, size: int) -> Outcome:
 
 def row(messages: int, milliseconds: int, most: float) -> Row:
     link = f"at a round trip of {milliseconds} ms" if milliseconds else "on loopback"
-    told = LOCK_STEP if milliseconds / 2000 >= SLOW else ""
+    told = WAITING if milliseconds else ""
+    if milliseconds / 2000 >= visits.FAR:
+        told = LOCK_STEP
     runner: Callable[[Row, Options], Outcome] = partial(
         run, messages=messages, delay=milliseconds / 2000
     )

@@ -25,7 +25,9 @@ def contenders(options: Options, *, large: bool) -> Sequence[Contender]:
 
 def run_many(row: Row, options: Options, *, messages: int) -> Outcome:
     known = contenders(options, large=messages > 1000)
-    return visits.run(row, options, known, options.count(messages), most=2)
+    return visits.run(
+        row, options, known, options.count(messages), most=1 if messages > 1000 else 2
+    )
 
 
 def run_long(row: Row, options: Options, *, size: int) -> Outcome:

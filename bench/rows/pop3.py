@@ -9,15 +9,16 @@ from bench import corpus, fetchers, mailbox, visits
 from bench.measure import Series, take_turns
 from bench.row import Contender, Options, Outcome, Ratio, Row, judged
 
+WAITING = (
+    " getmail6, fdm and fetchmail run once, and together:"
+    " they wait for the link and do little else."
+)
 LOCK_STEP = (
     " getmail6, fdm and fetchmail ask for a message when the one before has come, so that each"
     " costs a round trip or two; on this link they would take minutes and are left out."
 )
 REMEMBERING = ("mailflow", "mpop")
 """Those that note what they have fetched, where it stays on the server."""
-
-SLOW = 0.2
-"""Seconds of delay each way from which on that is so."""
 
 
 def contenders(options: Options, delay: float) -> Sequence[Contender]:
@@ -27,7 +28,7 @@ def contenders(options: Options, delay: float) -> Sequence[Contender]:
         fetchers.cs_pop3(options.peers / "bin" / "pop3"),
         fetchers.limit(),
     ]
-    if options.context and delay < SLOW:
+    if options.context and delay < visits.FAR:
         found += [fetchers.getmail6(), fetchers.fdm(), fetchers.fetchmail()]
     return [contender for contender in found if contender]
 
@@ -54,7 +55,7 @@ def run_again(row: Row, options: Options, *, messages: int, delay: float) -> Out
     present = [contender for contender in known if contender]
     series = {contender.name: Series(contender.name) for contender in present}
     with mailbox.Mailbox(options.directory, delay) as box:
-        for repetition, contender in take_turns(present, options.turns):
+        for repetition, contender in take_turns(present, partial(options.turns, most=2)):
             first = [] if contender.name == "cs.pop3" else mails[:count]
             account = box.account(first)
             command = visits.begin(row, options, contender, repetition, account)
@@ -77,7 +78,9 @@ def row(
     name: str, messages: int, milliseconds: int, *, delete: bool, most: float, of: Sequence[str]
 ) -> Row:
     link = f"at a round trip of {milliseconds} ms" if milliseconds else "on loopback"
-    told = LOCK_STEP if milliseconds / 2000 >= SLOW else ""
+    told = WAITING if milliseconds else ""
+    if milliseconds / 2000 >= visits.FAR:
+        told = LOCK_STEP
     after = "and so is the mailbox, which is empty afterwards" if delete else "the mail stays"
     return Row(
         name,

@@ -207,6 +207,9 @@ def retrieve(clients: int, least: float, aim: float) -> Row:
             (Figure("octets a second", "MB/s"),),
             (Goal("octets a second", least, TUNED, more=True, aim=aim),),
         ),
+        "A spool has its mail as POP3 sends it, and the kernel takes it from the file. Of a"
+        " Maildir every message is opened, read and given CRLF line ends and dots: of some 45"
+        " microseconds for one of 20 KB, 25 are for that in Python's own replacing of octets.",
     )
 
 

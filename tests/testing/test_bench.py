@@ -128,6 +128,13 @@ def test_a_void_gauge_is_no_gauge() -> None:
     )
 
 
+@pytest.mark.parametrize(("most", "said"), [(0.6, False), (0.4, True)])
+def test_a_target_that_is_missed_says_why(most: float, said: bool) -> None:
+    target = replace(row(Ratio(most, ("mpop",))), why="It is far.")
+    entry = report.record(target, outcome(mailflow=[1.0], mpop=[2.0]), {})
+    assert report.outcome_text(entry).endswith(": missed. It is far.") is said
+
+
 def test_our_own_void_run_meets_no_target() -> None:
     found = outcome(mailflow=[1.0], mpop=[2.0])
     found.series[0].samples[0] = replace(found.series[0].samples[0], fault="lost one")
@@ -150,6 +157,9 @@ def test_the_page_is_written_between_its_markers_only(
     assert text.endswith(f"{report.END}after\n")
     assert text.count("Reached: 0.50 x mpop") == 1
     assert "old" not in text
+    assert text.count(".. image:: benchmarks/") == 1
+    (picture,) = (tmp_path / "benchmarks").iterdir()
+    assert f".. image:: benchmarks/{picture.name}\n" in text
 
 
 @pytest.mark.interop
