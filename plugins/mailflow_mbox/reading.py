@@ -6,14 +6,12 @@ Rule of the file: what mail readers write into a message for themselves is not i
 from __future__ import annotations
 
 import os
-import re
+from itertools import chain
 
 from mailflow.digests import blake2b
 from mailflow.mail import HEADER_LIMIT, Header, Octets, head
-from mailflow.mbox import Place, octets, places, sender_of
+from mailflow.mbox import Place, octets, places, sender_of, unquote
 from mailflow.record import NamedTuple
-
-_QUOTED = re.compile(rb"\n>+From ")
 
 CHANGEABLE = (
     "Status", "X-Status", "X-Keywords", "X-UID", "X-IMAP", "X-IMAPbase", "Content-Length",
@@ -66,16 +64,26 @@ def message(descriptor: int, place: Place) -> Message:
         header.remove(name)
     digest = blake2b(place.line.rstrip(), digest_size=16)
     digest.update(b"\n" + bytes(header))
-    size = len(section) + section.count(b"\n") - section.count(b"\r\n")
-    for piece in octets(descriptor, place.body + len(section), place.end):
-        digest.update(piece)
+    size, quoted, last = 0, False, b""
+    for piece in chain([section], octets(descriptor, place.body + len(section), place.end)):
+        if piece is not section:
+            digest.update(piece)
         size += len(piece) + piece.count(b"\n") - piece.count(b"\r\n")
-        if b"\n>" in piece:
-            size -= len(_QUOTED.findall(piece))
+        size -= last == b"\r" and piece.startswith(b"\n")  # a line end that lies in two pieces
+        quoted = quoted or piece.startswith(b">") or b"\n>" in piece
+        last = piece[-1:]
+    if quoted:
+        size -= _marks(descriptor, place)
     return Message(
         place, digest.hexdigest(), size, _flags(*status),
         internal=subject == INTERNAL and sender_of(place.line) == "",
     )  # fmt: skip
+
+
+def _marks(descriptor: int, place: Place) -> int:
+    """How many octets `unquote` takes away."""
+    plain = sum(map(len, unquote(octets(descriptor, place.body, place.end))))
+    return sum(map(len, octets(descriptor, place.body, place.end))) - plain
 
 
 def _flags(status: str, x_status: str) -> frozenset[str]:

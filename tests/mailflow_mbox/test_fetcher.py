@@ -52,6 +52,25 @@ def test_messages_are_listed_with_all_that_the_file_tells(box: Box) -> None:
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        b">From x\n", b"A: b\r\n\r\n>From x\r\n\r\n>>From y\r\n", b">From : z\n\nx\n>\n>From\n",
+        *(b"A: b\n\n" + b"y" * (1990 + more) + b"\r\n>From x\n" for more in range(12)),
+    ],
+    ids=range(15),
+)  # fmt: skip
+def test_a_size_is_that_of_what_is_fetched_wherever_the_pieces_end(
+    box: Box, monkeypatch: pytest.MonkeyPatch, message: bytes
+) -> None:
+    box.write(message)
+    monkeypatch.setattr("mailflow.mbox.PIECE", 2000)
+    with box.fetcher() as fetcher:
+        [item] = fetcher.listing(Query.always)
+        [octets] = fetched(fetcher, item.key)
+    assert item.size == len(octets)
+
+
+@pytest.mark.parametrize(
     "messages",
     [
         [ONE], [ONE, TWO, THREE], [b""], [b"", b"", ONE], [b"\n", ONE], [b"no header\n"],
