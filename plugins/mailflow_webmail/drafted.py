@@ -19,9 +19,14 @@ def text(value: object) -> str:
     if isinstance(value, str) and value.isprintable() and {*value} & {*'"\\'} and "'" not in value:
         return f"'{value}'"
     written = json.dumps(value, ensure_ascii=False)  # of scalars, JSON is TOML, but for DEL
-    return written.replace("\x7f", "\\u007f")
+    return "".join(each if each.isprintable() else _escaped(each) for each in written)
+
+
+def _escaped(letter: str) -> str:
+    code = ord(letter)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def key(name: str) -> str:
     """A key as it may stand in TOML: bare, or quoted where it must be."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+from mailflow.log import clean
 from mailflow_webmail.drafted import key, text
 from mailflow_webmail.recorded.har import Exchange, RecordingError
 from mailflow_webmail.recorded.traces import Finder, numbers, token
@@ -30,6 +31,8 @@ _COUNT = re.compile(r"count|total|exist|num|message", re.IGNORECASE)
 _OPAQUE = re.compile(r"(?=.*\d)[\w.+/=:~-]{6,}|[\w+/=-]{20,}")
 _MIXED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])\w{4,}")
 _ID = re.compile(r"id|msg|mess|num|mail", re.IGNORECASE)
+_HASH = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}", re.IGNORECASE)
+_SECRET = re.compile(r"sid\b|sess|token|csrf|nonce|auth|ticket|secret|key", re.IGNORECASE)
 _NAME = re.compile(r"\{[A-Za-z_]\w*\}")
 
 
@@ -83,7 +86,7 @@ class Draft:
             lines.append(Line(f"capture.{key(name)}", finder))
         parts = [self._table(name, lines) for name, lines in steps.items()]
         host = urlsplit(self._base).hostname or ""
-        head = [HEAD.format(url=self._base), "format = 1", f"name = {text(host)}",
+        head = [HEAD.format(url=clean(self._base)), "format = 1", f"name = {text(host)}",
                 "shared = false                # true where a second login leaves the first alone",
                 f"guesses = {text(self.guesses)}", ""]  # fmt: skip
         written = "\n".join([*head, *parts])
@@ -94,7 +97,7 @@ class Draft:
         out = [f"[{name}]"]
         for line in lines:
             if line.guess:
-                out.append(f"# guess: {line.guess}")
+                out.append(f"# guess: {clean(line.guess)}")
                 self.guesses.append(f"{name}.{line.name}")
             if line.value is not None:
                 out.append(f"{line.name} = {text(line.value)}")
@@ -102,18 +105,26 @@ class Draft:
 
     def _login(self) -> list[Line]:
         login = self._seen.login
-        form = f'form:has(input[name="{login.password}"])'
+        name = login.password.replace("\\", "\\\\").replace('"', '\\"')
+        form = f'form:has(input[name="{name}"])'
         tag = login.page.page.soup.select_one(form)
         buttons = tag.select("button[name], input[type=submit][name]") if tag is not None else []
         pressed = [
             str(each["name"]) for each in buttons if str(each["name"]) in dict(login.sent.data)
         ]
         asked = self._asked(login.page, "login")
+        digits = len(self._password) if _HASH.fullmatch(self._password) else 0
+        hashed = (
+            f"the password went out as {digits} digits. If that is not what was typed, a script has"
+            " made it, and a `hook` must"
+            if digits
+            else ""
+        )
         expect, others = self._inside()
         return [
             *_request(asked, "GET"),
             Line("form", form),
-            Line("fill", {login.user: "{user}", login.password: "{password}"}),
+            Line("fill", {login.user: "{user}", login.password: "{password}"}, hashed),
             *([Line("click", pressed[0])] if pressed else []),
             Line("expect", {"css": expect}, "what no page has before somebody is logged in; it"
                  f" could also be {_or(others)}"),
@@ -304,14 +315,16 @@ class Draft:
             return "{user}"
         if value in self._seen.boxes.values:
             return value
-        if _MIXED.fullmatch(value) or _OPAQUE.fullmatch(value):
+        opaque = bool(_OPAQUE.fullmatch(value)) and not _is_word(value)
+        opaque = opaque or (name != "part" and bool(_SECRET.search(name)))
+        if opaque or _MIXED.fullmatch(value):
             known = [each for each, (_, secret, _) in self._captured.items() if secret == value]
             if known:
                 return f"{{{known[0]}}}"
             if self._capture(name, value, step):
                 self._secrets.add(value)
                 return self._worded(name, value, step)
-            if _OPAQUE.fullmatch(value) and not _is_word(value):
+            if opaque:
                 self._secrets.add(value)
                 return None
         private = self._password in value or "@" in value or len(value) > 100
@@ -346,11 +359,13 @@ class Draft:
 
     def _check(self, written: str) -> None:
         """Raises RecordingError where anything secret is in it."""
-        secrets = {each for each in self._secrets if len(each) >= 4 and not _is_word(each)}
+        secrets = set(self._secrets)
         for exchange in (self._seen.login.sent, self._seen.shown, *self._seen.lists):
             cookies = exchange.headers.get("Cookie", "").split(";")
-            secrets.update(value for each in cookies if len(value := each.partition("=")[2]) >= 8)
-        if self._password in written or any(each in written for each in secrets):
+            secrets.update(each.partition("=")[2].strip() for each in cookies)
+        # what is written was looked at value by value; a word that is a password may stand anywhere
+        telling = (each for each in secrets if len(each) >= 6 and not _is_word(each))
+        if any(each in written for each in telling):
             raise RecordingError("the draft would hold something secret: nothing is written")
 
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mailflow.errors import MailflowError
-from mailflow_webmail.web.page import Page
+from mailflow_webmail.web.page import TAGS, Page
 
-MOST = 512 << 20
+MOST = 256 << 20
 """Octets of a file; one of a webmail's whole visit has a tenth."""
 
 BODY = 16 << 20
@@ -128,6 +128,8 @@ def _exchange(request: Mapping[str, Any], response: Mapping[str, Any]) -> Exchan
     headers["Content-Type"] = type_
     redirect = str(response.get("redirectURL") or headers.get("Location", ""))
     octets = _body(content)
+    if octets.count(b"<") > TAGS and "html" in type_:  # nothing would look into it
+        octets = b""
     return Exchange(
         str(request["method"]).upper(), url,
         tuple(parse_qsl(urlsplit(url).query, keep_blank_values=True)), _posted(request),

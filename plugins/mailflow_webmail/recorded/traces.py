@@ -19,6 +19,10 @@ from mailflow_webmail.web.page import Page, at
 
 LINKED = ("href", "src", "action", "data-href", "data-url")
 
+DEPTH = 20
+"""Objects within objects that are looked into."""
+
+_PARAM = re.compile(r"[\w.\[\]-]+")
 _PLAIN = re.compile(r"[A-Za-z_][\w-]*")
 _NUMBER = re.compile(r"\d+")
 _CALL = re.compile(r"([\w.$]+\()[\"']?$")
@@ -43,23 +47,19 @@ class Place(NamedTuple):
 
 def places(page: Page) -> list[Place]:
     """All of a page. Raises LayoutError where it is made to be endless."""
-    found: dict[str, Place] = {}
+    found: dict[str, tuple[Finder, Finder, dict[str, None]]] = {}
     every = _of_html(page) if page.is_html else _of_json(page.json)
     for rows, field, value in every:
-        key = json.dumps([rows, field])
-        known = found.get(key)
-        if known is None:
-            found[key] = Place(rows, field, (value,))
-        elif value not in known.values and len(known.values) < 2000:
-            found[key] = known._replace(values=(*known.values, value))
-    return list(found.values())
+        known = found.setdefault(json.dumps([rows, field]), (rows, field, {}))
+        known[2][value] = None
+    return [Place(rows, field, tuple(values)) for rows, field, values in found.values()]
 
 
 def _of_html(page: Page) -> Iterator[tuple[Finder, Finder, str]]:
     for tag in page.soup.find_all(True):
         for name, given in tag.attrs.items():
             text = given if isinstance(given, str) else ""
-            if not text or name in ("class", "style", "type"):
+            if not text or name in ("class", "style", "type") or not _PLAIN.fullmatch(name):
                 continue
             if name in LINKED:
                 yield from _of_link(tag, name, text)
@@ -75,16 +75,24 @@ def _of_html(page: Page) -> Iterator[tuple[Finder, Finder, str]]:
 
 
 def _of_link(tag: Tag, name: str, link: str) -> Iterator[tuple[Finder, Finder, str]]:
-    parts = urlsplit(link)
-    for param, value in parse_qsl(parts.query):
+    for param, value in _parameters(link):
         css = _selector(tag, f'[{name}*="{param}="]')
         yield {"css": css}, {"attr": name, "param": param}, value
-    names = [each for each in parts.path.split("/") if each]
+    names = [each for each in link.partition("?")[0].split("/") if each]
     for before, last in pairwise(names):
         if _PLAIN.fullmatch(before):
             css = _selector(tag, f'[{name}*="/{before}/"]')
             field: Finder = {"attr": name, "regex": f"/{before}/([^/?#]+)", "decode": "percent"}
             yield {"css": css}, field, unquote(last)
+
+
+def _parameters(link: str) -> Iterator[tuple[str, str]]:
+    """Those of a link that a selector can name."""
+    try:
+        found = parse_qsl(urlsplit(link).query, max_num_fields=1000)
+    except ValueError:
+        return
+    yield from (each for each in found if _PARAM.fullmatch(each[0]))
 
 
 def _of_json(found: Any) -> Iterator[tuple[Finder, Finder, str]]:
@@ -111,13 +119,13 @@ def _of_text(text: str, rows: Finder) -> Iterator[tuple[Finder, Finder, str]]:
         yield {**rows, "regex": pattern}, {}, value
 
 
-def walked(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def walked(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Everything in JSON with its dotted path; the elements of lists are left out."""
     yield path or ".", value
-    if isinstance(value, dict):
+    if isinstance(value, dict) and depth < DEPTH:
         for key, each in value.items():
             if key and "." not in key:
-                yield from walked(each, f"{path}.{key}" if path else key)
+                yield from walked(each, f"{path}.{key}" if path else key, depth + 1)
 
 
 def numbers(page: Page) -> Iterator[tuple[Finder, int]]:
@@ -145,10 +153,10 @@ def token(page: Page, value: str) -> Finder | None:
     if page.is_html:
         for tag in page.soup.select("input[name], meta[name]"):
             attr = "value" if tag.name == "input" else "content"
-            if tag.get(attr) == value:
+            if tag.get(attr) == value and _named(str(tag["name"])):
                 return {"css": f'{tag.name}[name="{tag["name"]}"]', "attr": attr}
         for tag in page.soup.select("[href]"):
-            for param, one in parse_qsl(urlsplit(str(tag["href"])).query):
+            for param, one in _parameters(str(tag["href"])):
                 if one == value:
                     return {"css": f'{tag.name}[href*="{param}="]', "attr": "href", "param": param}
     else:
