@@ -55,7 +55,8 @@ class TestWhatGoes:
             "<style>{}</style>", "<td id='{}'>x</td>", "<td class='m {}'>x</td>",
             "<noscript>{}</noscript>", "<textarea>{}</textarea>", "<title>{}</title>",
             "<p data-x='{}'>x</p>", "<![CDATA[{}]]>", "<meta content='{}'>", "<iframe src='{}'>",
-            "<body onload='f(\"{}\")'>", "<p>{}",
+            "<body onload='f(\"{}\")'>", "<p>{}", "<script>f(`my\n{}`)</script>", "<p {}=1>",
+            "<p title='a' {}>", "<x-{}>",
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("secret", [PASSWORD, USER, "ann+x@example.net", TOKEN])
@@ -66,6 +67,13 @@ class TestWhatGoes:
 
     def test_rule_21_nor_in_the_form_that_addresses_have(self):
         assert "%26ss" not in html("<form name='/x/p%26ss/y'>", private=("p&ss",))
+
+    @pytest.mark.parametrize(
+        "said", ["aHVudGVyMg", "68756e74657232", "HUNTER2", "a&amp;b&lt;c", "YSZiPGM", "YSZiPGM="]
+    )
+    def test_rule_21_nor_as_scripts_write_it(self, said):
+        page = html(f"<i id='{said}'><script>f({said});</script>", private=("hunter2", "a&b<c"))
+        assert said.rstrip("=") not in page
 
     def test_a_password_that_is_a_word_of_the_definition_goes_too(self):
         assert "folder" not in html("<p>folder</p><td name=folder>", private=("folder",))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, urlsplit
 
@@ -41,10 +43,21 @@ _BUILT = frozenset(
 )  # fmt: skip
 """Attributes that say how a page is built."""
 
+_MORE = frozenset(
+    ("content", "form", "http-equiv", "role", "placeholder", "pattern", "required", "autofocus",
+     "autocomplete", "formaction", "formmethod", "formenctype", "style", "onclick", "onsubmit",
+     "onchange", "onload", "srcdoc", "sandbox", "async", "defer", "integrity", "crossorigin", "min",
+     "max", "step", "list", "open", "hidden", "download", "novalidate", "srcset", "sizes",
+     "template", "loading", "svg", "path", "use", "g", "d", "viewbox", "picture", "slot", "dialog",
+     "main")
+)  # fmt: skip
+"""Names of elements and attributes besides those that lxml knows."""
+
 _WORD = re.compile(r"[^\W_]+")
 _LONG = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,255}|\w{16,}")
 _STRING = re.compile(
-    r"\"(?:[^\"\\\n]|\\.)*\\?(?:\"|$)|'(?:[^'\\\n]|\\.)*\\?(?:'|$)|//[^\n]*|/\*.*?(?:\*/|\Z)",
+    r"\"(?:[^\"\\\n]|\\.)*\\?(?:\"|$)|'(?:[^'\\\n]|\\.)*\\?(?:'|$)|`(?:[^`\\]|\\.)*\\?(?:`|\Z)"
+    r"|//[^\n]*|/\*.*?(?:\*/|\Z)",
     re.DOTALL | re.MULTILINE,
 )
 _KEY = re.compile(r"\w{1,40}")
@@ -123,9 +136,9 @@ class _Trim:
     def __init__(self, known: set[str], private: Iterable[str]) -> None:
         secrets = {each for each in private if each}
         self._known = known - {word for each in secrets for word in _WORD.findall(each)}
-        forms = {form for each in secrets for form in (each, quote(each, ""), quote_plus(each))}
+        forms = {form for each in secrets for form in _forms(each) if form}
         either = sorted(map(_pattern, forms), key=len, reverse=True)
-        self._private = re.compile("|".join(either) or r"(?!)")
+        self._private = re.compile("|".join(either) or r"(?!)", re.IGNORECASE)
 
     def html(self, page: Page) -> str:
         from bs4.element import PreformattedString, Script, Stylesheet
@@ -145,6 +158,7 @@ class _Trim:
             else:
                 text.replace_with(self.masked(text))
         for tag in soup.find_all(True):
+            tag.name = self._named(tag.name)
             self._attributes(tag)
         return str(soup)
 
@@ -193,9 +207,20 @@ class _Trim:
 
         return _LONG.sub(one, self._private.sub("x", text))
 
+    def _named(self, name: str) -> str:
+        """The name of an element or an attribute, which a quote too few makes of any word."""
+        from lxml.html import defs  # type: ignore[import-untyped]
+
+        is_known = name in defs.tags or name in defs.safe_attrs or name in _MORE
+        if is_known or name.startswith("data-"):
+            return self.guarded(name)
+        return self.masked(name)
+
     def _attributes(self, tag: Tag) -> None:
         kind = str(tag.get("type", "")).lower()
-        for name, value in list(tag.attrs.items()):
+        for said, value in list(tag.attrs.items()):
+            del tag.attrs[said]
+            name = self._named(said)
             text = " ".join(value) if isinstance(value, list) else str(value)
             if name == "value" and kind in ("hidden", "password", "text", "email"):
                 tag[name] = "x" if text else ""
@@ -217,6 +242,15 @@ def _shape(word: str) -> str:
 def _is_even(line: str) -> bool:
     """Whether its quotes go in pairs, so that strings were told from the program."""
     return not (line.count('"') % 2 or line.count("'") % 2)
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """What it may look like in a page."""
+    octets = secret.encode("utf-8", "surrogateescape")
+    packed = b64encode(octets).decode().rstrip("=")
+    urlsafe = packed.translate({ord("+"): "-", ord("/"): "_"})
+    escaped = (escape(secret), quote(secret, ""), quote_plus(secret), json.dumps(secret)[1:-1])
+    return (secret, *escaped, packed, urlsafe, octets.hex())
 
 
 def _pattern(secret: str) -> str:
