@@ -227,3 +227,70 @@ def test_a_classic_webmail_with_offsets_is_drafted(tmp_path: Path) -> None:
     assert "5f0c" not in text
     assert found["delete"]["before"] == ["list"]
     assert SECRET not in text
+
+
+def test_a_password_that_every_definition_has_as_a_word_is_no_draft(
+    bed: TestBed, tmp_path: Path
+) -> None:
+    visit = at_bed(bed)
+    sent = next(each["request"] for each in visit.entries if "postData" in each["request"])
+    posted = sent["postData"]
+    posted["text"] = posted["text"].replace(f"pass={PASSWORD}", "pass=form")
+    result = CliRunner().invoke(record, [visit.saved(tmp_path / "x.har")], standalone_mode=False)
+    assert isinstance(result.exception, RecordingError)
+    assert "record a visit with another one" in result.exception.text
+    assert not result.stdout
+
+
+def test_nothing_that_a_page_says_breaks_out_of_a_remark_or_a_string(
+    bed: TestBed, tmp_path: Path
+) -> None:
+    visit = at_bed(bed)
+    evil = "x%0A%5Bhook%5D%0A%1B%5B2J%C2%9B=1234567890123"
+    for each in visit.entries:
+        if "source" in each["request"]["url"] or "uid=" in each["request"]["url"]:
+            each["request"]["url"] += f"&{evil}"
+    text = drafted(visit, tmp_path / "visit.har")
+    assert "hook" not in tomllib.loads(text)
+    assert "x" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "was left out" in text
+
+
+def test_a_session_in_the_address_is_kept_from_the_login_and_not_written(tmp_path: Path) -> None:
+    home = "login/ann/0123456789ABCDEF0123456789ABCDEF/1795290000"
+    rows = "".join(f'<a href="/mail/{home}?form=read&amp;id={n}a7">x</a>' for n in range(3))
+    boxes = "".join(f'<a href="/mail/{home}?form=list&amp;box={n}">x</a>' for n in ("INBOX", "Old"))
+    html = "text/html"
+    pages = [
+        ("GET", "/mail", "", "<form><input name=u><input type=password name=p></form>", html),
+        ("POST", "/mail", "u=ann&p=s3cret99", f'{boxes}<p id="in">', html),
+        ("GET", f"/mail/{home}?form=boxes", "", boxes, html),
+        ("GET", f"/mail/{home}?form=list&box=INBOX", "", f"<p id=n>3</p>{rows}", html),
+        ("GET", f"/mail/{home}?form=raw&box=INBOX&id=1a7", "", "A: b\nTo: c\n\n", "text/plain"),
+        ("POST", f"/mail/{home}", "form=del&box=INBOX&id=1a7", "gone", html),
+    ]  # fmt: skip
+    pages.insert(2, ("GET", f"/mail/{home}", "", f'{boxes}<p id="in">', html))
+    entries = [
+        {
+            "startedDateTime": f"{number:02}",
+            "request": {
+                "method": method, "url": f"http://mail.example{path}", "headers": [],
+                "postData": {"mimeType": "application/x-www-form-urlencoded", "text": data},
+            },
+            "response": {
+                "status": 302 if number == 1 else 200, "headers": [],
+                "redirectURL": f"http://mail.example/mail/{home}" * (number == 1),
+                "content": {"mimeType": kind, "text": body},
+            },
+        }
+        for number, (method, path, data, body, kind) in enumerate(pages)
+    ]  # fmt: skip
+    (tmp_path / "visit.har").write_text(json.dumps({"log": {"entries": entries}}))
+    result = CliRunner().invoke(record, [str(tmp_path / "visit.har")], standalone_mode=False)
+    assert result.exception is None, result.exception
+    found = tomllib.loads(result.stdout)
+    assert found["raw"]["get"] == found["list"]["get"] == "{home}"
+    assert re.search(found["login"]["capture"]["home"]["url"], f"http://mail.example/mail/{home}")
+    assert "0123456789ABCDEF" not in result.stdout
+    assert "1795290000" not in result.stdout

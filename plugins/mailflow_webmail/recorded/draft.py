@@ -363,7 +363,11 @@ class Draft:
         for exchange in (self._seen.login.sent, self._seen.shown, *self._seen.lists):
             cookies = exchange.headers.get("Cookie", "").split(";")
             secrets.update(each.partition("=")[2].strip() for each in cookies)
-        # what is written was looked at value by value; a word that is a password may stand anywhere
+        if self._password in written:
+            raise RecordingError(
+                "nothing is written: the password is a word that the draft has anyway; record a"
+                " visit with another one"
+            )
         telling = (each for each in secrets if len(each) >= 6 and not _is_word(each))
         if any(each in written for each in telling):
             raise RecordingError("the draft would hold something secret: nothing is written")
