@@ -22,6 +22,11 @@ _PASSWORD = re.compile(r"pass|pwd|secret|kennwort", re.IGNORECASE)
 
 _DIGIT = re.compile(r"\d")
 
+_NO_LIST = (
+    "a list that has the id of that message (a webmail that asks for it by its place in the list is"
+    " described by hand)"
+)
+
 SOURCES = ("text/plain", "message/", "application/octet-stream")
 
 
@@ -81,7 +86,7 @@ def understood(visit: Sequence[Exchange], path: str) -> Recording:
     boxes = _boxes(listed, rows, shown) if rows is not None and shown is not None else None
     missing = [
         *(["the source of a message, as text or as a file"] if shown is None else []),
-        *(["a list that has the id of that message"] if shown is not None and rows is None else []),
+        *([_NO_LIST] if shown is not None and rows is None else []),
         *(["a page with links to several folders"] if rows is not None and boxes is None else []),
     ]
     if missing or rows is None or boxes is None or shown is None:
