@@ -12,7 +12,9 @@ UNPACK := sh tests/unpack-cyrus.sh
 # The tests start the program thousands of times, also where the environment keeps Python
 # from writing what it has compiled.
 COMPILE := $(BIN)/python -m compileall -q mailflow plugins
-WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# Half of the time a test waits: for a server, a clock, a program. So there are more workers
+# than processors.
+WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -rs
 
 .PHONY: help demo test threats lint bench crash fuzz docs clean
