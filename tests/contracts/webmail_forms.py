@@ -28,7 +28,7 @@ class Bed(RemoteDestination):
         self.proxy = proxy
         self.table: Mapping[str, object] = {
             "site": "testbed", "url": f"http://127.0.0.1:{proxy.port}/", "user": bed.user,
-            "password": PASSWORD, "timeout": "1s", "loses": list(KINDS), "drops": ["*"],
+            "password": PASSWORD, "timeout": "20s", "loses": list(KINDS), "drops": ["*"],
         }  # fmt: skip
 
     def octets(self) -> list[bytes]:

@@ -342,6 +342,7 @@ class RemoteDistributorContract(DistributorContract):
     def test_a_server_that_falls_silent_ends_it(
         self, stage: Stage, destination: RemoteDestination
     ) -> None:
+        stage.table = {**stage.table, "timeout": "1s"}
         destination.proxy.faults = [Fault("stall", after=20)]
         found: list[tuple[list[Report], MailflowError | None]] = []
         assert lasting(lambda: found.append(attempt(stage, letter(), self.ticket()))) < SOON

@@ -20,7 +20,7 @@ from mailflow_webmail.account.listing import Lister, Row
 from mailflow_webmail.account.original import Sources
 from mailflow_webmail.account.removal import refuse_unproven, remove
 from mailflow_webmail.account.saved import Saved
-from mailflow_webmail.account.shifting import Places
+from mailflow_webmail.account.shifting import Whereabouts
 from mailflow_webmail.account.steps import Steps, absolute, described
 from mailflow_webmail.definition.site import site
 from mailflow_webmail.errors import ChallengeError, LayoutError
@@ -67,7 +67,7 @@ class Session:
         self._secret = secret
         host = urlsplit(browser.url).netloc
         self._entry = Entry(self._entered, None if site.shared else (host, user))
-        self._places = Places(site, Lister(self.steps))
+        self._whereabouts = Whereabouts(site, Lister(self.steps))
         self._sources = Sources(self.steps, scratch, most)
         self._unproven: set[tuple[str, str]] = set()
         self._shown: Mapping[str, str] = {}
@@ -96,7 +96,7 @@ class Session:
         """The first page of a folder alone, and the number of messages that it says, if any: it
         shows whether anything has come, and proves nothing else. Raises as `listing` does."""
         with self._telling_folders(folder):
-            rows, counts = self._entry.work(lambda facts: self._places.first(folder, facts))
+            rows, counts = self._entry.work(lambda facts: self._whereabouts.first(folder, facts))
         return list(rows.values()), counts
 
     def raw(self, row: Row) -> Content:
@@ -138,7 +138,7 @@ class Session:
             self.browser.close()
 
     def _rows_now(self, folder: str) -> Mapping[str, Row]:
-        return self._entry.work(lambda facts: self._places.listed(folder, facts)).rows
+        return self._entry.work(lambda facts: self._whereabouts.listed(folder, facts)).rows
 
     @contextmanager
     def _telling_folders(self, folder: str) -> Iterator[None]:
@@ -230,7 +230,7 @@ class Session:
         return list(met.values())
 
     def _raw(self, row: Row, facts: Facts) -> Source:
-        return self._places.loaded(row, facts, lambda now: self._sources.read(now, facts))
+        return self._whereabouts.loaded(row, facts, lambda now: self._sources.read(now, facts))
 
 
 def opened(options: WebmailOptions, halt: Halt, scratch: str) -> Session:

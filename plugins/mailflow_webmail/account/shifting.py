@@ -51,7 +51,7 @@ class Look(NamedTuple):
     rows: dict[str, Row]
 
 
-class Places:
+class Whereabouts:
     """The listings of a session. Any thread may ask."""
 
     def __init__(self, site: Site, lister: Lister) -> None:
