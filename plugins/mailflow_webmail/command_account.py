@@ -44,6 +44,8 @@ _OPTIONS = (
     click.option("--timeout", metavar="TIME", help="How long to wait each time (60s)."),
 )  # fmt: skip
 
+_FILES = ("cookies", "ca_file")
+
 Said = Mapping[str, object]
 """What a pipeline says of an account, as TOML has it."""
 
@@ -64,17 +66,29 @@ def said(
         if not sys.stdin.isatty():
             raise click.UsageError("who logs in? say --user NAME")
         user = str(click.prompt("Login name", err=True))
+    site = _absolute(site) if site.endswith(".toml") else site
     table: dict[str, object] = {"site": site, "url": url, "user": user}
     if secret is not None:
-        table["password"] = source(secret)
+        where = source(secret)
+        table["password"] = (
+            {**where, "file": _absolute(where["file"])} if "file" in where else where
+        )
     elif not more["cookies"]:
         password = typed(f"{user} at {url}")
         if password is None:
             raise ConfigError(f"no password is known for {user} at {url}: say --password file:PATH")
         table["password"] = password
-    table.update((name, list(each) if isinstance(each, tuple) else each)
-                 for name, each in more.items() if each)  # fmt: skip
+    for name, each in more.items():
+        if isinstance(each, tuple):
+            table.update({name: list(each)} if each else {})
+        elif isinstance(each, str):
+            table[name] = _absolute(each) if name in _FILES else each
     return table
+
+
+def _absolute(path: str) -> str:
+    """Where it is, from wherever a file names it that is written later."""
+    return path if path.startswith("~") else os.path.abspath(path)
 
 
 @contextmanager

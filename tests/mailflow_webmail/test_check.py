@@ -6,9 +6,12 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from http.cookiejar import MozillaCookieJar
 from pathlib import Path
 
+import click
 import pytest
+import requests
 from click.testing import CliRunner
 
 from mailflow.errors import ConfigError, LoginError, MailflowError
@@ -183,3 +186,67 @@ def test_a_login_that_is_refused_is_the_error_of_the_command(
 ) -> None:
     (home / "secret").write_text("wrong")
     assert isinstance(refused("testbed", *words), LoginError)
+
+
+def test_a_password_in_an_argument_is_no_place_where_one_is(bed: TestBed) -> None:
+    words = ["testbed", bed.url, "--user", "ann", "--password", PASSWORD]
+    result = CliRunner().invoke(login, words, standalone_mode=False)
+    assert isinstance(result.exception, click.UsageError)
+    assert PASSWORD not in result.exception.message
+
+
+def test_who_logs_in_must_be_said_where_nobody_can_be_asked(bed: TestBed) -> None:
+    result = CliRunner().invoke(login, ["testbed", bed.url], standalone_mode=False)
+    assert isinstance(result.exception, click.UsageError)
+    assert "--user NAME" in result.exception.message
+
+
+@pytest.fixture
+def cookies(bed: TestBed, home: Path) -> Path:
+    """Those of a browser that is logged in."""
+    file = home / "page.cookies"
+    jar = MozillaCookieJar(file)
+    with requests.Session() as browser:
+        browser.trust_env = False
+        browser.cookies = jar  # type: ignore[assignment]
+        page = browser.get(f"{bed.url}login", timeout=20).text
+        nonce = re.search(r'name="nonce" value="([^"]+)"', page)
+        assert nonce is not None
+        fields = {"user": "ann", "pass": PASSWORD, "nonce": nonce[1]}
+        assert "logout" in browser.post(f"{bed.url}login", data=fields, timeout=20).text
+    jar.save(ignore_discard=True)
+    file.chmod(0o600)
+    return file
+
+
+def test_the_cookies_of_a_browser_do_instead_of_a_password_and_are_written_down(
+    bed: TestBed, cookies: Path
+) -> None:
+    words = ["testbed", bed.url, "--user", "ann", "--cookies", str(cookies), "--json"]
+    result = CliRunner().invoke(login, words, standalone_mode=False)
+    assert result.exception is None, result.output
+    found = json.loads(result.stdout)
+    assert found["fetch"]["cookies"] == str(cookies)
+    assert "password" not in found["fetch"]
+    assert {each["name"]: each["messages"] for each in found["folders"]}["INBOX"] == 3
+
+
+def test_a_session_that_a_browser_has_lent_is_not_logged_out(bed: TestBed, cookies: Path) -> None:
+    words = [bed.url, "--user", "ann", "--cookies", str(cookies)]
+    assert run(check, "testbed", words)["logout"] == (
+        "not tried", "the session is that of a browser",
+    )  # fmt: skip
+    assert run(check, "testbed", words)["list"][0] == "holds"
+
+
+def test_what_is_written_names_files_from_wherever_it_is_read(
+    bed: TestBed, words: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    (home / "own.toml").write_text(Path(find("testbed")).read_text())
+    nearby = ["own.toml", *words[:-1], "file:secret", "--json"]
+    result = CliRunner().invoke(login, nearby, standalone_mode=False)
+    assert result.exception is None, result.output
+    fetch = json.loads(result.stdout)["fetch"]
+    assert fetch["site"] == str(home / "own.toml")
+    assert fetch["password"] == {"file": str(home / "secret")}
