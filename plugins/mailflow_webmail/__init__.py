@@ -1,4 +1,11 @@
-"""Webmail: a page as a mailbox, described by data."""
+"""Webmail: a page as a mailbox, described by data.
+
+A message comes this way: `fetcher`, `maildrop` and `mailbox` ask an account (`account.session`),
+which does the steps (`account.steps`) that a definition says (`definition.language`) with requests
+to one place (`web.browser`), and finds in the answers (`web.page`) the rows of a proven list
+(`account.listing`) and the source of a message (`account.original`). `distributor` sends the other
+way (`sending.sender`); `testbed` is a webmail to try all that with.
+"""
 
 from __future__ import annotations
 
