@@ -458,7 +458,7 @@ def decode_words(value: str) -> str:
     parts: list[str] = []
     codec, octets, end = "", b"", 0
     for word in _WORD.finditer(value):
-        found, decoded = _codec(word[1]), _word_octets(word[2], word[3])
+        found, decoded = codec_of(word[1]), _word_octets(word[2], word[3])
         if not found or decoded is None:
             continue
         gap = value[end : word.start()]
@@ -487,7 +487,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _codec(charset: str) -> str:
+def codec_of(charset: str) -> str:
     """Python's name for a charset (RFC 2231: with a language behind "*"), or ""."""
     import codecs
 

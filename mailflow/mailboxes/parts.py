@@ -25,11 +25,10 @@ def split(octets: bytes) -> tuple[list[Part], list[Part]]:
     of one that is text, else "", `payload` its octets. A message within a message is an
     attachment.
     """
-    from email.parser import BytesParser
-    from email.policy import compat32
+    from mailflow.mime import parsed
 
     try:
-        return _split(BytesParser(policy=compat32).parsebytes(octets))
+        return _split(parsed(octets))
     except Exception:  # noqa: BLE001  # hostile MIME makes the parser raise what it likes
         body = octets.partition(b"\r\n\r\n")[2]
         return [{"mime": "text/plain", "text": body.decode("utf-8", "replace")}], []
@@ -81,7 +80,6 @@ def _octets(part: Message) -> bytes:
 
 def text(octets: bytes, charset: str) -> str:
     """As the charset says; what that is not gives U+FFFD, one that nobody knows Latin-1."""
-    try:
-        return octets.decode(charset or "utf-8", "replace")
-    except (LookupError, ValueError):
-        return octets.decode("latin-1")
+    from mailflow.mime import decoded
+
+    return decoded(octets, charset)

@@ -137,7 +137,9 @@ class Row:
     def _typed(self) -> Any:
         from email.message import Message
 
-        typed = Message()
+        from mailflow.mime import BOUNDED
+
+        typed = Message(policy=BOUNDED)
         value = self.header.get("Content-Type")
         if value is not None:
             typed["Content-Type"] = value.encode("ascii", "replace").decode()

@@ -277,8 +277,9 @@ def _date(value: str) -> float | None:
 
 def _parts(mail: Mail) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(texts, names of attachments); one that has no name counts as ""."""
-    from email import message_from_bytes
     from itertools import islice
+
+    from mailflow.mime import parsed
 
     with mail.content.open() as reader:
         data = reader.read(BODY_LIMIT)
@@ -288,7 +289,7 @@ def _parts(mail: Mail) -> tuple[tuple[str, ...], tuple[str, ...]]:
     texts: list[str] = []
     names: list[str] = []
     try:
-        for part in message_from_bytes(data).walk():
+        for part in parsed(data).walk():
             if part.get_content_maintype() in ("multipart", "message"):
                 continue
             name = part.get_filename()
@@ -302,9 +303,8 @@ def _parts(mail: Mail) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _decoded(part: Message) -> str:
+    from mailflow.mime import decoded
+
     payload = part.get_payload(decode=True)
     octets = payload if isinstance(payload, bytes) else b""
-    try:
-        return octets.decode(part.get_content_charset("utf-8"), "replace")
-    except LookupError:
-        return octets.decode("latin-1")
+    return decoded(octets, part.get_content_charset("utf-8"))

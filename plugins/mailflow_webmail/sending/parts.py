@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailflow.errors import BadMailError
-from mailflow.mail import decode_words
+from mailflow.mail import codec_of, decode_words
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -45,11 +45,10 @@ class Body(NamedTuple):
 
 def body(octets: bytes) -> Body:
     """Raises BadMailError where that would be another mail, whatever may be lost."""
-    from email.parser import BytesParser
-    from email.policy import compat32
+    from mailflow.mime import parsed
 
     try:
-        return _Reader(BytesParser(policy=compat32).parsebytes(octets)).body()
+        return _Reader(parsed(octets)).body()
     except BadMailError:
         raise
     except Exception as error:  # noqa: BLE001  # hostile MIME makes the parser raise what it likes
@@ -143,7 +142,7 @@ def _text(part: Message) -> str:
         raise BadMailError("the encoding of its text is broken")
     charset = str(part.get_content_charset() or "utf-8")
     try:
-        text = octets.decode("utf-8" if charset == "us-ascii" else charset)
+        text = octets.decode("utf-8" if charset == "us-ascii" else codec_of(charset) or "undefined")
         longest = max(len(line.rstrip(b"\r")) for line in text.encode().split(b"\n"))
     except (LookupError, ValueError):
         raise BadMailError(f"its text cannot be decoded as {charset[:40]!a}") from None
