@@ -26,6 +26,7 @@ from mailflow_webmail.settings import WebmailOptions
 from mailflow_webmail.web.browser import Browser
 
 from ..contracts.webmail_forms import Bed, running
+from .web import Asked, Web, ok, to
 
 BOB = "bob@example.org"
 
@@ -251,6 +252,30 @@ def test_what_fails_behind_a_redirect_is_a_doubt(halt: Halt) -> None:
         browser.page("POST", "send", data=[("to", BOB)])
     thread.join()
     assert caught.value.fields["sent"] is True
+
+
+LOGIN = "<form id=login method=post action=login><input name=user><input name=pass type=password>"
+INSIDE = "<a id=logout></a><form id=session><input name=token value=1></form>"
+
+
+def test_a_session_that_ends_behind_a_redirect_is_a_doubt(stage: Stage) -> None:
+    """The mail may have been sent before: it would be again."""
+    page = "<form id=compose method=post action=compose><button name=send></button>" + "".join(
+        f"<input name={name}>" for name in ("from", "to", "cc", "bcc", "subject", "text",
+                                            "reply-to", "message-id", "in-reply-to", "references")
+    )  # fmt: skip
+
+    def answer(asked: Asked) -> bytes:
+        if asked.target == "/compose":
+            return ok(page) if asked.method == "GET" else to("/list?folder=Sent")
+        return ok(INSIDE if asked.method == "POST" else LOGIN)
+
+    with Web(answer) as web:
+        stage.table = {**stage.table, "url": web.url}
+        error, commits = failing(stage)
+    assert "maybe after it was sent" in error.text
+    assert commits == [(BOB,)]
+    assert [each.method for each in web.asked if each.target == "/compose"] == ["GET", "POST"]
 
 
 def test_it_takes_turns_with_what_fetches_from_the_same_account(

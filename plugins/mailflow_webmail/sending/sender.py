@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urljoin, urlsplit
 
 from mailflow.addresses import addresses, same
 from mailflow.errors import (
@@ -146,8 +146,17 @@ class Sender:
             self._checked("send", page)
         except LayoutError:
             raise
+        except ExpiredError as error:
+            if page.led > 1 or (page.led == 1 and not self._is_entrance(page)):
+                raise UnavailableError(f"{error.text}, maybe after it was sent") from None
+            raise NotSentError(error) from None
         except MailflowError as error:
             raise NotSentError(error) from None
+
+    def _is_entrance(self, page: Page) -> bool:
+        """Whether it is where one logs in, to which those are led who are not."""
+        url = urlsplit(urljoin(self._browser.url, self._site.login.get or ""))
+        return urlsplit(page.url).path == url.path
 
     def sent_to(self, letter: Letter) -> frozenset[str]:
         """Who has got this mail, in the form of `same`, as what the webmail keeps of it says;

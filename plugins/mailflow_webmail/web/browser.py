@@ -146,7 +146,9 @@ class Browser:
         """The answer, read whole: see `answer`."""
         with self.answer(method, url, **what) as answer:
             octets = b"".join(self._pieces(answer, PAGE_LIMIT))
-            return Page(answer.url, answer.status_code, answer.headers, octets)
+            page = Page(answer.url, answer.status_code, answer.headers, octets)
+            page.led = answer.led
+            return page
 
     def submit(
         self,
@@ -202,6 +204,7 @@ class Browser:
                     prepared.body.moves = partial(call.begin, self._patience)
                 with self._sent(prepared, call, once or method != "GET") as response:
                     answer = Answer(response, call)
+                    answer.led = number
                     target = self._target(response)
                     if target is None:
                         yield answer

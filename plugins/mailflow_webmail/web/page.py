@@ -51,6 +51,8 @@ class Page:
         self.status = status
         self.headers = headers
         self.octets = octets
+        self.led = 0
+        """How many redirects have led here."""
         self.search = Search()
 
     @property

@@ -48,6 +48,7 @@ class Answer:
         self.status_code = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.call = call
+        self.led = 0
         self._raw = response.raw
 
     def read(self, most: int) -> bytes:
