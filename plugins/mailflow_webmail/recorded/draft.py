@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from mailflow.log import clean
 from mailflow_webmail.drafted import key, text
+from mailflow_webmail.recorded.addresses import OPAQUE, base_of, home_finder, homes, is_word, turned
 from mailflow_webmail.recorded.har import Exchange, RecordingError
 from mailflow_webmail.recorded.traces import Finder, numbers, token
 from mailflow_webmail.recorded.visit import Recording, ids_on
@@ -26,9 +27,7 @@ HEAD = """\
 # What a failure looks like was not recorded: `signal` tells an outage from a changed page.
 """
 
-_PAGING = re.compile(r"page|start|offset|from|pos|first|skip|seite", re.IGNORECASE)
 _COUNT = re.compile(r"count|total|exist|num|message", re.IGNORECASE)
-_OPAQUE = re.compile(r"(?=.*\d)[\w.+/=:~-]{6,}|[\w+/=-]{20,}")
 _MIXED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])\w{4,}")
 _ID = re.compile(r"id|msg|mess|num|mail", re.IGNORECASE)
 _HASH = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}", re.IGNORECASE)
@@ -63,10 +62,10 @@ class Draft:
         login = recording.login
         given = dict(login.sent.data)
         self._user, self._password = given[login.user], given[login.password]
-        self._base = _base(recording)
+        self._base = base_of(recording)
         self._captured: dict[str, tuple[str, str, Finder]] = {}
         self._secrets = {self._password}
-        self._homes = _homes(login.landing, self._base, self._user)
+        self._homes = homes(login.landing, self._base, self._user)
         self.guesses: list[str] = []
 
     @property
@@ -160,7 +159,7 @@ class Draft:
 
     def _list(self) -> list[Line]:
         pages, place = self._seen.lists, self._seen.rows
-        turn, why = _turn(pages, [len(ids_on(each, place)) for each in pages])
+        turn, why = turned(pages, [len(ids_on(each, place)) for each in pages])
         param = turn.pop("param", None)
         numbered = [each for each in pages if param in dict(each.said)]
         page = (numbered or pages)[-1]
@@ -285,7 +284,7 @@ class Draft:
             if url.startswith(home) and step != "login":
                 names.add(name)
                 if name not in self._captured:
-                    self._captured[name] = ("login", home, _home_finder(home, self._base))
+                    self._captured[name] = ("login", home, home_finder(home, self._base))
                     self._secrets.add(unquote(home.rstrip("/").rpartition("/")[2]))
                 rest = url[len(home) :].strip("/")
                 return "{home}" + (f"/{self._path(rest, step)}" if rest else "")
@@ -315,7 +314,7 @@ class Draft:
             return "{user}"
         if value in self._seen.boxes.values:
             return value
-        opaque = bool(_OPAQUE.fullmatch(value)) and not _is_word(value)
+        opaque = bool(OPAQUE.fullmatch(value)) and not is_word(value)
         opaque = opaque or (name != "part" and bool(_SECRET.search(name)))
         if opaque or _MIXED.fullmatch(value):
             known = [each for each, (_, secret, _) in self._captured.items() if secret == value]
@@ -368,7 +367,7 @@ class Draft:
                 "nothing is written: the password is a word that the draft has anyway; record a"
                 " visit with another one"
             )
-        telling = (each for each in secrets if len(each) >= 6 and not _is_word(each))
+        telling = (each for each in secrets if len(each) >= 6 and not is_word(each))
         if any(each in written for each in telling):
             raise RecordingError("the draft would hold something secret: nothing is written")
 
@@ -384,82 +383,12 @@ def _request(asked: Asked, method: str) -> list[Line]:
     return lines
 
 
-def _turn(pages: Sequence[Exchange], rows: Sequence[int]) -> tuple[dict[str, object], str]:
-    """How pages follow each other: the keys of `next` and the `param` with the number."""
-    said: dict[str, list[str]] = {}
-    for each in pages:
-        given = dict(each.said)
-        for name in {name for one in pages for name, _ in one.said}:
-            said.setdefault(name, []).append(given.get(name, ""))
-    fine = {
-        name: sorted({int(each) for each in values if each})
-        for name, values in said.items()
-        if len({*values}) > 1 and all(re.fullmatch(r"\d{0,6}", each) for each in values)
-    }
-    if not fine:
-        return {}, (
-            "only one page of a list was recorded. A folder with more than one is an error until"
-            " this says how the next is asked for, such as { from = 1, step = 1 }"
-        )
-    name = max(fine, key=lambda each: (bool(_PAGING.search(each)), len(fine[each])))
-    found, most = fine[name], max(rows)
-    first = found[0]
-    if len(found) == 1:
-        first = found[0] - most if found[0] in (most, most + 1) else found[0] - 1
-    step: object = (found[1] if len(found) > 1 else found[0]) - first
-    if step == most and most > 1:
-        step = "rows"
-    return {"param": name, "from": first, "step": step}, (
-        f"{name} was {' and '.join(map(str, found))}; it could also be a link to the next page"
-    )
-
-
-def _base(recording: Recording) -> str:
-    """The address of the webmail: the login page's, or the directory that it lies in."""
-    login = urlsplit(recording.login.page.url)
-    origin, path = f"{login.scheme}://{login.netloc}", login.path
-    every = [recording.login.landing, recording.shown, recording.folders, *recording.lists]
-    if path.rstrip("/") and all(each.path.startswith(path.rstrip("/")) for each in every):
-        return f"{origin}{path.rstrip('/')}/"
-    directory = path[: path.rfind("/") + 1] or "/"
-    while not all(each.path.startswith(directory) for each in every):
-        directory = directory.rstrip("/")[: directory.rstrip("/").rfind("/") + 1] or "/"
-    return f"{origin}{directory}"
-
-
-def _homes(landing: Exchange, base: str, user: str) -> list[tuple[str, str]]:
-    """The address with the session in it, where a webmail keeps it there."""
-    path = landing.url.partition("?")[0]
-    if not path.startswith(base):
-        return []
-    parts = path[len(base) :].split("/")
-    last = max(
-        (n for n, each in enumerate(parts)
-         if (_OPAQUE.fullmatch(each) and not _is_word(each)) or unquote(each) == user),
-        default=-1,
-    )  # fmt: skip
-    return [(f"{base}{'/'.join(parts[: last + 1])}", "home")] if last >= 0 else []
-
-
-def _home_finder(home: str, base: str) -> Finder:
-    parts = [
-        "[^/]+" if _OPAQUE.fullmatch(each) or number else re.escape(each)
-        for number, each in enumerate(home[len(base) :].split("/"))
-    ]
-    return {"url": f"^(.*/{'/'.join(parts)})"}
-
-
 def _own_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """Those that scripts of the page have added."""
     return [
         (name, value) for name, value in headers.items()
         if name.startswith("X-") and not name.startswith(("X-Forwarded", "X-Client-Data"))
     ]  # fmt: skip
-
-
-def _is_word(value: str) -> bool:
-    """Whether it is a name with a number, as of a page or a version: "list2.php", "utf-8"."""
-    return re.fullmatch(r"[A-Za-z_-]+\d{0,2}(\.[a-z]{2,5})?", value) is not None and len(value) < 20
 
 
 def _or(others: Sequence[str]) -> str:
