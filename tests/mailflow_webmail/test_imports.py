@@ -16,6 +16,7 @@ READS_PAGES = (
     "lxml",
     "mechanicalsoup",
     "mailflow_webmail",
+    "regex",
     "requests",
     "soupsieve",
     "urllib3",
