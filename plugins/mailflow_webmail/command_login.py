@@ -29,19 +29,23 @@ def login(as_json: bool, **account: Any) -> int:
     is asked for: the login name, the password. Shows the folders, and how many messages each has;
     nothing is changed. The cookies of a browser (--cookies) do where the webmail asks for a human.
     """
+    path = find(account["site"])  # before anybody is asked for a password
     table = said(**account)
-    with session_at(table, find(account["site"])) as session:
+    with session_at(table, path) as session:
         session.log_in()
         folders = [_counted(session, row) for row in session.folders()]
+    written = _written(table)
+    if not any("INBOX" in (each["id"], each["name"]) for each in folders):
+        written["folders"] = [folders[0]["name"]]
     if as_json:
-        show_json({"folders": folders, "fetch": _written(table)})
+        show_json({"folders": folders, "fetch": written})
     else:
         show(("FOLDER", "MESSAGES", "ID"), [
             (each["name"], each["messages"] if each["error"] is None else each["error"], each["id"])
             for each in folders
         ])  # fmt: skip
         click.echo()
-        for line in toml(_written(table)):
+        for line in toml(written):
             say(line)
     return 0
 

@@ -151,6 +151,21 @@ def test_pwm_33_login_shows_folders_and_what_to_write(
     }]}  # fmt: skip
 
 
+def test_where_no_folder_is_called_inbox_what_to_write_names_one(
+    words: list[str], tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.toml"
+    known = Path(find("testbed")).read_text()
+    mine.write_text(known.replace('"#folders a"', '"#folders a[href*=Archive]"'))
+    result = CliRunner().invoke(login, [str(mine), *words, "--json"], standalone_mode=False)
+    assert json.loads(result.stdout)["fetch"]["folders"] == ["Archive"]
+
+
+def test_a_site_that_nobody_knows_is_told_before_a_password_is_asked_for(bed: TestBed) -> None:
+    error = refused("testbid", bed.url, "--user", "ann")
+    assert error.text == "there is no site 'testbid'; did you mean `testbed`?"
+
+
 def test_a_password_that_is_typed_is_asked_for_and_never_printed(
     bed: TestBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
