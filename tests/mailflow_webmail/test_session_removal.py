@@ -57,6 +57,14 @@ class TestRemoving:
         session.remove([])
         assert paper.asked == []
 
+    def test_one_whose_name_is_that_of_two_others_takes_neither_with_it(self, paper, tmp_path):
+        paper.mail["m1,m3"] = A
+        with paper.session(tmp_path, site(delete=JOINED)) as session:
+            rows = listed(session, "m0", "m1,m3")
+            with pytest.raises(RefusedError, match="',' in its name"):
+                session.remove(rows)
+        assert asked_to_delete(paper) == []
+
     def test_several_go_in_one_request_where_the_site_takes_them(
         self, paper, tmp_path, monkeypatch
     ):

@@ -5,7 +5,7 @@ Rule of the file: what the webmail answers to a removal proves nothing; only a l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mailflow.errors import RefusedError, UnavailableError
@@ -35,10 +35,12 @@ def remove(steps: Steps, entry: Entry, listed: Listed, rows: Sequence[Row], how:
         raise ValueError("the rows are not of one folder")
     wanted = {row["id"]: row for row in rows}
     handles = needed(step) & {*steps.site.list_.rows.names} - {"id"}
+    _check_apart(steps, how, wanted.values())
     if handles:
         _check_place(steps, how, handles)
         now = listed(folder)
         wanted = {key: now[key] for key in wanted if key in now}
+        _check_apart(steps, how, wanted.values())
     for batch in _batches(steps, how, list(wanted.values())):
         entry.work(lambda facts, batch=batch: steps.ask(how, facts, dict(batch)))  # type: ignore[misc]
     if how == "seen" or not wanted:
@@ -69,6 +71,19 @@ def _check_place(steps: Steps, how: str, handles: set[str]) -> None:
         raise RefusedError(
             f"{site.name}: {how}: messages are named by {{{min(shifting)}}} there, which shifts as"
             " mail comes and goes: nothing is removed"
+        )
+
+
+def _check_apart(steps: Steps, how: str, rows: Iterable[Row]) -> None:
+    """Raises RefusedError where what names one message has in it what stands between two: it
+    would name others."""
+    step = steps.site.step(how)
+    joined = step.joined if isinstance(step, RemovalStep) else None
+    names = needed(step) & {*steps.site.list_.rows.names}
+    if joined is not None and any(joined in row.get(name, "") for row in rows for name in names):
+        raise RefusedError(
+            f"{steps.site.name}: {how}: a message has {joined!a} in its name, which stands between"
+            " two of them there: nothing is removed"
         )
 
 
