@@ -124,6 +124,12 @@ class TestPlaces:
             f"{file}:1:", f"{file}:1:", f"{file}:19:",
         ]  # fmt: skip
 
+    def test_one_way_to_remove_that_it_lacks_is_told_with_the_other(self) -> None:
+        with pytest.raises(ConfigError, match=r"how to `trash`, but how to `delete`$"):
+            site("testbed-json").step("trash")
+        with pytest.raises(ConfigError, match=r"how to `seen`$"):
+            site("testbed-json").step("seen")
+
     def test_a_site_that_is_not_there_is_told_with_the_nearest(
         self, places: dict[str, Path]
     ) -> None:

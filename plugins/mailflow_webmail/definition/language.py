@@ -289,7 +289,9 @@ class Site(Section):
         """Raises ConfigError where the definition does not say how that is done."""
         step = self._step(name)
         if step is None:
-            raise ConfigError(f"the site {self.name} does not say how to `{name}`")
+            instead = {"delete": "trash", "trash": "delete"}.get(name, "")
+            more = f", but how to `{instead}`" if instead and self._step(instead) else ""
+            raise ConfigError(f"the site {self.name} does not say how to `{name}`{more}")
         return step
 
     def _step(self, name: str) -> Step | None:
