@@ -125,7 +125,8 @@ class Transport:
                 if (connection := connections.get(fd)) is not None:
                     self._safely(self._event, connection, mask)
                 elif fd in doors:
-                    self._accept(doors[fd])
+                    if self._open:  # it may have been closed since the poll
+                        self._accept(doors[fd])
                 elif fd == hands:
                     self._finished()
                 elif fd == halt:
@@ -171,8 +172,8 @@ class Transport:
                 self._poll.unregister(fd)
 
     def _accept(self, door: Door) -> None:
-        """Take one client; another one that waits is for the next turn, or for another process
-        that has less to do: who took all that come at once would serve them alone."""
+        """Take one client, and be the last of the processes to be woken for the next one: who
+        took all that come at once, or was woken first every time, would serve them alone."""
         try:
             sock, where = door.sock.accept()
         except BlockingIOError:
@@ -184,6 +185,9 @@ class Transport:
             self._log.error("cannot take clients now", error=os.strerror(error.errno or 0))
             self._set_open(False)
             return
+        fd = door.sock.fileno()
+        self._poll.unregister(fd)
+        self._poll.register(fd, READABLE | select.EPOLLEXCLUSIVE)
         sock.setblocking(False)
         address = where[0].removeprefix("::ffff:") if type(where) is tuple else ""
         connection = Connection(sock, ServerSession(door.policy, address), door.context)

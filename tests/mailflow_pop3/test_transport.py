@@ -517,28 +517,70 @@ def finished(hands: Hands, count: int) -> list:
     return found
 
 
-class Busy(socket.socket):
-    """A listening socket that ends the service with the first client, and counts."""
+class Counting(socket.socket):
+    """A listening socket that counts the clients that are taken there."""
 
-    halt: Halt
     taken = 0
 
     def accept(self) -> tuple[socket.socket, object]:
-        taken = super().accept()
+        found = super().accept()
         self.taken += 1
+        return found
+
+
+class Ending(Counting):
+    """One that ends the service with the first client."""
+
+    halt: Halt
+
+    def accept(self) -> tuple[socket.socket, object]:
+        found = super().accept()
         self.halt.set()
-        return taken
+        return found
 
 
-def test_clients_that_come_at_once_are_left_for_other_processes_too() -> None:
-    with Busy() as door, ExitStack() as stack:
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        sock.setblocking(False)
+        yield sock
+
+
+def transport(door: socket.socket, halt: Halt) -> Transport:
+    policy = Policy(lambda: Accounts([]), LogDouble())
+    return Transport([Door(door, policy)], Limits(), halt, LogDouble())
+
+
+def test_clients_that_come_at_once_are_left_for_other_processes_too(
+    listener: socket.socket,
+) -> None:
+    with Ending(fileno=os.dup(listener.fileno())) as door, ExitStack() as stack:
         door.halt = Halt()
         stack.callback(door.halt.close)
-        door.bind(("127.0.0.1", 0))
-        door.listen()
         for _ in range(8):
             stack.enter_context(socket.create_connection(door.getsockname(), PATIENCE))
-        door.setblocking(False)
-        policy = Policy(lambda: Accounts([]), LogDouble())
-        Transport([Door(door, policy)], Limits(), door.halt, LogDouble()).run()
+        transport(door, door.halt).run()
         assert door.taken in (1, 2)
+
+
+def test_clients_that_come_one_after_the_other_are_shared_by_processes_that_wait(
+    listener: socket.socket,
+) -> None:
+    halt, doors = Halt(), [Counting(fileno=os.dup(listener.fileno())) for _ in range(2)]
+    with ExitStack() as stack:
+        stack.callback(halt.close)
+        threads = [threading.Thread(target=transport(door, halt).run) for door in doors]
+        for thread in threads:
+            thread.start()
+            stack.callback(thread.join)
+        stack.callback(halt.set)
+        for _ in range(12):
+            sock = socket.create_connection(listener.getsockname(), PATIENCE)
+            assert answers(stack.enter_context(sock), 1)
+        found = [door.taken for door in doors]
+    for door in doors:
+        door.close()
+    assert sum(found) == 12
+    assert min(found) > 2
