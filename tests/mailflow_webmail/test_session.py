@@ -209,6 +209,13 @@ class TestEnding:
         assert [each["id"] for each in session.listing("INBOX")] == ["a"]
         assert paper.steps.count("login") == 4
 
+    def test_f26_a_step_that_expects_nothing_is_known_by_the_page_to_log_in(self, paper, session):
+        rows = session.listing("INBOX")
+        paper.logins += 1
+        session.remove(rows)
+        assert paper.mail == {}
+        assert paper.steps.count("delete") == 2
+
     def test_rule_04_what_was_captured_before_is_not_sent_after(self, paper, session):
         session.listing("INBOX")
         paper.logins += 1
