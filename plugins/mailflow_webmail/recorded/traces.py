@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from bs4.element import Tag
-
 from mailflow_webmail.web.page import Page, at
+
+if TYPE_CHECKING:
+    from bs4.element import Tag
 
 LINKED = ("href", "src", "action", "data-href", "data-url")
 
