@@ -10,7 +10,6 @@ id which test must fall. All happens in a copy.
 from __future__ import annotations
 
 import ast
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -23,7 +22,7 @@ import tomli
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.mutate import COPIED, run  # noqa: E402  # it is run as a script, too
+from tests.mutate import copied, run  # noqa: E402  # it is run as a script, too
 
 NAMES = {"flush_directory", "_flush", "_flush_files", "_flush_folders"}
 SYSTEM = {"fsync", "fdatasync", "sync", "syncfs"}
@@ -107,15 +106,7 @@ def main(words: list[str]) -> int:
     survived = 0
     tests = noticed()
     with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory) / "mailflow"
-        copy.mkdir()
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                skip = shutil.ignore_patterns("__pycache__", "_build")
-                shutil.copytree(source, copy / name, ignore=skip)
-            else:
-                shutil.copy(source, copy / name)
+        copy = copied(Path(directory))
         for each in everywhere():
             if not words or any(word in each.id for word in words):
                 word = verdict(copy, each, tests.get(each.id, {}))

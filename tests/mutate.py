@@ -27,15 +27,7 @@ def main(wanted: list[str]) -> int:
     mutations = tomli.loads((ROOT / "tests/mutations.toml").read_text())["mutation"]
     survived = 0
     with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory) / "mailflow"
-        copy.mkdir()
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                skip = shutil.ignore_patterns("__pycache__", "_build")
-                shutil.copytree(source, copy / name, ignore=skip)
-            else:
-                shutil.copy(source, copy / name)
+        copy = copied(Path(directory))
         for mutation in mutations:
             if wanted and mutation["id"] not in wanted:
                 continue
@@ -43,6 +35,20 @@ def main(wanted: list[str]) -> int:
             survived += word != "caught"
             print(f"{mutation['id']:8} {word:9} {mutation['test']}", flush=True)
     return 1 if survived else 0
+
+
+def copied(directory: Path) -> Path:
+    """A copy of the tree, in a new directory of that one."""
+    copy = directory / "mailflow"
+    copy.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            skip = shutil.ignore_patterns("__pycache__", "_build")
+            shutil.copytree(source, copy / name, ignore=skip)
+        else:
+            shutil.copy(source, copy / name)
+    return copy
 
 
 def verdict(copy: Path, mutation: dict[str, Any]) -> str:
