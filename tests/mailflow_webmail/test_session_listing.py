@@ -204,6 +204,21 @@ class TestWhole:
             session.listing("INBOX")
         assert paper.steps.count("list") < 100
 
+    @pytest.mark.parametrize(("end", "whole"), [("", False), ("</table></body></HTML>", True)])
+    def test_one_without_a_count_that_may_have_been_cut_is_not_believed(
+        self, paper, tmp_path, end, whole
+    ):
+        head, _, body = paper.inside(f"<table>{row('a', 0)}").partition(b"\r\n\r\n")
+        kept = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
+        octets = b"\r\n".join([*kept, b"", body.partition(b"</html")[0] + end.encode()])
+        paper.says["list"] = lambda asked: iter([octets])
+        with paper.session(tmp_path, site(list__total=None)) as session:
+            if whole:
+                assert len(session.listing("INBOX")) == 1
+            else:
+                with pytest.raises(UnavailableError, match="may have been cut"):
+                    session.listing("INBOX")
+
     def test_rule_08_steps_before_it_are_done_before_the_first_page_alone(self, paper, tmp_path):
         with paper.session(tmp_path, site(list__before=["folders"])) as session:
             session.listing("INBOX")

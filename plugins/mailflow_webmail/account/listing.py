@@ -17,6 +17,7 @@ from mailflow_webmail.account.steps import absolute, described, first_page, need
 from mailflow_webmail.definition.decoding import number
 from mailflow_webmail.definition.finders import Rows
 from mailflow_webmail.definition.names import OF_A_MESSAGE
+from mailflow_webmail.web.unpacking import says_its_end
 
 if TYPE_CHECKING:
     from mailflow_webmail.account.entry import Facts
@@ -132,6 +133,11 @@ class Lister:
                 counts.append(count)
             elif rows and any(each.field is None for each in self._site.list_.total):
                 raise self._steps.layout("list", "total", page, self._uncounted(page))
+            if not counts and page.is_html and not _has_its_end(page):
+                raise UnavailableError(
+                    f"{self._site.name}: list: a page of {folder!a} may have been cut on its way:"
+                    " it says neither its length nor how many messages there are"
+                )
             known = len(met)
             for key, row in rows.items():
                 if met.setdefault(key, row) is row:
@@ -221,3 +227,8 @@ class Lister:
                 raise self._steps.layout("list", "next.last", page, described(step.last))
             turn = page.following(step, place.n, rows)
         return None if turn is None else Place(turn.n, turn.url or "")
+
+
+def _has_its_end(page: Page) -> bool:
+    """Whether a page that ended too early would be known."""
+    return says_its_end(page.headers) or b"</html" in page.octets[-1024:].lower()
