@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -374,3 +374,22 @@ class Neomutt(Mutt):
 READERS: tuple[type[Reader], ...] = (
     Poplib, Curl, Fetchmail, Getmail, Mpop, Fdm, Mutt, Neomutt,
 )  # fmt: skip
+
+
+def reads_leaves_and_deletes(
+    kind: type[Reader], door: Door, home: Path, there: Callable[[], Sequence[bytes]]
+) -> None:
+    """A client that leaves what it reads gets all of MESSAGES, one that deletes them leaves none;
+    `there` is what lies behind the door."""
+    reader = kind(home / "one")
+    times = 1 if reader.remembers else 2
+    for _ in range(2):
+        assert reader.read(door, keep=True) == 0, reader.said
+    assert sorted(reader.brought()) == sorted(WANTED * times), reader.said
+    assert len(there()) == len(MESSAGES)
+    reader.close()
+    reader = kind(home / "two")
+    assert reader.read(door, keep=False) == 0, reader.said
+    assert sorted(reader.brought()) == WANTED, reader.said
+    assert there() == []
+    reader.close()

@@ -23,6 +23,7 @@ from .readers import (
     Mpop,
     Poplib,
     Reader,
+    reads_leaves_and_deletes,
 )
 
 pytestmark = [
@@ -96,18 +97,7 @@ def test_p3s_08_a_client_reads_leaves_and_deletes(
     hall: Hall, tmp_path: Path, kind: type[Reader], there: str
 ) -> None:
     door = hall.door(there)
-    reader = kind(tmp_path / "one")
-    times = 1 if reader.remembers else 2
-    for _ in range(2):
-        assert reader.read(door, keep=True) == 0, reader.said
-    assert sorted(reader.brought()) == sorted(WANTED * times), reader.said
-    assert len(hall.dovecot.messages(door.user)) == len(MESSAGES)
-    reader.close()
-    reader = kind(tmp_path / "two")
-    assert reader.read(door, keep=False) == 0, reader.said
-    assert sorted(reader.brought()) == WANTED, reader.said
-    assert hall.dovecot.messages(door.user) == []
-    reader.close()
+    reads_leaves_and_deletes(kind, door, tmp_path, there=lambda: hall.dovecot.messages(door.user))
 
 
 def test_processes_that_share_the_clients_pass_them_on(tmp_path: Path, dovecot: Dovecot) -> None:

@@ -16,7 +16,17 @@ from mailflow.testing.proxy import Proxy
 from mailflow.testing.roundcube import Roundcube
 from mailflow.testing.serving import Serving, free_ports
 
-from .readers import MESSAGES, PASSWORD, PLAIN, WANTED, Door, Fetchmail, Poplib, Reader
+from .readers import (
+    MESSAGES,
+    PASSWORD,
+    PLAIN,
+    WANTED,
+    Door,
+    Fetchmail,
+    Poplib,
+    Reader,
+    reads_leaves_and_deletes,
+)
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -145,18 +155,7 @@ def test_pwm_02_a_client_of_pop3_reads_leaves_and_deletes_at_a_webmail(
     hall: Hall, tmp_path: Path, kind: type[Reader]
 ) -> None:
     door = hall.door("web")
-    reader = kind(tmp_path / "one")
-    times = 1 if reader.remembers else 2
-    for _ in range(2):
-        assert reader.read(door, keep=True) == 0, reader.said
-    assert sorted(reader.brought()) == sorted(WANTED * times), reader.said
-    assert len(hall.dovecot.messages(door.user)) == len(MESSAGES)
-    reader.close()
-    reader = kind(tmp_path / "two")
-    assert reader.read(door, keep=False) == 0, reader.said
-    assert sorted(reader.brought()) == WANTED, reader.said
-    assert hall.dovecot.messages(door.user) == []
-    reader.close()
+    reads_leaves_and_deletes(kind, door, tmp_path, there=lambda: hall.dovecot.messages(door.user))
 
 
 def test_pwm_11_an_address_is_read_at_the_webmail_of_its_domain(hall: Hall, tmp_path: Path) -> None:
