@@ -148,6 +148,9 @@ MUTANTS = [
            "test_nobody_else_is"),
 ]  # fmt: skip
 
+TRIES = 3
+"""Which of two services comes first is up to the system: a race may be won by luck."""
+
 LETHAL = [
     Mutant("distributor", 'f"{ticket.key}.eml"', 'f"{ticket.key}-{os.getpid()}.eml"', "times"),
     Mutant("fetcher", "size = os.fstat(file.fileno()).st_size",
@@ -172,7 +175,11 @@ def broken(mutant: Mutant, target: Path) -> Path:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: f"{each.file}-{each.test[5:]}")
 def test_a_broken_promise_fails_its_test(nursery: Nursery, mutant: Mutant, tmp_path: Path) -> None:
     contracts = str(PIGEON / "tests" / "test_contracts.py")
-    said = nursery(broken(mutant, tmp_path), contracts, "-k", mutant.test)
+    site, said = broken(mutant, tmp_path), ""
+    for _ in range(TRIES):
+        said = nursery(site, contracts, "-k", mutant.test)
+        if "failed" in said:
+            break
     assert "failed" in said, said
 
 
