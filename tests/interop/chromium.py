@@ -12,8 +12,6 @@ import os
 import re
 import sys
 import tempfile
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from mailflow.testing.dovecot import Dovecot
@@ -30,14 +28,11 @@ MAIL = [message(f"n{number}") for number in range(13)]
 """More than a page, which has 10."""
 
 
-def available() -> bool:
-    return os.access(CHROMIUM, os.X_OK) and find_spec("playwright") is not None
-
-
 def visit(url: str, user: str, har: Path, *, only: re.Pattern[str] | None = None) -> None:
     """Log in, open the inbox and its second page, save a message, delete it, log out."""
-    playwright = import_module("playwright.sync_api")
-    with playwright.sync_playwright() as started:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         context = browser.new_context(
             record_har_path=har, record_har_content="embed", record_har_url_filter=only,

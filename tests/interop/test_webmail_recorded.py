@@ -1,7 +1,7 @@
 """A definition that is drafted of a recording works at the webmail that was recorded.
 
-`roundcube-chromium.har` was saved by Debian's Chromium, through which chromium.py clicked; where
-Chromium and playwright are, one is saved anew.
+`roundcube-chromium.har` was saved by Debian's Chromium, through which chromium.py clicked; it
+clicks once more, so that a browser of today is read, too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_pwm_34_a_recording_of_chromium_gives_a_definition_that_fetches_all_and_
     works(confirmed(KEPT, tmp_path / "drafted.toml"), at_roundcube)
 
 
-@pytest.mark.skipif(not chromium.available(), reason="no chromium, or no playwright")
+@pytest.mark.interop("chromium")
 def test_so_does_one_that_chromium_saves_now(
     at_roundcube: RoundcubeAccount, roundcube: Roundcube, tmp_path: Path
 ) -> None:
