@@ -107,9 +107,7 @@ def test_headers_are_read_only_of_those_that_are_shown(office: Office) -> None:
     assert office.bed.asked("source") == 0, "the list says both"
 
 
-@pytest.mark.parametrize(
-    ("trouble", "status"), [("layout", 76), ("challenge", 77)]
-)
+@pytest.mark.parametrize(("trouble", "status"), [("layout", 76), ("challenge", 77)])
 def test_a_page_that_cannot_be_read_is_no_empty_folder(
     office: Office, trouble: str, status: int
 ) -> None:

@@ -118,7 +118,7 @@ def test_what_is_no_http_is_not_quoted_since_it_may_hold_a_token(logged_in, mine
         thread = threading.Thread(target=answer)
         thread.start()
         where = f"http://127.0.0.1:{provider.getsockname()[1]}/"
-        with pytest.raises(UnavailableError, match="it does not answer as HTTP has it$"):
+        with pytest.raises(UnavailableError, match=r"it does not answer as HTTP has it$"):
             mine(token_endpoint=where).token(ANN).reveal()
         thread.join()
 
