@@ -328,6 +328,15 @@ def placed(bed, tmp_path):
     halt.close()
 
 
+def first_of(bed, **actions):
+    """Call each action once, before the first request of its step is answered."""
+
+    def listener(asked):
+        actions.pop(asked.step, lambda: None)()
+
+    bed.bed.listener = listener
+
+
 class TestShiftingPlaces:
     def test_rule_07_all_are_read_by_several_threads(self, bed, placed):
         rows = placed.listing("INBOX")
@@ -347,6 +356,32 @@ class TestShiftingPlaces:
         bed.meanwhile("source", 1, lambda: bed.put("INBOX", b"Subject: new\r\n\r\n"))
         assert read(placed.raw(rows[0])) == last
         assert bed.messages("INBOX")[-1] != last
+
+    def test_rule_07_one_that_is_back_in_its_place_was_elsewhere_all_the_same(self, bed, placed):
+        """One has come and another gone before it, so that it stands where it stood."""
+        rows = placed.listing("INBOX")
+        wanted = bed.messages("INBOX")[::-1][5]
+        first_of(
+            bed,
+            source=lambda: bed.put("INBOX", b"Subject: new\r\n\r\n"),
+            list=lambda: bed.delete("INBOX", rows[2]["id"]),
+        )
+        assert read(placed.raw(rows[5])) == wanted
+
+    def test_rule_07_what_a_look_for_another_one_has_seen_counts(self, bed, placed):
+        """One has come and gone again meanwhile, so that the whole page is as it was."""
+        rows = placed.listing("INBOX")
+        wanted = bed.messages("INBOX")[::-1][5]
+        new = []
+
+        def come() -> None:
+            new.extend(bed.put("INBOX", b"Subject: new\r\n\r\n"))
+            with ThreadPoolExecutor(1) as other:
+                other.submit(placed.raw, rows[3]).result()
+            first_of(bed, list=lambda: bed.delete("INBOX", *new))
+
+        first_of(bed, source=come)
+        assert read(placed.raw(rows[5])) == wanted
 
     def test_rule_07_mail_may_come_and_go_while_many_are_read(self, bed, placed):
         rows = placed.listing("INBOX")

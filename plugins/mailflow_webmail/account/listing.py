@@ -103,15 +103,12 @@ class Lister:
     def page(self, folder: str, place: Place, number: int, facts: Facts) -> dict[str, Row]:
         """The rows of one page as they are now, by their ids."""
         page = self._asked(folder, place, facts)
-        return self._rows(page, folder, f"{facts.number}.{number}")
+        return self._shown(page, self._rows(page, folder, f"{facts.number}.{number}"))
 
     def first(self, folder: str, facts: Facts) -> tuple[dict[str, Row], tuple[int, ...]]:
         """The rows of the first page, by their ids, and how many messages it says there are."""
         page = self._asked(folder, Place(first_page(self._site)), facts)
-        rows = self._rows(page, folder, f"{facts.number}.0")
-        shown = {
-            key: row for key, row in rows.items() if not page.skips(self._site.list_.rows, row)
-        }
+        shown = self._shown(page, self._rows(page, folder, f"{facts.number}.0"))
         return shown, self._counts(page) or self._told_elsewhere(folder, facts)
 
     def _seen(self, folder: str, facts: Facts) -> Seen:
@@ -147,7 +144,7 @@ class Lister:
             if len(met) == known or (counts and len(met) >= max(chain(*counts))):
                 break
             place = self._next(page, place, len(rows))
-        shown = {key: row for key, row in met.items() if not page.skips(self._site.list_.rows, row)}
+        shown = self._shown(page, met)
         return Seen(shown, places, len(met) - len(shown), counts, page)
 
     def _told_elsewhere(self, folder: str, facts: Facts) -> tuple[int, ...]:
@@ -188,6 +185,11 @@ class Lister:
                     what = "two messages have one id"
                     raise self._steps.layout("list", "rows.fields.id", page, what)
         return met
+
+    def _shown(self, page: Page, rows: dict[str, Row]) -> dict[str, Row]:
+        """Without those that the definition leaves out."""
+        rule = self._site.list_.rows
+        return {key: row for key, row in rows.items() if not page.skips(rule, row)}
 
     def _check_empty(self, page: Page) -> None:
         """Raises LayoutError where nothing proves that there is no message."""

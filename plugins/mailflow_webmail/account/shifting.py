@@ -1,7 +1,9 @@
 """Where messages are now: the last listing of each folder, and a second look where places shift.
 
-Rule of the file: a place that shifts is believed when it is the same before a message is read
-and after; that a message has gone is believed of a whole new listing.
+Rule of the file: a place that shifts is believed when its whole page, and the first one, on which
+mail arrives, are the same before a message is read and after, and no look meanwhile, for whatever
+message, has seen the folder otherwise: a place may have come back to where it was. That a message
+has gone is believed of a whole new listing.
 """
 
 from __future__ import annotations
@@ -44,11 +46,10 @@ class Known(NamedTuple):
 
 
 class Look(NamedTuple):
-    """A second look at one page."""
+    """A second look at one page of what was known, and when it was begun."""
 
-    login: int
+    known: Known
     began: float
-    rows: dict[str, Row]
 
 
 class Whereabouts:
@@ -62,13 +63,19 @@ class Whereabouts:
         self._lock = threading.Lock()
         self._known: dict[str, Known] = {}
         self._looks: dict[tuple[str, int], Look] = {}
+        self._outdated: dict[str, Known] = {}
         self._looking = threading.Lock()
 
     def listed(self, folder: str, facts: Facts) -> Listing:
-        """A new listing. Raises what listing raises."""
+        """A new listing. Raises what listing raises.
+
+        From its beginning on the one before counts no more: to list is to have the webmail look
+        where messages are."""
         began = time.monotonic()
-        found = self._lister.whole(folder, facts)
         before = self._known.get(folder)
+        if before is not None:
+            self._outdated[folder] = before
+        found = self._lister.whole(folder, facts)
         lost: frozenset[str] = frozenset()
         if before is not None:
             lost = (before.lost | before.listing.rows.keys()) - found.rows.keys()
@@ -84,7 +91,7 @@ class Whereabouts:
         does not have it."""
         for _ in range(TRIES):
             began = time.monotonic()
-            now = self._now(row, facts, began)
+            known, now = self._now(row, facts, began)
             try:
                 source = read(now)
             except (GoneError, NoMessageError) as error:
@@ -96,7 +103,7 @@ class Whereabouts:
                 ) from None
             there = False
             try:
-                there = not self._shifts or self._is_there(now, facts)
+                there = known is None or self._still(known, now, facts)
             finally:
                 if not there:
                     drop(source.content)
@@ -106,17 +113,23 @@ class Whereabouts:
             f"{self._name}: raw: mail comes and goes faster than it can be read in its place"
         )
 
-    def _now(self, row: Row, facts: Facts, began: float) -> Row:
-        """The row with what it is asked for by in this login."""
+    def _now(self, row: Row, facts: Facts, began: float) -> tuple[Known | None, Row]:
+        """The row with what it is asked for by in this login, and, where that shifts, the listing
+        that says so."""
         if not self._handles:
-            return row
+            return None, row
+        folder = row["folder"]
         with self._lock:
-            known = self._known.get(row["folder"])
-            if known is None or known.login != facts.number:
-                return self._of(self.listed(row["folder"], facts), row)
-            if row["id"] in known.listing.rows or known.tells(row, began):
-                return self._of(known.listing, row)
-            return self._of(self.listed(row["folder"], facts), row)
+            known = self._known.get(folder)
+            if (
+                known is None
+                or known.login != facts.number
+                or not self._holds(known, folder)
+                or not (row["id"] in known.listing.rows or known.tells(row, began))
+            ):
+                self.listed(folder, facts)
+                known = self._known[folder]
+        return known if self._shifts else None, self._of(known.listing, row)
 
     def _of(self, listing: Listing, row: Row) -> Row:
         found = listing.rows.get(row["id"])
@@ -133,26 +146,36 @@ class Whereabouts:
             else:
                 self._of(self.listed(row["folder"], facts), row)
 
-    def _is_there(self, row: Row, facts: Facts) -> bool:
-        """Whether its page has it in that place after it was read. Where not, what is known
-        of the folder is out of date."""
+    def _still(self, known: Known, row: Row, facts: Facts) -> bool:
+        """Whether the folder is as it was listed, now that the row was read by its place."""
         ended = time.monotonic()
         folder, number = row["folder"], int(row[PAGE].partition(".")[2])
+        if known.login != facts.number or number >= len(known.listing.places):
+            return False
         with self._looking:
-            look = self._looks.get((folder, number))
-            if look is None or look.began <= ended or look.login != facts.number:
-                known = self._known[folder]
-                if known.login != facts.number or number >= len(known.listing.places):
+            for each in {number, 0}:
+                if not self._holds(known, folder):
                     return False
-                place = known.listing.places[number]
-                began = time.monotonic()
-                rows = self._lister.page(folder, place, number, facts)
-                look = self._looks[folder, number] = Look(facts.number, began, rows)
-        now = look.rows.get(row["id"], {})
-        if now and all(now.get(name) == row.get(name) for name in self._handles):
-            return True
-        with self._lock:
-            known = self._known[folder]
-            if known.began < look.began:
-                self.listed(folder, facts)
-        return False
+                look = self._looks.get((folder, each))
+                if look is None or look.began <= ended or look.known is not known:
+                    look = Look(known, time.monotonic())
+                    if not self._same(known.listing, folder, each, facts):
+                        self._outdated[folder] = known
+                    self._looks[folder, each] = look
+            return self._holds(known, folder)
+
+    def _holds(self, known: Known, folder: str) -> bool:
+        return known is self._known[folder] and known is not self._outdated.get(folder)
+
+    def _same(self, listing: Listing, folder: str, number: int, facts: Facts) -> bool:
+        """Whether a page has the rows that it had, in their places."""
+        page = self._lister.page(folder, listing.places[number], number, facts)
+        name = f"{facts.number}.{number}"
+        if any(each[PAGE] == name and key not in page for key, each in listing.rows.items()):
+            return False
+        none: Row = {}
+        return all(
+            row[handle] == listing.rows.get(key, none).get(handle)
+            for key, row in page.items()
+            for handle in self._handles
+        )

@@ -54,6 +54,9 @@ may be another server: the gateway serves its mailboxes live."""
 NOT_ASKED = {"webmail": ("test_multiline", "test_timers")}
 """Modules whose points no store decides, and that are not asked again over the slowest one."""
 
+SOMETIMES = {"test_058_the_snapshot_is_that_of_the_login_and_not_of_the_first_command"}
+"""What Dovecot answers as we do where one of its processes is slow."""
+
 OF_DOVECOT = ("dovecot", "imap", "pop3")
 
 
@@ -100,7 +103,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     true; and what can be seen only where we are at home is not asked of another server."""
     for item in items:
         if told := told_of(item):
-            item.add_marker(pytest.mark.xfail(reason=told, strict=True))
+            strict = getattr(item, "originalname", "") not in SOMETIMES
+            item.add_marker(pytest.mark.xfail(reason=told, strict=strict))
     if not foreign(config):
         return
     home = pytest.mark.skip(reason="can be seen only where the gateway is our own")
