@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mailflow.errors import MailflowError
+from mailflow.testing.mouth import Mouth
 from mailflow_imap.answers import Body
 from mailflow_imap.names import decode, encode
 from mailflow_imap.session import Session
@@ -26,25 +27,6 @@ SEEDS = [
     b'* 1 FETCH (UID 1 BODY[] {3}\r\nabc)\r\nm4 OK\r\nm5 OK\r\n* LIST () "/" INBOX\r\nm6 OK\r\n',
     b"\x05* ESEARCH (TAG m1) UID ALL 1:3\r\nm1 OK\r\nm2 NO [IN-USE] later\r\n* BYE gone\r\n",
 ]
-
-
-class Mouth:
-    """Says octets, some at a time, and hears everything."""
-
-    peer = "a target"
-    unsent = 0
-
-    def __init__(self, octets: bytes, piece: int) -> None:
-        self.rest = [octets[at : at + piece] for at in range(0, len(octets), piece)]
-
-    def read(self) -> bytes:
-        return self.rest.pop(0) if self.rest else b""
-
-    def write(self, octets: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def one(data: bytes) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from mailflow.accounts import Account, Accounts, Pace
+from mailflow.accounts import Account, Accounts
 from mailflow.kinds import Credentials, Item
 from mailflow.mail import Content, Octets
-from mailflow.secret_value import SecretValue
 from mailflow.testing.engine import LogDouble
+from mailflow.testing.gateway import AT_ONCE, answers, plain
 from mailflow_pop3.server import Policy, ServerSession
 
 PACKAGES = ["mailflow_pop3"]
@@ -52,37 +52,19 @@ class OpenShelf:
         self._shelf.removed += delete
 
 
-def answers(pieces: Sequence[bytes]) -> tuple[bytes, list[str]]:
+def told(pieces: Sequence[bytes]) -> tuple[bytes, list[str]]:
     """All that is said to a client, and what is gone afterwards."""
     shelf, log = Shelf(), LogDouble()
-    secret = SecretValue(lambda: "sesame", "a target", literal=True)
-    pace = Pace(first=0.0, most=0.0, address=10_000, account=10_000)
-    accounts = Accounts([Account("ann", shelf, secret=secret)], pace=pace, log=log)  # type: ignore[arg-type]
+    accounts = Accounts([Account("ann", shelf, secret=plain("sesame"))], pace=AT_ONCE, log=log)  # type: ignore[arg-type]
     session = ServerSession(Policy(lambda: accounts, log, ways=("user", "plain", "login")))  # type: ignore[arg-type]
     session.greet()
-    said = b""
-    for piece in (b"", *pieces):
-        session.receive(piece)
-        while True:
-            more = session.advance()
-            said += b"".join(session.out)
-            session.out, session.weight, session.hold = [], 0, 0.0
-            if (ask := session.ask) is not None:
-                try:
-                    session.resume(ask.call(), None)
-                except Exception as error:
-                    session.resume(None, error)
-            elif not more:
-                break
-        if session.ending:
-            break
-    return said, shelf.removed
+    return answers(session, pieces), shelf.removed
 
 
 def one(data: bytes) -> None:
     step, octets = 1 + (data[0] if data else 0) % 64, data[1:]
-    in_pieces = answers([octets[at : at + step] for at in range(0, len(octets), step)])
-    assert in_pieces == answers([octets])
+    in_pieces = told([octets[at : at + step] for at in range(0, len(octets), step)])
+    assert in_pieces == told([octets])
     said, removed = in_pieces
     assert b"sesame" not in said
     assert not removed or b"quit" in octets.lower()

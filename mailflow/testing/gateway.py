@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import poplib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -169,3 +169,25 @@ class Clients:
 def plain(password: str = PASSWORD) -> SecretValue:
     """A secret that stands in the file."""
     return SecretValue(lambda: password, "a test", literal=True)
+
+
+def answers(session: Any, pieces: Iterable[bytes]) -> bytes:
+    """Feed a session without a socket (a greeted mailflow_pop3.server.ServerSession) the pieces,
+    do what it asks for at once, and give all that it would send."""
+    said = b""
+    for piece in (b"", *pieces):
+        session.receive(piece)
+        while True:
+            more = session.advance()
+            said += b"".join(session.out)
+            session.out, session.weight, session.hold = [], 0, 0.0
+            if (ask := session.ask) is not None:
+                try:
+                    session.resume(ask.call(), None)
+                except Exception as error:  # noqa: BLE001  # as the service hands it over
+                    session.resume(None, error)
+            elif not more:
+                break
+        if session.ending:
+            break
+    return said

@@ -11,10 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailflow.errors import MailflowError
+from mailflow.testing.mouth import Mouth
 from mailflow_imap.answers import Body
 from mailflow_imap.session import Session
-
-from .mouth import Mouth
 
 HEADS = st.sampled_from(
     b"* 1 FETCH (|* 1 FETCH (UID 1 |* 2 FETCH (UID 2 BODY[] |* SEARCH |* SORT |* 3 EXISTS|* LIST |"

@@ -13,6 +13,7 @@ import pytest
 from mailflow.errors import LoginError, PeerError, UnavailableError
 from mailflow.mail import Octets
 from mailflow.sasl import Credentials
+from mailflow.testing.mouth import Mouth
 from mailflow_imap import folders, responses, uids, wire
 from mailflow_imap.answer import Idling
 from mailflow_imap.answers import Missing
@@ -20,8 +21,6 @@ from mailflow_imap.folders import Selected
 from mailflow_imap.login import log_in
 from mailflow_imap.session import RELAPSE, Session
 from mailflow_imap.wire import Command
-
-from .mouth import Mouth
 
 DIGITS = b"9" * 5000
 

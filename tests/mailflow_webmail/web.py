@@ -11,6 +11,7 @@ import ssl
 import struct
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
@@ -45,7 +46,7 @@ def to(where: str, *headers: str, status: str = "302 Found"):
     return ok(b"", f"Location: {where}", *headers, status=status)
 
 
-class Listener:
+class Listener(ABC):
     """Each connection is served by a thread of its own."""
 
     def __init__(self, certificate: Certificate | None = None) -> None:
@@ -96,8 +97,9 @@ class Listener:
                 finally:
                     self._open.discard(sock)
 
+    @abstractmethod
     def serve(self, sock: socket.socket, number: int) -> None:
-        raise NotImplementedError
+        """What becomes of a connection, the `number`th from 1."""
 
 
 class Web(Listener):

@@ -87,7 +87,7 @@ class Selector(Option[str]):
             soupsieve.compile(value)
         except soupsieve.SelectorSyntaxError as error:
             raise ValueError(f"expected a CSS selector: {str(error).splitlines()[0]}") from None
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # a pseudo-element, an at-rule
             raise ValueError(f"a selector that no page is searched for: {error}") from None
         return value
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mailflow.accounts import Account, Accounts
 from mailflow.mail import Octets, chunks
 from mailflow.testing.engine import LogDouble
-from mailflow.testing.gateway import plain
+from mailflow.testing.gateway import answers, plain
 from mailflow_pop3 import reply
 from mailflow_pop3.server import Policy, ServerSession
 
@@ -47,27 +47,6 @@ def fresh() -> ServerSession:
     session = ServerSession(Policy(lambda: accounts, log, ways=ways))  # type: ignore[arg-type]
     session.greet()
     return session
-
-
-def answers(session: ServerSession, pieces) -> bytes:
-    """Feed the pieces, do what is asked at once, and give all that would be sent."""
-    said = b""
-    for piece in (b"", *pieces):
-        session.receive(piece)
-        while True:
-            more = session.advance()
-            said += b"".join(session.out)
-            session.out, session.weight, session.hold = [], 0, 0.0
-            if (ask := session.ask) is not None:
-                try:
-                    session.resume(ask.call(), None)
-                except Exception as error:
-                    session.resume(None, error)
-            elif not more:
-                break
-        if session.ending:
-            break
-    return said
 
 
 def cut(octets: bytes, step: int) -> list[bytes]:
