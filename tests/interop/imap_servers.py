@@ -6,18 +6,18 @@ no line in common with what is tested.
 
 from __future__ import annotations
 
-import email
 import imaplib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import mailflow
 from mailflow.lines import to_crlf
 from mailflow.testing.cyrus import Cyrus
 from mailflow.testing.dovecot import Dovecot
 from mailflow.testing.maildirs import folder_name
+
+from .fetching import Fetching
 
 PASSWORD = "canary-5e11-secret"
 
@@ -29,7 +29,7 @@ def message(subject: str, body: bytes = b"hello\r\n", *fields: str) -> bytes:
     return "".join(f"{line}\r\n" for line in (*head, *fields)).encode() + b"\r\n" + body
 
 
-class Account:
+class Account(Fetching):
     """A new user of `server`, and a pipeline from there to a Maildir in `home`."""
 
     def __init__(self, server: Server, home: Path) -> None:
@@ -52,23 +52,9 @@ class Account:
             "tls": "none", "user": self.user, "password": PASSWORD, "timeout": "10s", **options,
         }  # fmt: skip
 
-    def run(self, **options: object) -> int:
-        """One run of the pipeline; gives its exit status."""
-        pipeline = {
-            "pipeline": {"name": "ann", "journal": str(self.home / "journal.db")},
-            "fetch": [self.source(**options)],
-            "distribute": [{"use": "maildir", "path": str(self.home / "Maildir")}],
-        }
-        return mailflow.run(pipeline, now=True)
-
     def fetched(self) -> list[bytes]:
         """What has come so far, as it was on the wire, sorted."""
-        files = (self.home / "Maildir").glob("new/*")
-        return sorted(to_crlf(file.read_bytes()) for file in files)
-
-    def subjects(self) -> list[str]:
-        """Of what has come so far, sorted."""
-        return sorted(email.message_from_bytes(each)["Subject"] for each in self.fetched())
+        return sorted(map(to_crlf, super().fetched()))
 
     @contextmanager
     def program(self, folder: str = "INBOX") -> Iterator[imaplib.IMAP4]:

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mailflow
 from mailflow.halt import Halt
 from mailflow.lines import to_crlf
 from mailflow.testing.maildirs import Maildirs, folder_name
 from mailflow.testing.roundcube import Roundcube
 from mailflow.testing.sqwebmail import SqWebMail
+
+from .fetching import Fetching
 
 if TYPE_CHECKING:
     from mailflow_webmail.account.session import Session
@@ -56,7 +57,7 @@ def message(subject: str, body: bytes = b"hello\r\n", *fields: str) -> bytes:
     return "".join(f"{line}\r\n" for line in (*head, *fields)).encode() + b"\r\n" + body
 
 
-class WebAccount:
+class WebAccount(Fetching):
     """A new user of `server`, and a pipeline from there to a Maildir in `home`."""
 
     site: str
@@ -110,24 +111,6 @@ class WebAccount:
             "password": PASSWORD, "timeout": "20s", **options,
         }  # fmt: skip
         return {name: value for name, value in given.items() if value is not None}
-
-    def run(self, **options: object) -> int:
-        """One run of the pipeline; gives its exit status."""
-        pipeline = {
-            "pipeline": {"name": "ann", "journal": str(self.home / "journal.db")},
-            "fetch": [self.source(**options)],
-            "distribute": [{"use": "maildir", "path": str(self.home / "Maildir")}],
-        }
-        return mailflow.run(pipeline, now=True)
-
-    def fetched(self) -> list[bytes]:
-        """What has come so far, sorted."""
-        files = (self.home / "Maildir").glob("new/*")
-        return sorted(file.read_bytes() for file in files)
-
-    def subjects(self) -> list[str]:
-        """Of what has come so far, sorted."""
-        return sorted(email.message_from_bytes(each)["Subject"] for each in self.fetched())
 
     @contextmanager
     def session(self, **options: object) -> Iterator[Session]:
