@@ -208,7 +208,7 @@ class TestNext:
     def test_where_there_is_no_link_there_is_no_page(self) -> None:
         assert html("<p>").following(made(Next, css="a"), 0, 20) is None
 
-    @pytest.mark.parametrize("href", ["#", "", "javascript:next()"])
+    @pytest.mark.parametrize("href", ["#", "", "javascript:next()", "http://["])
     def test_a_link_that_leads_nowhere_is_a_changed_layout(self, href: str) -> None:
         with pytest.raises(LayoutError, match="the link 'a' to the next page is no address"):
             html(f'<a href="{href}">').following(made(Next, css="a"), 0, 20)

@@ -106,6 +106,12 @@ class TestWhatGoes:
         assert found["exec"].startswith('this.add_row(1,{"subject":"xxxx')
         assert len(found["rows"]) == module.ALIKE
 
+    def test_json_that_is_nested_too_deep_to_write_loses_all_words(self):
+        octets = b"[" * 600 + b'"Ann"' + b"]" * 600
+        page = Page("http://h/", 200, {"Content-Type": "application/json"}, octets)
+        assert page.json is not None
+        assert "Ann" not in trimmed(site(), page, ())[0]
+
     def test_other_octets_lose_all_words(self):
         page = Page("http://h/", 200, {"Content-Type": "text/plain"}, b"Dear Ann, 4711 \xff\x00")
         assert trimmed(site(), page, ())[0].startswith("xxxx xxx, 0000")

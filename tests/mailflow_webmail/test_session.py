@@ -415,6 +415,17 @@ class TestFolders:
             assert [each["id"] for each in session.folders()] == ["A", "B"]
         assert paper.steps.count("folders") == 2
 
+    def test_a_link_that_is_no_address_is_refused(self, paper, tmp_path):
+        paper.says["folders"] = lambda asked: paper.inside(
+            '<a class=folder href="list?f=A">A</a><a class=more href="http://[">+</a>'
+        )
+        follow = site(folders__follow={"css": "a.more", "attr": "href"})
+        with (
+            paper.session(tmp_path, follow) as session,
+            pytest.raises(PeerError, match="an address that is none"),
+        ):
+            session.folders()
+
     def test_pages_without_an_end_are_an_error(self, paper, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "FOLLOWED", 5)
         paper.says["folders"] = lambda asked: paper.inside(

@@ -262,6 +262,12 @@ class TestWhole:
                 session.raw(rows["a"])
         assert "raw" not in paper.steps
 
+    def test_a_size_with_thousands_of_digits_is_none(self, paper, tmp_path):
+        sized = site(list__rows__fields__size={"attr": "data-at"})
+        with paper.session(tmp_path, sized) as session:
+            row = {**rows_of(session)["a"], "size": "9" * 5000}
+            assert read(session.raw(row)) == A
+
     def test_one_without_an_end_is_given_up(self, paper, session, tmp_path):
         rows = rows_of(session)
         session._sources._most = 1 << 20

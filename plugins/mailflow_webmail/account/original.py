@@ -75,7 +75,7 @@ class Sources:
         """Raises GoneError where the webmail says it is missing, NoMessageError where no
         message has come, BadMailError for one that is too large."""
         size = row.get("size", "")
-        if size.isdecimal() and int(size) > self._most:
+        if size.isdecimal() and len(size) < 16 and int(size) > self._most:
             raise self._too_large(row, self._limit)
         own = dict(row)
         for each in self._step.before:

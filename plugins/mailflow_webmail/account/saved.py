@@ -102,7 +102,8 @@ def trimmed(site: Site, page: Page, private: Iterable[str]) -> tuple[str, str]:
     if page.is_html:
         return _cut(trim.html(page) + f"\n<!-- {trim.masked(urlsplit(page.url).path)} -->"), "html"
     if page.json is not None:
-        return _cut(json.dumps(trim.json(page.json), indent=1)), "json"
+        with suppress(RecursionError):  # what can be read may be too deep to be written
+            return _cut(json.dumps(trim.json(page.json), indent=1)), "json"
     return _cut(trim.masked(page.octets[:SIZE].decode("utf-8", "replace"))), "txt"
 
 

@@ -255,7 +255,12 @@ def absolute(page: Page, finder: Finder | None, value: str) -> str:
     """The value; a link, which is seen from its page, as it is seen from everywhere."""
     if not value or finder is None or finder.attr not in LINKS:
         return value
-    return value if finder.param or finder.regex else urljoin(page.url, value)
+    if finder.param or finder.regex:
+        return value
+    try:
+        return urljoin(page.url, value)
+    except ValueError:  # the browser refuses it, should anybody go there
+        return value
 
 
 def described(what: Finder | Rows) -> str:

@@ -244,8 +244,12 @@ class Page:
                 if match is None or match[0] != text:
                     continue
             href = (_said(tag, "href") or "").strip()
-            url = urljoin(self.url, href)
-            if not href or href.startswith("#") or urlsplit(url).scheme not in ("http", "https"):
+            try:
+                url = urljoin(self.url, href)
+                scheme = urlsplit(url).scheme
+            except ValueError:
+                scheme = ""
+            if not href or href.startswith("#") or scheme not in ("http", "https"):
                 raise LayoutError(f"the link {next_.css!a} to the next page is no address")
             return Turn(url, 0)
         return None

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from mailflow.values import FOREVER
+
 if TYPE_CHECKING:
     from mailflow.halt import Halt
-
-FOREVER = float("inf")
 
 STOPPED = "stopped on request"
 TOO_SLOW = "too slow"
