@@ -26,7 +26,7 @@ help:
 	@echo "make lint     style, types, import contracts"
 	@echo "make bench    speed and memory beside mpop, getmail6, fetchmail and others"
 	@echo "make crash    200 random kills and 200 power cuts (the power cuts as root)"
-	@echo "make fuzz     MINUTES=30 of octets for every parser, the corpus kept"
+	@echo "make fuzz     octets for every parser, MINUTES=1 for each, the corpus kept"
 	@echo "make docs     the documentation, in docs/_build/html"
 	@echo "make clean    remove .venv, caches and what was built"
 
