@@ -20,7 +20,7 @@ from mailflow.errors import (
 )
 from mailflow.kept import drop
 from mailflow.kinds import Fetched, Item, Missed
-from mailflow.mail import HEADER_LIMIT, Content, Envelope, Octets
+from mailflow.mail import Content, Envelope, Octets, head
 from mailflow.net import is_loopback
 from mailflow.options import Options
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
@@ -37,8 +37,8 @@ from mailflow_webmail.mark import (
     page_of,
     said,
 )
-from mailflow_webmail.opened import as_they_came
 from mailflow_webmail.origin import WebmailSourceOptions
+from mailflow_webmail.rows import as_they_came, size_of
 from mailflow_webmail.settling import BATCH, Settling
 
 if TYPE_CHECKING:
@@ -175,10 +175,9 @@ class WebmailFetcher:
         """The header sections with their blank line; of what is gone, nothing."""
         for key, got in self._load(keys):
             if not isinstance(got, MailflowError):
-                with got.open() as file:
-                    header, blank, _ = file.read(HEADER_LIMIT).partition(b"\r\n\r\n")
+                section = head(got)
                 drop(got)
-                yield Fetched(key, Octets(header + blank), NO_ENVELOPE)
+                yield Fetched(key, Octets(section + b"\r\n"), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """The messages, several at once; where many were settled meanwhile, nothing is on its way
@@ -280,7 +279,7 @@ class WebmailFetcher:
         most, over = self._options.max_size, 0
         for folder in folders:
             for id_, row in self._rows[folder.id].items():
-                key, size = f"{folder.id};{id_}", _number(row.get("size", ""))
+                key, size = f"{folder.id};{id_}", size_of(row)
                 large = most is not None and size is not None and size > most
                 if large or id_ in self._large[folder.id]:
                     over += 1
@@ -373,8 +372,3 @@ def _place(key: str) -> tuple[str, str]:
     """(folder, id). What a folder is called may hold a semicolon, an id may not."""
     folder, _, id_ = key.rpartition(";")
     return folder, id_
-
-
-def _number(text: str) -> int | None:
-    """Octets that a page says as a number."""
-    return int(text) if text.isdecimal() and len(text) < 16 else None

@@ -6,7 +6,6 @@ read in the messages, and in no more of them than must be. What nothing tells is
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,7 +18,7 @@ from mailflow.mailboxes import order as orders
 from mailflow.query import ItemFacts, MailFacts, Query
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
-from mailflow_webmail.opened import as_they_came
+from mailflow_webmail.rows import NUMBER, as_they_came, size_of
 
 if TYPE_CHECKING:
     from mailflow.log import Logger
@@ -31,8 +30,6 @@ SAID = ("", "0", "false")
 """What a row says where a message is not read yet."""
 
 _LARGEST = (1 << 32) - 1
-
-_NUMBER = re.compile("[1-9][0-9]{0,14}")
 
 _FLAGS = {"answered", "deleted", "draft", "flagged", "recent", "seen"}
 
@@ -146,7 +143,7 @@ class Finding:
 def uid_of(id_: str) -> int:
     """A number by which a message can be named on a command line: its id, where that is one,
     as the UIDs of an IMAP server behind the page are; else one that is made of it."""
-    if _NUMBER.fullmatch(id_) and int(id_) <= _LARGEST:
+    if NUMBER.fullmatch(id_) and int(id_) <= _LARGEST:
         return int(id_)
     digest = blake2b(id_.encode("utf-8", "surrogateescape"), digest_size=4).digest()
     return int.from_bytes(digest, "big") or 1
@@ -154,10 +151,9 @@ def uid_of(id_: str) -> int:
 
 def item_of(folder: str, row: Row, uid: int | None) -> Item:
     """What a row says for sure: a size that is written out, and whether it was read."""
-    size, seen = row.get("size", ""), row.get("seen")
+    seen = row.get("seen")
     flags = None if seen is None else frozenset({"\\Seen"} if seen not in SAID else ())
-    exact = int(size) if _NUMBER.fullmatch(size) else None
-    return Item(f"{folder};{row['id']}", exact, None, flags, folder, uid)
+    return Item(f"{folder};{row['id']}", size_of(row), None, flags, folder, uid)
 
 
 def sized(item: Item, content: Content) -> Item:

@@ -12,7 +12,7 @@ from mailflow.digests import sha256
 from mailflow.mail import Content, head
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
-from mailflow_webmail.opened import arrival
+from mailflow_webmail.rows import arrival
 
 if TYPE_CHECKING:
     from mailflow_webmail.account.session import Row

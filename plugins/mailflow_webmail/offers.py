@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from mailflow.typed import TYPE_CHECKING
 from mailflow_webmail.choice import chosen
+from mailflow_webmail.origin import SAYING
+from mailflow_webmail.rows import size_of
 
 if TYPE_CHECKING:
     from mailflow_webmail.account.session import Session
@@ -27,9 +29,8 @@ def facts(session: Session, options: WebmailSourceOptions) -> Iterator[str]:
     yield f"folders: {len(names)}: {', '.join(names[:SHOWN])}{more}"
     for folder in chosen(options.folders, folders):
         rows = session.listing(folder.id)
-        sized = sum(row.get("size", "").isdecimal() for row in rows)
+        sized = sum(size_of(row) is not None for row in rows)
         sizes = "sizes are told" if sized and sized == len(rows) else "sizes are not told"
         yield f"folder {folder.name}: {len(rows)} messages, {sizes}"
-    can = [word for word in ("delete", "trash", "seen") if getattr(session.site, word) is not None]
-    known = ", ".join((*can, "keep"))
+    known = ", ".join((*filter(session.site.has, SAYING), "keep"))
     yield f"on_done: {options.on_done}, when `keep` is over; this site knows {known}"

@@ -7,7 +7,6 @@ listed, and lies ready for whoever reads it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -19,6 +18,7 @@ from mailflow.mail import Content
 from mailflow.typed import TYPE_CHECKING
 from mailflow_webmail.choice import chosen, is_certain
 from mailflow_webmail.loading import Loader
+from mailflow_webmail.rows import as_they_came
 
 if TYPE_CHECKING:
     from mailflow.live import Hold, Listing
@@ -32,30 +32,11 @@ after the other."""
 REFUSED = 0
 """The size that is kept of what is too large to be served: no message has it."""
 
-_ARRIVAL = re.compile(r"([0-9]{1,20})(?:[.]|\Z)")
-
 
 def uidl(folder: str, id_: str) -> str:
     """The unique-id of a message (RFC 1939, 7): 40 octets that its folder and its id give."""
     said = f"{len(folder)} {folder}{id_}".encode("utf-8", "surrogateescape")
     return blake2b(said, digest_size=20).hexdigest()
-
-
-def arrival(id_: str) -> int | None:
-    """The number that an id begins with, which is higher the later its message came; None where
-    it begins with none."""
-    found = _ARRIVAL.match(id_)
-    return None if found is None else int(found[1])
-
-
-def as_they_came(rows: Sequence[Row]) -> list[Row]:
-    """The oldest first: by numbers that all ids begin with, as UIDs of IMAP and names in a
-    Maildir do; else turned round, since a page shows the newest first."""
-    numbers = [arrival(row["id"]) for row in rows]
-    if None in numbers:
-        return list(reversed(rows))
-    keyed = zip((number or 0 for number in numbers), rows, strict=True)
-    return [row for _, row in sorted(keyed, key=lambda each: (each[0], each[1]["id"]))]
 
 
 def served(session: Session, patterns: Sequence[str]) -> list[str]:

@@ -36,7 +36,7 @@ class WebmailSourceOptions(WebmailOptions):
         yield from super().faults()
         if self.password is None and self.cookies is None:
             yield "password", "expected the password, or the `cookies` of a browser"
-        if not any(not pattern.startswith("!") for pattern in self.folders):
+        if all(pattern.startswith("!") for pattern in self.folders):
             yield "folders", 'expected at least one folder to read, such as "INBOX"'
 
     def look(self) -> Iterator[tuple[str, str]]:
@@ -47,7 +47,7 @@ class WebmailSourceOptions(WebmailOptions):
         if self.on_done not in SAYING or any(option == "site" for option, _ in wrong):
             return
         found = site(self.site)
-        if getattr(found, self.on_done) is None:
+        if not found.has(self.on_done):
             known = ", ".join(f'"{word}"' for word in (*filter(found.has, SAYING), "keep"))
             text = f"the site {self.site} does not say how to {SAYING[self.on_done]}; it knows"
             yield "on_done", f"{text} {known}"

@@ -15,7 +15,7 @@ from mailflow.directories import settings_directory
 from mailflow.errors import ConfigError, GoneError, LoginError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.kinds import Fetched, Missed, Runtime
-from mailflow.mail import read
+from mailflow.mail import head, read
 from mailflow.query import Query
 from mailflow.testing.engine import LogDouble
 from mailflow.testing.webmail import TestBed
@@ -160,6 +160,18 @@ def test_a_name_that_is_known_is_not_looked_for_again_while_logged_in(
 def test_the_oldest_messages_come_first(bed: TestBed, make: Make) -> None:
     """A page shows the newest first, and a `limit` would leave out the others for ever."""
     assert list(take(make(parallel=1), settle=False).values()) == MAIL
+
+
+def test_a_header_that_is_too_long_is_the_same_alone_and_with_its_message(
+    bed: TestBed, make: Make
+) -> None:
+    """By it a message is known again before it is settled; another one would be fetched anew."""
+    bed.put("Lists", b"Subject: a\r\n" + b"X-Long: %s\r\n" % (b"y" * 990) * 1100 + b"\r\nhello\r\n")
+    with make(folders=["Lists"]) as fetcher:
+        key = [item.key for item in fetcher.listing(Query.always)][-1]
+        [alone], [whole] = fetcher.heads([key]), fetcher.retrieve([key])
+    assert isinstance(whole, Fetched)
+    assert head(alone.content) == head(whole.content)
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5h"])

@@ -21,7 +21,8 @@ from mailflow.testing.webmail import USER, TestBed
 from mailflow_webmail.definition.site import SHIPPED
 from mailflow_webmail.live import WebmailDropOptions
 from mailflow_webmail.maildrop import WebmailDrop
-from mailflow_webmail.opened import as_they_came, uidl
+from mailflow_webmail.opened import uidl
+from mailflow_webmail.rows import as_they_came
 
 from .stages import end
 
