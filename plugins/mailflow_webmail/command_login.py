@@ -6,17 +6,19 @@ Rule of the file: nothing is changed there, and no password that was typed is pr
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from mailflow.errors import MailflowError
-from mailflow.tables import json_option, say, show, show_json
+from mailflow.tables import json_option, show, show_json
 from mailflow_webmail.account.session import Session
 from mailflow_webmail.command_account import Said, account_options, said, session_at
 from mailflow_webmail.definition.site import find
 from mailflow_webmail.drafted import key, text
 
 SECRET = {"file": "~/.config/mailflow/page.secret"}
+PROXY_SECRET = {"file": "~/.config/mailflow/proxy.secret"}
 
 
 @click.command(name="login", short_help="Try an account, and print what a pipeline says of it.")
@@ -34,19 +36,19 @@ def login(as_json: bool, **account: Any) -> int:
     with session_at(table, path) as session:
         session.log_in()
         folders = [_counted(session, row) for row in session.folders()]
-    written = _written(table)
+    fetch = written(table)
     if not any("INBOX" in (each["id"], each["name"]) for each in folders):
-        written["folders"] = [folders[0]["name"]]
+        fetch["folders"] = [folders[0]["name"]]
     if as_json:
-        show_json({"folders": folders, "fetch": written})
+        show_json({"folders": folders, "fetch": fetch})
     else:
         show(("FOLDER", "MESSAGES", "ID"), [
             (each["name"], each["messages"] if each["error"] is None else each["error"], each["id"])
             for each in folders
         ])  # fmt: skip
         click.echo()
-        for line in toml(written):
-            say(line)
+        for line in toml(fetch):  # it holds no secret: masked, it would be another account
+            click.echo(line)
     return 0
 
 
@@ -59,12 +61,17 @@ def _counted(session: Session, row: Any) -> dict[str, object]:
         return {**facts, "messages": None, "error": error.text}
 
 
-def _written(table: Said) -> dict[str, object]:
+def written(table: Said) -> dict[str, object]:
     """What a file says of it: where a password is, never what it is."""
-    written = {"use": "webmail", **table}
+    found = {"use": "webmail", **table}
     if isinstance(table.get("password"), str):
-        written["password"] = SECRET
-    return written
+        found["password"] = SECRET
+    proxy = urlsplit(str(table.get("proxy", "")))
+    if proxy.password:
+        told, _, where = proxy.netloc.rpartition("@")
+        found["proxy"] = proxy._replace(netloc=f"{told.partition(':')[0]}@{where}").geturl()
+        found["proxy_password"] = PROXY_SECRET
+    return found
 
 
 def toml(table: Said) -> list[str]:

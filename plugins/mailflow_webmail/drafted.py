@@ -29,4 +29,4 @@ def _escaped(letter: str) -> str:
 
 def key(name: str) -> str:
     """A key as it may stand in TOML: bare, or quoted where it must be."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else text(name)

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from mailflow.errors import ConfigError, LoginError, MailflowError
 from mailflow.testing.webmail import PASSWORD, TestBed
 from mailflow_webmail.command_check import check
-from mailflow_webmail.command_login import login
+from mailflow_webmail.command_login import login, written
 from mailflow_webmail.definition.site import find
+from mailflow_webmail.drafted import key
 
 
 @pytest.fixture
@@ -182,6 +183,29 @@ def test_a_password_that_is_typed_is_asked_for_and_never_printed(
     assert found["fetch"]["password"] == {"file": "~/.config/mailflow/page.secret"}
     assert {each["name"]: each["messages"] for each in found["folders"]}["INBOX"] == 3
     assert len(asked) == 1
+
+
+def test_a_password_that_is_a_word_of_what_to_write_changes_nothing_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mailflow_webmail.command_account.typed", lambda _: "secret")
+    with TestBed(user="ann", password="secret") as bed:
+        words = ["testbed", bed.url, "--user", "ann"]
+        result = CliRunner().invoke(login, words, standalone_mode=False)
+    assert result.exception is None, result.output
+    [fetch] = tomllib.loads(result.stdout.partition("\n\n")[2])["fetch"]
+    assert fetch["password"] == {"file": "~/.config/mailflow/page.secret"}
+
+
+def test_the_password_of_a_proxy_is_not_written_down() -> None:
+    found = written({"site": "testbed", "proxy": "http://ann:canary-77@proxy:3128"})
+    assert found["proxy"] == "http://ann@proxy:3128"
+    assert found["proxy_password"] == {"file": "~/.config/mailflow/proxy.secret"}
+
+
+@pytest.mark.parametrize("name", ["plain", "", "a b", "a'\"b\\", "caf\u00e9", "\U0001f600", "\x7f"])
+def test_a_key_is_read_as_the_same_whatever_it_holds(name: str) -> None:
+    assert tomllib.loads(f"{key(name)} = 1") == {name: 1}
 
 
 def refused(*words: str) -> MailflowError:
