@@ -159,6 +159,7 @@ def test_what_was_not_recorded_is_told_and_how_to_record_it(
 @pytest.mark.parametrize("text", [
     "", "{", "[]", "{}", '{"log": {}}', '{"log": {"entries": 5}}', '{"log": {"entries": []}}',
     '{"log": {"entries": [1, {}, {"request": {}, "response": 5}]}}', "[" * 100_000,
+    '{"log": {"entries": [{"request": {"url": "http://h/"}, "response": {"status": Infinity}}]}}',
 ])  # fmt: skip
 def test_what_is_no_recording_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.har").write_text(text)

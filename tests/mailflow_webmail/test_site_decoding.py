@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailflow_webmail.definition.decoding import decoded
+from mailflow_webmail.definition.wording import Codec
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,10 @@ def test_what_is_written_so_is_undone_and_nothing_else(how: str, written: str, r
 def test_one_is_undone_after_the_other() -> None:
     assert decoded(r"\u0026lt;a\u0026gt;", ["javascript", "html"]) == "<a>"
     assert decoded("Entw%26APw-rfe", ["percent", "modified-utf-7"]) == "Entwürfe"
+
+
+@pytest.mark.parametrize("name", ["unicode-escape", "raw_unicode_escape", "punycode", "hex", "x\0"])
+def test_a_source_is_recoded_by_encodings_alone_that_a_page_may_have(name: str) -> None:
+    with pytest.raises(ValueError, match="expected the name of an encoding"):
+        Codec("").convert(name, "")
+    assert Codec("").convert("latin_1", "") == "iso8859-1"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from mailflow.options import ElementsError, Fault, Option, Options, convert, nearest
+from mailflow_webmail.definition.decoding import is_charset
 from mailflow_webmail.definition.patterns import compiled
 
 
@@ -157,13 +158,9 @@ class Codec(Option[str]):
     def convert(self, value: object, base: str) -> str:
         import codecs
 
-        try:
-            found = codecs.lookup(value if isinstance(value, str) else "")
-        except (LookupError, ValueError):
-            raise self.reject() from None
-        if not found._is_text_encoding:
+        if not isinstance(value, str) or not is_charset(value):
             raise self.reject()
-        return found.name
+        return codecs.lookup(value).name
 
 
 def one_of(table: Options, names: Sequence[str]) -> Iterator[Fault]:

@@ -109,7 +109,7 @@ def _exchanges(entries: list[Any]) -> Iterator[Exchange]:
     for each in entries:
         try:
             found = _exchange(each["request"], each["response"])
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
         if found is not None:
             yield found
@@ -119,7 +119,7 @@ def _exchange(request: Mapping[str, Any], response: Mapping[str, Any]) -> Exchan
     url = str(request["url"]).partition("#")[0]
     status = int(response["status"])
     content = response.get("content") or {}
-    headers = {**_headers(response)}
+    headers = _headers(response)
     type_ = str(headers.get("Content-Type") or content.get("mimeType") or "")
     if not url.startswith(("http://", "https://")) or not status:
         return None
