@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
 
 class Check:
-    """The steps of one session's site. `begin` has the outcome of logging in."""
+    """The steps of one session's site."""
 
     def __init__(self, session: Session, folder: str, change: Sequence[str]) -> None:
         """`folder` is listed, by its id or name; `change` are ids of messages in it that may be

@@ -15,8 +15,6 @@ from mailflow_webmail.checking import Check, Outcome
 from mailflow_webmail.command_account import account_options, said, session_at
 from mailflow_webmail.definition.site import find, guesses
 
-LAYOUT = 76
-
 WORDS = {True: "holds", False: "DOES NOT HOLD", None: "not tried"}
 
 

@@ -18,8 +18,8 @@ FAULTY = 78
 
 SCHEMA = "http://json-schema.org/draft-07/schema#"
 
-CAN = {"delete": "delete", "trash": "trash", "seen": "seen", "send": "send"}
-"""What a site can do beside being read, and the step that says how."""
+CAN = ("delete", "trash", "seen", "send")
+"""Steps that say what a site can do beside being read."""
 
 
 class Known(NamedTuple):
@@ -33,7 +33,7 @@ class Known(NamedTuple):
     def can(self) -> tuple[str, ...]:
         if self.site is None:
             return ()
-        return ("fetch", *(word for word, step in CAN.items() if self.site.has(step)))
+        return ("fetch", *filter(self.site.has, CAN))
 
 
 @click.command(name="sites")
