@@ -12,7 +12,7 @@ import pytest
 
 from mailflow.errors import ConfigError
 from mailflow_webmail.settings import WebmailOptions
-from mailflow_webmail.web.cookies import MOST, Lent, imported
+from mailflow_webmail.web.cookies import LARGEST, MOST, Lent, imported
 
 from .web import HttpProxy, Web, ok, to
 
@@ -260,6 +260,13 @@ class TestImported:
         path.write_bytes(b"\xff\xfe")
         with pytest.raises(ConfigError, match="not UTF-8 text"):
             imported(str(path), ["localhost"])
+
+    def test_a_file_that_is_too_large_is_told_and_not_cut(self, saved) -> None:
+        path = saved("localhost FALSE / FALSE 0 a 1")
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("# " + "é" * (LARGEST // 2))
+        with pytest.raises(ConfigError, match="is larger than"):
+            imported(path, ["localhost"])
 
     def test_it_is_looked_at_before_anything_is_asked(self, saved) -> None:
         given = {"site": "roundcube", "url": "https://localhost/", "user": "ann",

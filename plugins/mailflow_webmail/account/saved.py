@@ -10,6 +10,7 @@ import json
 import os
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from html import escape
@@ -148,9 +149,7 @@ class _Trim:
         soup = Page(
             page.url, page.status, {"Content-Type": "text/html; charset=utf-8"}, octets
         ).soup
-        for tag in soup.find_all(_ROWS):
-            if not tag.decomposed:
-                _thin(tag)
+        _thin(soup.find_all(_ROWS))
         for text in list(soup.find_all(string=True)):
             if isinstance(text, Script):
                 text.replace_with(Script(self.script(text)))
@@ -229,11 +228,17 @@ class _Trim:
                 tag[name] = (self.guarded if name in _BUILT else self.masked)(text)
 
 
-def _thin(tag: Tag) -> None:
-    """Remove an element that follows ALIKE others which are built like it."""
-    same = (each for each in tag.previous_siblings if getattr(each, "name", None) == tag.name)
-    if sum(1 for each, _ in zip(same, range(ALIKE), strict=False)) == ALIKE:
-        tag.decompose()
+def _thin(tags: Iterable[Tag]) -> None:
+    """Remove the elements that follow ALIKE others of the same name and parent."""
+    kept: Counter[tuple[int, str]] = Counter()
+    for tag in tags:
+        if tag.decomposed:
+            continue
+        same = id(tag.parent), tag.name  # the hash of a tag is that of all its text
+        if kept[same] == ALIKE:
+            tag.decompose()
+        else:
+            kept[same] += 1
 
 
 def _shape(word: str) -> str:

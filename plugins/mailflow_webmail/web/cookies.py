@@ -125,12 +125,13 @@ def imported(path: str, hosts: Collection[str]) -> list[Cookie]:
 
 
 def _read(path: str) -> Iterator[Cookie]:
+    octets = private_file(path, "cookie file", LARGEST)
+    if len(octets) > LARGEST:
+        raise ConfigError(f"cookie file {path} is larger than {LARGEST} octets")
     try:
-        text = private_file(path, "cookie file", LARGEST).decode("utf-8")
+        text = octets.decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"cookie file {path} is not UTF-8 text") from None
-    if len(text) > LARGEST:
-        raise ConfigError(f"cookie file {path} is larger than {LARGEST} octets")
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r").removeprefix(_HTTP_ONLY)
         if not line.strip() or line.startswith("#"):
