@@ -258,16 +258,19 @@ LOGIN = "<form id=login method=post action=login><input name=user><input name=pa
 INSIDE = "<a id=logout></a><form id=session><input name=token value=1></form>"
 
 
+def form(attributes: str = "") -> str:
+    fields = ("from", "to", "cc", "bcc", "subject", "text", "reply-to", "message-id",
+              "in-reply-to", "references")  # fmt: skip
+    inputs = "".join(f"<input name={name} {attributes}>" for name in fields)
+    return f"<form id=compose method=post action=compose><button name=send></button>{inputs}"
+
+
 def test_a_session_that_ends_behind_a_redirect_is_a_doubt(stage: Stage) -> None:
     """The mail may have been sent before: it would be again."""
-    page = "<form id=compose method=post action=compose><button name=send></button>" + "".join(
-        f"<input name={name}>" for name in ("from", "to", "cc", "bcc", "subject", "text",
-                                            "reply-to", "message-id", "in-reply-to", "references")
-    )  # fmt: skip
 
     def answer(asked: Asked) -> bytes:
         if asked.target == "/compose":
-            return ok(page) if asked.method == "GET" else to("/list?folder=Sent")
+            return ok(form()) if asked.method == "GET" else to("/list?folder=Sent")
         return ok(INSIDE if asked.method == "POST" else LOGIN)
 
     with Web(answer) as web:
@@ -276,6 +279,19 @@ def test_a_session_that_ends_behind_a_redirect_is_a_doubt(stage: Stage) -> None:
     assert "maybe after it was sent" in error.text
     assert commits == [(BOB,)]
     assert [each.method for each in web.asked if each.target == "/compose"] == ["GET", "POST"]
+
+
+@pytest.mark.parametrize("most", ["&sup2;", "9" * 5000, "-1", "many"])
+def test_a_length_that_is_no_number_limits_nothing(stage: Stage, most: str) -> None:
+    def answer(asked: Asked) -> bytes:
+        if asked.target == "/compose":
+            return ok(form(f'maxlength="{most}"')) if asked.method == "GET" else to("/list")
+        return ok(INSIDE if asked.method == "POST" else LOGIN)
+
+    with Web(answer) as web:
+        stage.table = {**stage.table, "url": web.url}
+        _, commits = failing(stage)
+    assert commits == [(BOB,)]
 
 
 def test_it_takes_turns_with_what_fetches_from_the_same_account(

@@ -27,6 +27,7 @@ from mailflow.kept import drop
 from mailflow.log import clean
 from mailflow.mail import Header, Octets, head
 from mailflow_webmail.account.original import Sources
+from mailflow_webmail.definition.decoding import number
 from mailflow_webmail.definition.language import SENDING
 from mailflow_webmail.definition.names import OF_A_MAIL, fill, named
 from mailflow_webmail.errors import ExpiredError, LayoutError
@@ -214,8 +215,8 @@ class Sender:
             page = self._steps.submitted("write", page, {**known, **more})
             more |= self._steps.captured("write", self._checked("write", page), known)
         with_form: list[File] = []
-        for number, file in enumerate(letter.files, 1):
-            one = {**known, **more, "number": str(number)}
+        for place, file in enumerate(letter.files, 1):
+            one = {**known, **more, "number": str(place)}
             page = self._attached(file, page, one, with_form)
         return Draft(page, {**known, **more}, tuple(with_form))
 
@@ -314,8 +315,8 @@ class Sender:
         """Raises BadMailError where a field would cut what it gets."""
         name, fields = self._fields(page)
         for key, text in self._site.step(name).fill.items():
-            most = str(fields[key].get("maxlength", "")) if key in fields else ""
-            if most.isdigit() and len(fill(text, facts)) > int(most):
+            most = number(str(fields[key].get("maxlength", ""))) if key in fields else None
+            if most is not None and len(fill(text, facts)) > most:
                 hint = "; a lower `recipients_max` makes several forms" if "{bcc}" in text else ""
                 raise BadMailError(f"the form takes {most} characters as {key} at most{hint}")
 
