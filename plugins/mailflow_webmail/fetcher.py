@@ -177,7 +177,8 @@ class WebmailFetcher:
             if not isinstance(got, MailflowError):
                 section = head(got)
                 drop(got)
-                yield Fetched(key, Octets(section + b"\r\n"), NO_ENVELOPE)
+                blank = b"\r\n" if section.endswith(b"\n") else b""
+                yield Fetched(key, Octets(section + blank), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """The messages, several at once; where many were settled meanwhile, nothing is on its way

@@ -15,13 +15,14 @@ from mailflow.directories import settings_directory
 from mailflow.errors import ConfigError, GoneError, LoginError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.kinds import Fetched, Missed, Runtime
-from mailflow.mail import head, read
+from mailflow.mail import Octets, head, read
 from mailflow.query import Query
 from mailflow.testing.engine import LogDouble
 from mailflow.testing.webmail import TestBed
 from mailflow.verdicts import Fate
 from mailflow_webmail import fetcher as module
 from mailflow_webmail import mark
+from mailflow_webmail.account.session import Session
 from mailflow_webmail.errors import LayoutError
 from mailflow_webmail.fetcher import WebmailFetcher
 from mailflow_webmail.web import browser
@@ -162,13 +163,25 @@ def test_the_oldest_messages_come_first(bed: TestBed, make: Make) -> None:
     assert list(take(make(parallel=1), settle=False).values()) == MAIL
 
 
-def test_a_header_that_is_too_long_is_the_same_alone_and_with_its_message(
-    bed: TestBed, make: Make
+@pytest.mark.parametrize(
+    "octets",
+    [
+        pytest.param(
+            b"Subject: a\r\n" + b"X-Long: %s\r\n" % (b"y" * 990) * 1100 + b"\r\nhello\r\n",
+            id="long",
+        ),
+        pytest.param(b"Subject: a", id="without-end"),
+        pytest.param(b"Subject: a\r\nno field\r\n\r\nhello\r\n", id="without-blank-line"),
+        pytest.param(b"\r\nhello\r\n\r\nworld\r\n", id="none"),
+    ],
+)
+def test_a_header_section_is_the_same_alone_and_with_its_message(
+    make: Make, monkeypatch: pytest.MonkeyPatch, octets: bytes
 ) -> None:
     """By it a message is known again before it is settled; another one would be fetched anew."""
-    bed.put("Lists", b"Subject: a\r\n" + b"X-Long: %s\r\n" % (b"y" * 990) * 1100 + b"\r\nhello\r\n")
-    with make(folders=["Lists"]) as fetcher:
-        key = [item.key for item in fetcher.listing(Query.always)][-1]
+    monkeypatch.setattr(Session, "raw", lambda self, row: Octets(octets))
+    with make() as fetcher:
+        key = next(iter(fetcher.listing(Query.always))).key
         [alone], [whole] = fetcher.heads([key]), fetcher.retrieve([key])
     assert isinstance(whole, Fetched)
     assert head(alone.content) == head(whole.content)
