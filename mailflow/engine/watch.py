@@ -237,7 +237,7 @@ class Watch:
     def _forget(self) -> None:
         fetcher, self._fetcher = self._fetcher, None
         if fetcher is not None and self.stays:
-            with suppress(*PLUGIN_FAULTS):  # it has failed before, which was told
+            with suppress(*PLUGIN_FAULTS):  # what is over cannot fail any more
                 fetcher.close()
         with self._change:
             listening, self._listening = self._listening, None
