@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +28,11 @@ PATIENCE = 20.0
 
 LOOK = 0.1
 """How often is looked whether it has ended instead."""
+
+LOWEST, BLOCK = 10_000, 400
+"""The first port given to a server, and how many a process holds for its servers."""
+
+_holders: list[socket.socket] = []
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -40,13 +47,39 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Ports of 127.0.0.1 that nobody listens on now, for servers that are to be started.
+
+    Until they are, no client gets one of them from the system, and no other process from here.
+    """
+    return list(islice(filter(_unused, _own_ports()), count))
+
+
+def _unused(port: int) -> bool:
     try:
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """The ports of this process, in turn: a block below those that the system gives to clients
+    (ip(7), ip_local_port_range), held while it lives by an abstract socket (unix(7)).
+
+    Raises RuntimeError where each block is another process's.
+    """
+    clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for first in range(LOWEST, clients - BLOCK, BLOCK):
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            holder.bind(f"\0mailflow-ports-{first}")
+        except OSError:
+            holder.close()
+            continue
+        _holders.append(holder)
+        return cycle(range(first, first + BLOCK))
+    raise RuntimeError(f"all ports between {LOWEST} and {clients} are held by others")
 
 
 class Serving:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from mailflow.testing.serving import free_ports
+
 from . import parrot
 from .command import Shop
 from .serving import Begin, Serving
@@ -36,4 +38,4 @@ def begin(shop: Shop) -> Iterator[Begin]:
 def port(shop: Shop) -> int:
     """Where the service of the test listens; its plugin is installed."""
     shop.plugin("parrot", parrot.PLUGIN)
-    return parrot.free_port()
+    return free_ports(1)[0]

@@ -151,9 +151,3 @@ def ask(port: int, words: str) -> str:
         if answer or words in ("die",):
             return answer
         assert time.monotonic() < deadline, f"{words!r} was never answered"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from mailflow.testing.serving import free_ports
+
 from ..engine.standing import eventually
 from . import parrot
 from .command import CANARY, MAIL, Shop
@@ -81,7 +83,7 @@ class TestReload:
     ) -> None:
         begin(shop.write(text))
         assert parrot.ask(port, "say") == "hello"
-        other = parrot.free_port()
+        other = free_ports(1)[0]
         second = f'[[serve]]\nuse = "parrot"\nname = "second"\nport = {other}\n'
         first = text.partition("[maildrop")[0]
         shop.write(first + 'word = "bye"\n' + second)
@@ -143,7 +145,7 @@ class TestCommands:
 [[fetch]]
 use = "pop3"
 host = "127.0.0.1"
-port = {parrot.free_port()}
+port = {free_ports(1)[0]}
 tls = "none"
 user = "red"
 password = {shop.secret()}

@@ -19,4 +19,4 @@ def drawn(points: Sequence[T], parts: int) -> Sequence[T]:
     if KILLS >= 100:
         return points
     share = [*points[SEED % parts :: parts]]
-    return share if points[-1:] == share[-1:] else [*share, *points[-1:]]
+    return share if share[-1:] == [*points[-1:]] else [*share, *points[-1:]]

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from mailflow.testing import kill, power
 
 from .conftest import demand
+from .drawn import drawn
 
 pytestmark = [pytest.mark.crash, pytest.mark.usefixtures("watched")]
 
@@ -161,3 +163,10 @@ def test_nothing_stays_mounted_whatever_a_test_does(
     assert image not in subprocess.run(
         ["losetup", "--all"], capture_output=True, text=True, check=True
     ).stdout.replace(f"{image} (deleted)", "")
+
+
+@pytest.mark.parametrize("points", [range(11), [*range(11)]])
+def test_no_step_is_drawn_twice_and_the_last_always(points: Sequence[int]) -> None:
+    for parts in range(1, 12):
+        share = [*drawn(points, parts)]
+        assert share == sorted({*share, 10})

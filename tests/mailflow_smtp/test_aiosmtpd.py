@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope
+
+from mailflow.testing.serving import free_ports
 
 ANN, BOB = "ann@example.org", "bob@example.org"
 VECTORS = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\r\n.\r\n"]
@@ -35,11 +36,6 @@ def authenticate(server, session, envelope, mechanism, data):
     return AuthResult(success=(data.login, data.password) == wanted, handled=False)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.fixture
 def handler() -> Handler:
     return Handler()
@@ -50,7 +46,7 @@ def server(handler) -> Iterator[Controller]:
     controller = Controller(
         handler,
         hostname="127.0.0.1",
-        port=free_port(),
+        port=free_ports(1)[0],
         enable_SMTPUTF8=True,
         data_size_limit=100_000,
         authenticator=authenticate,
