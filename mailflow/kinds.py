@@ -144,7 +144,8 @@ class Fetcher(Component, Protocol):
         ...
 
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
-        """Header sections only, for a `where` on headers and for keys that were renamed."""
+        """Header sections only, for a `where` on headers and for keys that were renamed: of
+        each, `mailflow.mail.head` gives what it gives of the whole message."""
         ...
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:

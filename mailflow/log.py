@@ -62,6 +62,12 @@ class Logger:
     def info(self, event: str, /, **facts: object) -> None:
         self._say("info", event, facts)
 
+    def notice(self, event: str, /, **facts: object) -> None:
+        """As `info`, and said to whoever sits at a terminal, too: of use to a person who waits
+        for something to happen, and no news to cron."""
+        if tells_person():
+            _emit("info", event, {**self.facts, **facts})
+
     def warning(self, event: str, /, **facts: object) -> None:
         self._say("warning", event, facts)
 
@@ -98,6 +104,11 @@ def configured() -> dict[str, object]:
 def tells(level: str) -> bool:
     """Whether lines of this level are written: to spare what a line would cost."""
     return LEVELS[level] >= _State.level
+
+
+def tells_person() -> bool:
+    """Whether `notice` writes a line."""
+    return tells("info") or (sys.stderr is not None and sys.stderr.isatty())
 
 
 def register_secret(text: str, source: str = "") -> None:

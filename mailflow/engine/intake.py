@@ -108,7 +108,7 @@ class Intake:
             return
         except PLUGIN_FAULTS as error:  # one source never stops the others
             if isinstance(error, InUseError) and error.fields.get("ours"):
-                self._log(lane).info("another run is at work on this mailbox")
+                self._log(lane).notice("another run is at work on this mailbox")
                 self.in_use = True
                 return
             self._failed(lane, as_error(error, f"step {self.step.name}"), state)
@@ -215,8 +215,12 @@ class Intake:
 
     def _rest(self, lane: Lane, state: SourceState) -> None:
         until = time.strftime("%H:%M:%S", time.localtime(state.next_try))
-        text = f"{lane.source} rests until {until} after {state.failures} failures: {state.error}"
-        self.flow.log.info("source rests", step=self.step.name, text=text)
+        often = "1 failure" if state.failures == 1 else f"{state.failures} failures"
+        text = (
+            f"{lane.source} rests until {until} after {often}, and `--now` asks at once;"
+            f" the last failure: {state.error}"
+        )
+        self.flow.log.notice("source rests", step=self.step.name, text=text)
         self.flow.failed(UnavailableError(text))
 
     def _failed(self, lane: Lane, error: MailflowError, state: SourceState) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from mailflow.engine import places, upkeep
 from mailflow.engine.flow import Flow, Meter, as_error
@@ -22,7 +22,7 @@ from mailflow.engine.stopping import stop_on
 from mailflow.engine.work import Arrived, Work
 from mailflow.errors import MailflowError
 from mailflow.halt import Halt
-from mailflow.log import get_logger
+from mailflow.log import get_logger, tells_person
 from mailflow.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def run(
             _run_all(lines)
         for line in lines:
             statuses += line.flow.statuses
+            line.tell_what_waits()
     return exit_status(statuses)
 
 
@@ -228,6 +229,19 @@ class Line:
     def _put_right(self) -> None:
         upkeep.resolve_doubts(self.flow)
         upkeep.hold_orphans(self.flow)
+
+    def tell_what_waits(self) -> None:
+        """To a person who has run it and sees nothing happen: what is due, but later."""
+        if not tells_person() or self.flow.halt.is_set() or self.flow.broken is not None:
+            return
+        from mailflow.engine.journal import standing
+
+        with suppress(MailflowError):  # a journal that fails has said so
+            for each in self.flow.journal.read(standing.steps):
+                if each.pipeline == self.flow.pipeline.name and each.due and each.next_try:
+                    first = time.strftime("%H:%M:%S", time.localtime(each.next_try))
+                    text = f"{each.due} to be tried again, from {first} on, or at once by `--now`"
+                    self.flow.log.notice("mail waits", step=each.step, text=text)
 
     def _wait_no_longer(self) -> None:
         from mailflow.engine.journal import queue

@@ -21,7 +21,7 @@ from mailflow.errors import (
 )
 from mailflow.kept import drop
 from mailflow.kinds import Fetched, Item, Missed
-from mailflow.mail import HEADER_LIMIT, Content, Envelope, Octets, read
+from mailflow.mail import HEADER_LIMIT, Envelope, Octets, head
 from mailflow.options import Options
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
@@ -172,16 +172,18 @@ class ImapFetcher:
         self.mark = self._marked._replace(folders=lefts).write()
 
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
-        """The header sections with their blank line; of what is gone, nothing."""
+        """The header sections, of which `head` gives the same as of the whole messages: an octet
+        more than it looks at is asked for. Of what is gone, nothing."""
         for folder, validity, uids in _by_folder(keys):
             with suppress(RefusedError, GoneError):
                 if not self._enter(folder, validity):
                     continue
-                for body in self._connected.bodies(uids, b"HEADER", first=HEADER_LIMIT):
+                for body in self._connected.bodies(uids, b"HEADER", first=HEADER_LIMIT + 1):
                     if isinstance(body, Body):
-                        header, blank, _ = _octets(body.content).partition(b"\r\n\r\n")
+                        section = head(body.content)
+                        drop(body.content)
                         key = Place(folder, validity, body.uid).key
-                        yield Fetched(key, Octets(header + blank), NO_ENVELOPE)
+                        yield Fetched(key, Octets(section), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """The messages, folder by folder in this order; the server is always asked for more
@@ -454,10 +456,3 @@ def _by_folder(keys: Sequence[str]) -> Iterator[tuple[str, int, list[int]]]:
 def _folder(key: str) -> str | None:
     place = place_of(key)
     return None if place is None else place.folder
-
-
-def _octets(content: Content) -> bytes:
-    """All of a content that is ours, which is gone then."""
-    octets = read(content)
-    drop(content)
-    return octets

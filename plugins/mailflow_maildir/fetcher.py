@@ -16,7 +16,7 @@ from mailflow.durable import flush_directory
 from mailflow.errors import BadMailError, GoneError, MailflowError, UnavailableError, from_os
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import crlf_pieces, to_crlf
-from mailflow.mail import HEADER_LIMIT, Envelope, Octets
+from mailflow.mail import HEADER_LIMIT, Envelope, Octets, head
 from mailflow.options import ListOf, Option, Options, Path, Text
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
@@ -159,18 +159,17 @@ class MaildirFetcher:
             )  # fmt: skip
 
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
-        """The header sections with their blank line; of what is gone, nothing."""
+        """The header sections; of what is gone, nothing."""
         for key in keys:
             with suppress(MailflowError):
                 descriptor = self._open(key)
                 try:
-                    data = os.read(descriptor, HEADER_LIMIT)
+                    data = os.read(descriptor, HEADER_LIMIT + 1)
                 except OSError as error:
                     raise from_os(error, f"read {key}") from None
                 finally:
                     os.close(descriptor)
-                header, blank, _ = to_crlf(data).partition(b"\r\n\r\n")
-                yield Fetched(key, Octets(header + blank), NO_ENVELOPE)
+                yield Fetched(key, Octets(head(Octets(to_crlf(data)))), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """The messages in this order, with CRLF line ends."""

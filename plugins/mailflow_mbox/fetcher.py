@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from mailflow.collect import collect
 from mailflow.errors import ConfigError, GoneError, MailflowError, UnavailableError, from_os
+from mailflow.kept import drop
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import crlf_pieces
 from mailflow.mail import Envelope, Octets, head
@@ -107,10 +108,12 @@ class MboxFetcher:
             yield Item(key, each.size, each.date, each.flags)
 
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
-        """The header sections with their blank line; of what is gone, nothing."""
+        """The header sections; of what is gone, nothing."""
         for got in self.retrieve(keys):
             if isinstance(got, Fetched):
-                yield got._replace(content=Octets(head(got.content) + b"\r\n"))
+                section = head(got.content)
+                drop(got.content)
+                yield got._replace(content=Octets(section))
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """The messages in this order, unquoted and with CRLF line ends."""

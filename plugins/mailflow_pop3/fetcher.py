@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from mailflow.errors import (
     BadMailError,
@@ -19,7 +20,7 @@ from mailflow.errors import (
 )
 from mailflow.kinds import Fetched, Item, Missed
 from mailflow.lines import to_crlf
-from mailflow.mail import HEADER_LIMIT, Envelope, Octets
+from mailflow.mail import HEADER_LIMIT, Envelope, Octets, head
 from mailflow.net import is_loopback, tls_context
 from mailflow.options import Options
 from mailflow.sasl import Credentials
@@ -62,7 +63,6 @@ class Pop3Fetcher:
         self._new = 0
         self._unwanted = 0
         self._catalogue: Catalogue | None = None
-        self._numbers: dict[str, int] = {}
         self._asked: set[int] = set()
         self._retrieving = False
         self._deleted: set[int] = set()
@@ -107,7 +107,7 @@ class Pop3Fetcher:
             self._guess = Guess.of(mark, time.time())
         found = self._know()
         most, left = self._options.max_size, 0
-        for number, key in found.keys.items():
+        for key, number in found.numbers.items():
             size = found.sizes.get(number)
             if most is not None and size is not None and size > most:
                 left += 1
@@ -124,28 +124,45 @@ class Pop3Fetcher:
         yield from facts(self._session, self._way, uidl, listing)
 
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
-        """The header sections with their blank line; of what is gone, nothing."""
-        self._know()
+        """The header sections; of what is gone, nothing."""
+        known = self._know().numbers
         self._check_alone()
-        by_number = {self._numbers[key]: key for key in keys if key in self._numbers}
+        by_number = {known[key]: key for key in keys if key in known}
         for number, header in self._headers(list(by_number)):
             yield Fetched(by_number[number], Octets(to_crlf(header)), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """All of them in one flight: what was asked for ahead, then the rest in this order."""
-        self._know()
+        numbers = self._know().numbers
         self._check_alone()
-        lost = [key for key in keys if key not in self._numbers]
-        numbers = {key: self._numbers[key] for key in keys if key in self._numbers}
-        self._new = sum(number > self._guess.below for number in numbers.values())
-        self._unwanted = len(self._ahead.keys() & self._listed - set(numbers.values()))
-        wanted = {self._ask(number): key for key, number in numbers.items()}
-        self._asked.update(numbers.values())
+        listed = self._foreseen
+        wanted: dict[Command, str] = {}
+        left = 0
+        for key in keys:
+            if number := numbers.get(key):
+                left += 1
+                self._new += number > self._guess.below
+                if command := self._ahead.pop(number, None):
+                    wanted[command] = key
+        foreseen = set(wanted.values())
+        self._unwanted = len(listed & self._ahead.keys())
+
+        def asked() -> Iterator[Command]:
+            for key in keys:
+                if key in numbers and key not in foreseen:
+                    command = Command("RETR", numbers[key])
+                    wanted[command] = key
+                    self._asked.add(command.number)
+                    yield command
+
+        self._session.feed(asked())
         arrival = Arrival(self._runtime.scratch, self._options.max_size)
         self._retrieving = True
         try:
-            yield from (Missed(key, GoneError(f"{key} was not listed")) for key in lost)
-            while wanted:
+            for key in keys:
+                if key not in numbers:
+                    yield Missed(key, GoneError(f"{key} was not listed"))
+            while left:
                 event = self._session.next()
                 if event.command not in wanted:
                     self._hear(event)
@@ -153,6 +170,7 @@ class Pop3Fetcher:
                     self._runtime.progress(len(event.data))
                     arrival.add(event.data)
                 elif isinstance(event, Reply):
+                    left -= 1
                     yield self._arrived(event, wanted.pop(event.command), arrival)
         finally:
             self._retrieving = False
@@ -162,19 +180,10 @@ class Pop3Fetcher:
         """DELE joins the stream; it counts once QUIT is answered."""
         if fate is not Fate.DONE or self._options.on_done != "delete":
             return
-        self._know()
-        number = self._numbers.get(key)
+        number = self._know().numbers.get(key)
         if number is not None and number not in self._deleted:
             self._deleted.add(number)
             self._session.queue(Command("DELE", number))
-
-    def _ask(self, number: int) -> Command:
-        """The RETR that is on its way, or one that joins the stream."""
-        command = self._ahead.pop(number, None)
-        if command is None:
-            command = Command("RETR", number)
-            self._session.queue(command)
-        return command
 
     def _check_alone(self) -> None:
         """What arrives belongs to the one who asked for it."""
@@ -202,17 +211,18 @@ class Pop3Fetcher:
             if not listing.ok and not uidl.ok:
                 raise self._refused(listing)
             self._catalogue = found = catalogue(uidl.body, listing.body, self._headers)
-            self._numbers = {key: number for number, key in found.keys.items()}
-            self._asked.update(self._ahead.keys() & self._listed)
+            self._asked.update(self._foreseen)
             for fault, times in found.faults.items():
                 self._log.warning("odd listing", fault=fault, times=times)
         return self._catalogue
 
     @property
-    def _listed(self) -> set[int]:
-        """The numbers of all messages."""
-        found = self._catalogue
-        return {*found.keys, *found.sizes} if found else set()
+    def _foreseen(self) -> set[int]:
+        """The numbers that were asked for ahead, and are those of messages."""
+        ahead, found = self._ahead, self._know()
+        if not ahead:
+            return set()
+        return {n for n in chain(found.numbers.values(), found.sizes) if n in ahead}
 
     def _may_guess(self, where: Query, mark: str) -> bool:
         """Not where octets would be loaded that the user wants to be spared."""
@@ -240,7 +250,9 @@ class Pop3Fetcher:
         """The mark: how this visit has left the maildrop, and what it teaches."""
         if self._catalogue is None:
             return
-        left = max(self._listed, default=0) - len(self._deleted)
+        found = self._catalogue
+        last = max(chain(found.numbers.values(), found.sizes), default=0)
+        left = last - len(self._deleted)
         guess = self._guess.next(left, self._new, self._unwanted, self._way)
         if may_delete(self._session.capabilities):
             guess = guess._replace(likely=0)
@@ -256,7 +268,8 @@ class Pop3Fetcher:
         return refusal(text, reply.code, UnavailableError)
 
     def _headers(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
-        """(number, header section) by TOP, by RETR where there is no TOP."""
+        """(number, header section with its blank line) by TOP, by RETR where there is no TOP;
+        of one that is too long, more than `head` looks at."""
         refused: list[int] = []
         for keyword, extra, asked in (("TOP", (0,), numbers), ("RETR", (), refused)):
             waiting = {Command(keyword, number, *extra) for number in asked}
@@ -267,7 +280,7 @@ class Pop3Fetcher:
                 if event.command not in waiting:
                     self._hear(event)
                 elif isinstance(event, Piece):
-                    if sum(map(len, parts)) < HEADER_LIMIT:
+                    if sum(map(len, parts)) <= HEADER_LIMIT:
                         parts.append(event.data)
                 else:
                     waiting.discard(event.command)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from mailflow.digests import sha256
 from mailflow.record import NamedTuple
@@ -26,12 +26,13 @@ Headers = Callable[[list[int]], Iterable[tuple[int, bytes]]]
 
 
 class Catalogue(NamedTuple):
-    """What is in the maildrop: `keys` by number, in order, and `sizes` where LIST says them.
+    """What is in the maildrop: the number by key, in order, and `sizes` by number where LIST
+    says them.
 
     `faults` are the oddities of the listing, with how often each was met.
     """
 
-    keys: dict[int, str]
+    numbers: dict[str, int]
     sizes: dict[int, int]
     faults: Counter[str]
 
@@ -39,44 +40,49 @@ class Catalogue(NamedTuple):
 def catalogue(uidl: bytes | None, listing: bytes | None, headers: Headers) -> Catalogue:
     """From the answers to UIDL and LIST (None: refused, but not both of them)."""
     faults: Counter[str] = Counter()
-    sizes, numbers = _sizes(listing or b"", faults)
-    keys = _uidls(uidl or b"", None if listing is None else numbers, faults)
-    if listing is None:
-        numbers = set(keys)
-    elif uidl is not None and (unnamed := len(numbers - keys.keys())):
+    sizes, unsized = _sizes(listing or b"", faults)
+    listed = None if listing is None else (sizes, unsized)
+    keys = _uidls(uidl or b"", listed, faults)
+    numbers = sorted(keys) if listing is None else sorted([*sizes, *unsized])
+    unnamed = sum(number not in keys for number in numbers)
+    if unnamed and uidl is not None:
         faults["UIDL leaves out a message"] += unnamed
-    counts = Counter(keys.values())
-    shared = sorted(n for n in numbers if n not in keys or counts[keys[n]] > 1)
-    if shared:
+    found = {keys[number]: number for number in numbers if number in keys}
+    if unnamed or len(found) < len(keys):
+        counts = Counter(keys.values())
+        shared = [n for n in numbers if n not in keys or counts[keys[n]] > 1]
         named = {n: keys.pop(n) for n in shared if n in keys}
         faults["UIDL gives one id to several messages"] += len(named)
         keys.update(_told_apart(shared, named, set(keys.values()), headers))
-    return Catalogue({n: keys[n] for n in sorted(keys)}, sizes, +faults)
+        found = {keys[number]: number for number in numbers if number in keys}
+    return Catalogue(found, sizes, +faults)
 
 
 def _sizes(listing: bytes, faults: Counter[str]) -> tuple[dict[int, int], set[int]]:
-    """(size by number, all numbers) of LIST."""
+    """(size by number, the numbers without one) of LIST."""
     sizes: dict[int, int] = {}
-    numbers: set[int] = set()
+    unsized: set[int] = set()
     for number, rest in numbered(listing):
-        if not number or number in numbers:
-            faults["LIST has a line that is none"] += 1
-            continue
-        numbers.add(number)
         size = rest.split(b" ", 1)[0]
-        if size.isdigit() and len(size) < 16:
+        if not number or number in sizes or number in unsized:
+            faults["LIST has a line that is none"] += 1
+        elif size.isdigit() and len(size) < 16:
             sizes[number] = int(size)
-    return sizes, numbers
+        else:
+            unsized.add(number)
+    return sizes, unsized
 
 
-def _uidls(uidl: bytes, numbers: set[int] | None, faults: Counter[str]) -> dict[int, str]:
-    """The unique-id by number, as far as it is usable; `numbers`, if known, are all there are."""
+def _uidls(
+    uidl: bytes, listed: Sequence[Container[int]] | None, faults: Counter[str]
+) -> dict[int, str]:
+    """The unique-id by number, as far as it is usable; `listed`, if known, are all there are."""
     keys: dict[int, str] = {}
     for number, rest in numbered(uidl):
         text = rest.strip(b" ")
         if not number or not text or number in keys:
             faults["UIDL has a line that is none"] += 1
-        elif numbers is not None and number not in numbers:
+        elif listed is not None and not any(number in each for each in listed):
             faults["UIDL names a message that LIST does not"] += 1
         elif _UIDL.match(text) and len(text) <= UIDL_LIMIT:
             keys[number] = text.decode("ascii")

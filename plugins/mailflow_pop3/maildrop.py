@@ -215,7 +215,7 @@ class OpenPop3:
         there = catalogue(uidl.body, listing.body, self._headers)
         for fault, times in there.faults.items():
             self._runtime.log.warning("odd listing", fault=fault, times=times)
-        return {_fitted(key): number for number, key in there.keys.items()}, there.sizes
+        return {_fitted(key): number for key, number in there.numbers.items()}, there.sizes
 
     def _headers(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
         """(number, header section) of those whose unique-id is not their own."""

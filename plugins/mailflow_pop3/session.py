@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mailflow.errors import (
     InUseError,
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 AHEAD = 1 << 16
 """Octets of commands that may wait to be sent: enough for any round trip."""
 
+FLIGHT = 10_000
+"""Commands of a feed that may wait for their answers."""
+
 SLOWEST_BODY = 64.0
 """Octets a second, over several time-outs, that a server must send of a message."""
 
@@ -57,6 +60,7 @@ class Session:
         self._asked = False
         self._client = Client(wire.peer)
         self._queue: deque[Command] = deque()
+        self._feed: Iterator[Command] = iter(())
 
     @classmethod
     def open(
@@ -109,9 +113,14 @@ class Session:
         """Send when the next answer is waited for."""
         self._queue.extend(commands)
 
+    def feed(self, commands: Iterator[Command]) -> None:
+        """Send each where nothing is queued and there is room for it; made only then."""
+        self._feed = commands
+
     def withdraw(self, keyword: str) -> None:
-        """Take back the commands of this keyword that have not left yet."""
+        """Take back the commands of this keyword, and of the feed, that have not left yet."""
         self._queue = deque(c for c in self._queue if c.keyword != keyword)
+        self._feed = iter(())
 
     def next(self) -> Reply | Piece | Challenge:
         """The next event; waits for it."""
@@ -160,15 +169,20 @@ class Session:
         self.capabilities = capabilities(reply.body or b"") if reply.ok else {}
 
     def _send(self) -> None:
-        queue = self._queue
         if self._client.state is State.CLOSED:
             raise UnavailableError(f"{self.peer} closed the connection")
         if not self.streaming:
-            if queue and not self._client.due:
-                self.wire.write(self._client.send(queue.popleft()))
+            if not self._client.due and (command := self._drawn()):
+                self.wire.write(self._client.send(command))
             return
-        while queue and self.wire.unsent < AHEAD:
-            self.wire.write(self._client.send(queue.popleft()))
+        while self.wire.unsent < AHEAD and (command := self._drawn()):
+            self.wire.write(self._client.send(command))
+
+    def _drawn(self) -> Command | None:
+        """The command that is to leave next."""
+        if self._queue:
+            return self._queue.popleft()
+        return next(self._feed, None) if self._client.due < FLIGHT else None
 
     def _greet(self, *, early: bool) -> None:
         if early:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator
 from enum import Enum
 
 from mailflow import lines
@@ -333,14 +334,16 @@ def capabilities(body: bytes) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def numbered(body: bytes) -> list[tuple[int, bytes]]:
+def numbered(body: bytes) -> Iterator[tuple[int, bytes]]:
     """The answer to LIST or UIDL: (message number, the rest). 0 is no number at all."""
-    found = []
-    for line in body.split(b"\r\n"):
-        if line:
-            number, _, rest = line.partition(b" ")
-            found.append((int(number) if number.isdigit() and len(number) < 10 else 0, rest))
-    return found
+    at = 0
+    while at < len(body):
+        end = body.find(b"\r\n", at)
+        end = len(body) if end < 0 else end
+        if end > at:
+            number, _, rest = body[at:end].partition(b" ")
+            yield (int(number) if number.isdigit() and len(number) < 10 else 0), rest
+        at = end + 2
 
 
 class Request(NamedTuple):

@@ -172,13 +172,12 @@ class WebmailFetcher:
         self._late.update(_place(key)[0] for key in keys)
 
     def heads(self, keys: Sequence[str]) -> Iterator[Fetched]:
-        """The header sections with their blank line; of what is gone, nothing."""
+        """The header sections; of what is gone, nothing."""
         for key, got in self._load(keys):
             if not isinstance(got, MailflowError):
                 section = head(got)
                 drop(got)
-                blank = b"\r\n" if section.endswith(b"\n") else b""
-                yield Fetched(key, Octets(section + blank), NO_ENVELOPE)
+                yield Fetched(key, Octets(section), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """The messages, several at once; where many were settled meanwhile, nothing is on its way

@@ -134,7 +134,7 @@ def test_header_sections_alone(source: Source) -> None:
     with source.open() as fetcher:
         list(fetcher.listing(Query.always))
         heads = list(fetcher.heads(["1", "gone"]))
-    assert [(got.key, read(got.content)) for got in heads] == [("1", b"A: b\r\nC: d\r\n\r\n")]
+    assert [(got.key, read(got.content)) for got in heads] == [("1", b"A: b\r\nC: d\r\n")]
 
 
 def test_folders_are_read_by_name_and_by_pattern(source: Source) -> None:

@@ -157,7 +157,17 @@ def test_header_sections_alone(box: Box) -> None:
     with box.fetcher() as fetcher:
         [item] = fetcher.listing(Query.always)
         [got] = fetcher.heads([item.key, "never"])
-    assert read(got.content) == b"Subject: 1\r\n\r\n"
+    assert read(got.content) == b"Subject: 1\r\n"
+
+
+def test_the_header_section_of_a_large_message_leaves_no_file(box: Box, tmp_path: Path) -> None:
+    box.write(b"Subject: large\n\n" + b"x" * 3_000_000 + b"\n")
+    with box.fetcher() as fetcher:
+        before = sorted(tmp_path.rglob("*"))
+        [item] = fetcher.listing(Query.always)
+        [got] = fetcher.heads([item.key])
+        assert sorted(tmp_path.rglob("*")) == before
+    assert read(got.content) == b"Subject: large\r\n"
 
 
 def test_a_key_outlives_other_places_and_what_readers_write(box: Box) -> None:

@@ -154,15 +154,15 @@ class TestListing:
 
 class TestHeads:
     @pytest.mark.parametrize("lines", [("TOP",), ()], ids=["top", "retr"])
-    def test_a_head_is_the_header_with_its_blank_line(self, fetcher_of, lines):
+    def test_a_head_is_the_header_section(self, fetcher_of, lines):
         names = [name for name in CAPABILITIES if name != "TOP"]
         with Pop3Server({"red": SECRET}, {"red": POSTS}, capabilities=[*names, *lines]) as server:
             with fetcher_of(server) as fetcher:
                 keys = [item.key for item in fetcher.listing(None)]
                 heads = {head.key: read(head.content) for head in fetcher.heads(keys[1:])}
                 assert heads == {
-                    "red-000002": b"Subject: 2\r\n\r\n",
-                    "red-000003": b"Subject: 3\r\n\r\n",
+                    "red-000002": b"Subject: 2\r\n",
+                    "red-000003": b"Subject: 3\r\n",
                 }
                 assert [read(f.content) for f in fetcher.retrieve(keys)] == POSTS
             assert server.commands.count("RETR 2") == (1 if lines else 2)
@@ -186,8 +186,7 @@ class TestHeads:
         with server, fetcher_of(server) as fetcher:
             keys = [item.key for item in fetcher.listing(None)]
             heads = [head.content.size for head in fetcher.heads(keys)]
-        assert 1 << 20 <= heads[0] < 2 << 20
-        assert heads[1] == len(b"Subject: 1\r\n\r\n")
+        assert heads == [0, len(b"Subject: 1\r\n")]  # of a field that is cut, nothing counts
 
 
 class TestRetrieving:

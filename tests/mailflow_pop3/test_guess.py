@@ -179,7 +179,7 @@ class TestWrongGuesses:
         with fetcher_of(server) as fetcher:
             listed = [item.key for item in fetcher.listing(Query.always, mark(0, 2))]
             heads = {one.key: read(one.content) for one in fetcher.heads(listed)}
-            assert heads == {key: post.split(b"x")[0] for key, post in keys(1, 2).items()}
+            assert heads == {key: post.split(b"\r\nx")[0] for key, post in keys(1, 2).items()}
             got = {one.key: read(one.content) for one in fetcher.retrieve(listed)}
         assert got == keys(1, 2)
 

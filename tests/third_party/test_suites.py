@@ -38,8 +38,8 @@ MUTANTS = [
     Mutant("fetcher", "[Item(name) for name in names", "[Item(name + self.__dict__.setdefault("
            "'salt', os.urandom(2).hex())) for name in names",
            "test_keys_are_the_same_in_every_session"),
-    Mutant("fetcher", "section = head(Octets(to_crlf(file.read(HEADER_LIMIT))))",
-           "section = to_crlf(file.read(HEADER_LIMIT))", "test_heads_are_the_header_sections"),
+    Mutant("fetcher", "section = head(Octets(to_crlf(file.read(HEADER_LIMIT + 1))))",
+           "section = to_crlf(file.read(HEADER_LIMIT + 1))", "test_heads_are_the_header_sections"),
     Mutant("fetcher", 'with open(self._path(key), "rb") as file:\n            size',
            'file = open(self._path(key), "rb")\n        if vars(self).setdefault(key, file):\n'
            "            size", "test_a_session_that_fails_leaves_nothing_open"),

@@ -263,6 +263,7 @@ class FetcherContract(ComponentContract):
         for sample in AWKWARD:
             if source.holds(sample.octets) and sample.name in HEADS:
                 source.put(sample.octets)
+        source.put(TOO_LONG)
         whole = session(stage)
         with stage.make() as fetcher:
             list(fetcher.listing(Query.always))
@@ -436,6 +437,10 @@ class RemoteFetcherContract(FetcherContract):
 
 
 HEADS = ("plain", "no-body", "8-bit-header", "folded-1000-times", "fields-twice", "dots", "nul")
+
+TOO_LONG = b"Message-ID: <long@example.org>\r\n" + b"X-Long: %b\r\n" % (b"y" * 900) * 1300
+TOO_LONG += b"X-Last: 1\r\n\r\nhello\r\n"
+"""A header section that is longer than anybody looks at, and by which it is told all the same."""
 
 
 def message(number: int, body: bytes = b"hello\r\n") -> bytes:

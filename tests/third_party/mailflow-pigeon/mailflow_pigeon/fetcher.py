@@ -42,7 +42,7 @@ class PigeonFetcher:
     def heads(self, keys):
         for key in keys:
             with suppress(FileNotFoundError), open(self._path(key), "rb") as file:
-                section = head(Octets(to_crlf(file.read(HEADER_LIMIT))))
+                section = head(Octets(to_crlf(file.read(HEADER_LIMIT + 1))))
                 yield Fetched(key, Octets(section), Envelope())
 
     def retrieve(self, keys):
