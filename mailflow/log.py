@@ -33,11 +33,12 @@ LONGEST = 1 << 16
 
 
 class _State:
-    """What `configure` and `register_secret` set, for the whole process; `secrets` by where
-    they are from, the newest last."""
+    """What `configure`, `write_over` and `register_secret` set, for the whole process;
+    `secrets` by where they are from, the newest last."""
 
     level = LEVELS["warning"]
     json = False
+    erase = ""
     logger: Any = None
     secrets: dict[str, tuple[str, ...]] = {}
     pattern: re.Pattern[str] | None = None
@@ -93,6 +94,11 @@ def configure(*, level: str = "warning", json: bool = False) -> None:
         raise ValueError(f"expected a level of {', '.join(LEVELS)}; found {level!r}")
     with _State.lock:
         _State.level, _State.json, _State.logger = LEVELS[level], json, None
+
+
+def write_over(erase: str) -> None:
+    """Write `erase` before each line: what takes away a line that is drawn on the terminal."""
+    _State.erase = erase
 
 
 def configured() -> dict[str, object]:
@@ -249,7 +255,7 @@ class _Stderr:
 
     def write(self, text: str) -> None:
         if sys.stderr is not None:
-            sys.stderr.write(text)
+            sys.stderr.write(_State.erase + text)
 
     def flush(self) -> None:
         if sys.stderr is not None:

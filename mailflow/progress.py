@@ -9,11 +9,9 @@ import sys
 import threading
 import time
 
+from mailflow import log
 from mailflow.engine.flow import Meter
-from mailflow.typed import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    pass
+from mailflow.typed import Self
 
 EVERY = 0.2
 CLEAR = "\r\x1b[K"
@@ -32,12 +30,14 @@ class Progress:
         if sys.stderr is not None and sys.stderr.isatty():
             self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
             self._thread.start()
+            log.write_over(CLEAR)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
+            log.write_over("")
             sys.stderr.write(CLEAR)
             sys.stderr.flush()
 

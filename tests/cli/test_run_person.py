@@ -65,3 +65,20 @@ def test_a_mailbox_that_another_run_is_at_work_on_is_told(shop: Shop) -> None:
         child.communicate()
     assert done.status == 0
     assert "another run is at work on this mailbox" in done.err
+
+
+def test_a_line_of_the_log_takes_the_place_of_the_progress(shop: Shop) -> None:
+    with pop3(POST) as server:
+        server.faults = Faults(stall_at=200)
+        text = FETCH.replace("keep", 'timeout = "1s"\nkeep')
+        file = shop.write(text, port=server.port, secret=shop.secret())
+        ours, theirs = pty.openpty()
+        child = shop.start("run", file, stderr=theirs)
+        os.close(theirs)
+        shop.end(child)
+    said = os.read(ours, 65536)
+    os.close(ours)
+    drawn, _, line = said.partition(b"fetch failed")
+    assert line
+    assert b"0 messages, 0 B" in drawn
+    assert re.search(rb"\r\x1b\[K(\x1b\[[0-9;]*m)*\d{4}-[^\r]*$", drawn)
