@@ -142,7 +142,8 @@ class Check:
         if page is None:
             self._not_tried("there is no page of `compose`")
         step = self._site.step(name)
-        form = page.soup.select_one(step.form or "form")
+        with self._session.steps.reading(name, "form", page):
+            form = page.soup.select_one(step.form or "form")
         if form is None:
             raise self._session.steps.layout(name, "form", page, f"there is no {step.form}")
         there = {str(each.get("name", "")) for each in form.select("[name]")}

@@ -21,6 +21,7 @@ from mailflow.testing.webmail import TestBed
 from mailflow_webmail.account import entry
 from mailflow_webmail.account import session as module
 from mailflow_webmail.account.session import opened
+from mailflow_webmail.definition.patterns import Search
 from mailflow_webmail.errors import ChallengeError, ExpiredError, LayoutError, ThrottledError
 from mailflow_webmail.settings import WebmailOptions
 from mailflow_webmail.web.cookies import Lent
@@ -423,6 +424,21 @@ class TestFolders:
         with (
             paper.session(tmp_path, follow) as session,
             pytest.raises(PeerError, match="an address that is none"),
+        ):
+            session.folders()
+
+    @pytest.mark.parametrize("key", ["rows", "follow"])
+    def test_a_page_of_them_that_cannot_be_looked_into_is_told_with_its_step(
+        self, paper, tmp_path, monkeypatch, key
+    ):
+        monkeypatch.setattr("mailflow_webmail.web.page.Search", lambda: Search(0.1))
+        paper.says["folders"] = lambda asked: paper.inside(
+            '<a class=folder href="list?f=A">A</a>' + "a" * 5_000
+        )
+        slow = {"rows": {"regex": "(?P<id>(a+)+)$"}, "follow": {"regex": "(a+)+$"}}
+        with (
+            paper.session(tmp_path, site(**{f"folders__{key}": slow[key]})) as session,
+            pytest.raises(LayoutError, match=f"Paper: folders: `{key}` does not hold: the pattern"),
         ):
             session.folders()
 

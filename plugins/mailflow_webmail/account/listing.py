@@ -153,9 +153,9 @@ class Lister:
         if not fields:
             return ()
         page = self._steps.ask("folders", facts)
-        with self._steps.reading("folders", "rows", page):
-            rows = [row for row in page.rows(self._site.folders.rows) if row["id"] == folder]
-        found = [number(row.get(field, "")) for row in rows for field in fields]
+        rows = self._steps.rows("folders", page, self._site.folders.rows)
+        here = [row for row in rows if row["id"] == folder]
+        found = [number(row.get(field, "")) for row in here for field in fields]
         return tuple(count for count in found if count is not None)
 
     def _asked(self, folder: str, place: Place, facts: Facts, first: bool = True) -> Page:
@@ -189,7 +189,8 @@ class Lister:
     def _shown(self, page: Page, rows: dict[str, Row]) -> dict[str, Row]:
         """Without those that the definition leaves out."""
         rule = self._site.list_.rows
-        return {key: row for key, row in rows.items() if not page.skips(rule, row)}
+        with self._steps.reading("list", "rows.skip", page):
+            return {key: row for key, row in rows.items() if not page.skips(rule, row)}
 
     def _check_empty(self, page: Page) -> None:
         """Raises LayoutError where nothing proves that there is no message."""
@@ -210,7 +211,9 @@ class Lister:
     def _uncounted(self, page: Page) -> str:
         """Why a page says no number."""
         total = next(each for each in self._site.list_.total if each.field is None)
-        found = "what it finds is no number" if any(page.values(total)) else "it finds nothing"
+        with self._steps.reading("list", "total", page):
+            any_ = any(page.values(total))
+        found = "what it finds is no number" if any_ else "it finds nothing"
         return f"{described(total)}: {found}"
 
     def _counted(self, seen: Seen) -> bool:

@@ -210,24 +210,30 @@ class Session:
         seen = {page.url}
         while pages:
             page = pages.pop(0)
-            for row in page.rows(step.rows):
+            for row in self.steps.rows("folders", page, step.rows):
                 if not row.get("id"):
                     raise self.steps.layout(
                         "folders", "rows.fields.id", page, "a row without an id"
                     )
                 met.setdefault(row["id"], row)
-            if step.follow is not None:
-                for value in page.values(step.follow):
-                    url = absolute(page, step.follow, value)
-                    if url in seen:
-                        continue
-                    if len(seen) == FOLLOWED:
-                        raise PeerError(f"{self.site.name}: folders: over {FOLLOWED} pages")
-                    seen.add(url)
-                    pages.append(self.steps.follow("folders", url, facts))
+            for url in self._more_folders(page):
+                if url in seen:
+                    continue
+                if len(seen) == FOLLOWED:
+                    raise PeerError(f"{self.site.name}: folders: over {FOLLOWED} pages")
+                seen.add(url)
+                pages.append(self.steps.follow("folders", url, facts))
         if not met:
             raise self.steps.layout("folders", "rows", page, described(step.rows))
         return list(met.values())
+
+    def _more_folders(self, page: Page) -> list[str]:
+        """The addresses of pages with more of them."""
+        follow = self.site.folders.follow
+        if follow is None:
+            return []
+        with self.steps.reading("folders", "follow", page):
+            return [absolute(page, follow, value) for value in page.values(follow)]
 
     def _raw(self, row: Row, facts: Facts) -> Source:
         return self._whereabouts.loaded(row, facts, lambda now: self._sources.read(now, facts))

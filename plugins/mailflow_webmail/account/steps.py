@@ -192,6 +192,11 @@ class Steps:
                 raise
             raise self.layout(name, key, page, error.text) from None
 
+    def rows(self, name: str, page: Page, rows: Rows) -> list[Mapping[str, str]]:
+        """Those of a step's page."""
+        with self.reading(name, "rows", page):
+            return list(page.rows(rows))
+
     def submitted(
         self,
         name: str,

@@ -198,12 +198,15 @@ class Sender:
         more = letter.facts()
         page = self._steps.ask("compose", known, more)
         step = self._site.sent
-        folder = step.folder or (step.folder_at and page.find(step.folder_at)) if step else ""
-        if step is None or not folder:
+        if step is None:
+            return []
+        with self._steps.reading("sent", "folder_at", page):
+            folder = step.folder or (step.folder_at and page.find(step.folder_at))
+        if not folder:
             return []
         more["folder"] = folder
         page = self._steps.ask("sent", known, more)
-        return [{**row, "folder": folder} for row in page.rows(step.rows)]
+        return [{**row, "folder": folder} for row in self._steps.rows("sent", page, step.rows)]
 
     def _drafted(self, letter: Letter, known: Facts) -> Draft:
         self._takes(letter)
@@ -244,7 +247,9 @@ class Sender:
         if step.form is not None:
             page = self._steps.submitted("attach", page, one, uploads)
             self._checked("attach", page)
-            if step.added and len(page.soup.select(step.added)) != int(one["number"]):
+            with self._steps.reading("attach", "added", page):
+                added = page.soup.select(step.added) if step.added else None
+            if added is not None and len(added) != int(one["number"]):
                 raise self._steps.layout("attach", "added", page, f"not one {step.added} a file")
             return page
         if step.post is None:
@@ -267,7 +272,8 @@ class Sender:
         except (LayoutError, ExpiredError):
             raise
         except MailflowError as error:
-            words = self._words(name, page)
+            with self._steps.reading(name, "signal", page):
+                words = self._words(name, page)
             raise type(error)(f"{error.text}{words}", **error.fields) from None
 
     def _words(self, name: str, page: Page) -> str:
@@ -323,7 +329,8 @@ class Sender:
     def _fields(self, page: Page) -> tuple[str, dict[str, Tag]]:
         """The step that fills in the form that the page of `compose` shows, and its fields."""
         name = "write" if self._site.has("write") else "send"
-        form = page.soup.select_one(self._site.step(name).form or "form")
+        with self._steps.reading(name, "form", page):
+            form = page.soup.select_one(self._site.step(name).form or "form")
         found = form.select("input, select, textarea") if form is not None else []
         return name, {str(each.get("name", "")): each for each in found}
 
