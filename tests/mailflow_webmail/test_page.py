@@ -334,6 +334,18 @@ class TestHostile:
         assert not holds(html("<p>a</p>", "text/plain"), css="p")
         assert find(html("<p>a</p>", "message/rfc822"), css="p") is None
 
+    @pytest.mark.parametrize(
+        "octets",
+        [rb'{"a": "x\ud801y"}', rb'{"a": "x\uDC01y"}', b'{"a": "x\xed\xa0\x81y"}',
+         '{"a": "x\\ud801y"}'.encode("utf-16")],
+    )  # fmt: skip
+    def test_half_a_character_of_json_is_none(self, octets: bytes) -> None:
+        page = Page(URL, 200, {"Content-Type": "application/json"}, octets)
+        assert find(page, json="a") == "x\ufffdy"
+
+    def test_both_halves_of_a_character_of_json_are_one(self) -> None:
+        assert find(said({"a": "\U0001f600"}), json="a") == "\U0001f600"
+
     def test_a_number_of_thousands_of_digits_is_no_json(self) -> None:
         page = Page(URL, 200, {}, b'{"a":' + b"9" * 10_000 + b"}")
         assert find(page, json="a") is None

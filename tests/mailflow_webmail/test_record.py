@@ -168,6 +168,26 @@ def test_what_is_no_recording_is_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in result.exception.text
 
 
+@pytest.mark.parametrize("place", ["url", "header", "data"])
+def test_half_a_character_is_refused_with_the_file_and_the_entry(
+    bed: TestBed, tmp_path: Path, place: str
+) -> None:
+    visit = at_bed(bed)
+    sent, answer = (visit.entries[2][side] for side in ("request", "response"))
+    if place == "url":
+        sent["url"] += "?a=\ud800"
+    elif place == "header":
+        answer["headers"].append({"name": "X-A", "value": "\ud800"})
+    else:
+        sent["postData"] = {"mimeType": "x/y", "params": [{"name": "a", "value": "\ud800"}]}
+    path = visit.saved(tmp_path / "visit.har")
+    result = CliRunner().invoke(record, [path], standalone_mode=False)
+    assert isinstance(result.exception, RecordingError)
+    assert result.exception.text.startswith(f"{path}: entry 3, '{bed.url}")
+    assert "half a character" in result.exception.text
+    assert result.exception.text.isascii()
+
+
 def test_images_styles_scripts_and_what_was_cut_off_do_no_harm(
     bed: TestBed, tmp_path: Path
 ) -> None:

@@ -10,7 +10,9 @@ import base64
 import binascii
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -33,6 +35,8 @@ HOW = (
     " its second page, show the source of a message or save it, delete one, log out; then save all"
     " as HAR, with contents."
 )
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -74,13 +78,14 @@ class Exchange(NamedTuple):
 def exchanges(path: str) -> list[Exchange]:
     """Those of a file, in their order, but for images, styles and scripts. Raises
     RecordingError."""
-    found = list(_exchanges(_entries(path)))
+    found = list(_exchanges(_entries(path), path))
     if not found:
         raise RecordingError(f"{path}: no page of a webmail was recorded. {HOW}")
     return found
 
 
-def _entries(path: str) -> list[Any]:
+def _entries(path: str) -> list[tuple[int, Any]]:
+    """Each with its number in the file, from 1, in the order in which they began."""
     try:
         if os.stat(path).st_size > MOST:
             raise RecordingError(
@@ -93,29 +98,30 @@ def _entries(path: str) -> list[Any]:
         raise RecordingError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RecordingError(f"{path}: this is no HAR file") from None
-    return (
-        sorted((each for each in entries if isinstance(each, dict)), key=_begun)
-        if isinstance(entries, list)
-        else []
-    )
+    numbered = enumerate(entries if isinstance(entries, list) else (), 1)
+    return sorted((each for each in numbered if isinstance(each[1], dict)), key=_begun)
 
 
-def _begun(entry: Mapping[str, Any]) -> str:
+def _begun(entry: tuple[int, Mapping[str, Any]]) -> str:
     """When it began: Firefox has the order in which answers came."""
-    return str(entry.get("startedDateTime", ""))
+    return str(entry[1].get("startedDateTime", ""))
 
 
-def _exchanges(entries: list[Any]) -> Iterator[Exchange]:
-    for each in entries:
+def _exchanges(entries: list[tuple[int, Any]], path: str) -> Iterator[Exchange]:
+    for number, each in entries:
         try:
-            found = _exchange(each["request"], each["response"])
+            found = _exchange(each["request"], each["response"], f"{path}: entry {number}")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
         if found is not None:
             yield found
 
 
-def _exchange(request: Mapping[str, Any], response: Mapping[str, Any]) -> Exchange | None:
+def _exchange(
+    request: Mapping[str, Any], response: Mapping[str, Any], where: str
+) -> Exchange | None:
+    """None for what is left out. Raises RecordingError where JSON has said half a character, which
+    nothing could be asked with and no definition could say."""
     url = str(request["url"]).partition("#")[0]
     status = int(response["status"])
     content = response.get("content") or {}
@@ -130,10 +136,16 @@ def _exchange(request: Mapping[str, Any], response: Mapping[str, Any]) -> Exchan
     octets = _body(content)
     if octets.count(b"<") > TAGS and "html" in type_:  # nothing would look into it
         octets = b""
+    method, data, sent = str(request["method"]).upper(), _posted(request), _headers(request)
+    told = (*chain(*data), *chain(*sent.items()), *chain(*headers.items()), redirect)
+    if any(map(_HALF.search, (method, url, *told))):
+        raise RecordingError(
+            f"{where}, {url.partition('?')[0]!a}, has half a character (a lone surrogate) in what"
+            " was asked or in the headers: take it out of the file, or record it again"
+        )
     return Exchange(
-        str(request["method"]).upper(), url,
-        tuple(parse_qsl(urlsplit(url).query, keep_blank_values=True)), _posted(request),
-        _headers(request), Page(url, status, headers, octets), redirect if status >= 300 else "",
+        method, url, tuple(parse_qsl(urlsplit(url).query, keep_blank_values=True)), data, sent,
+        Page(url, status, headers, octets), redirect if status >= 300 else "",
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ PATIENCE = 30.0
 """Seconds for the rows of a page; a thousand take about one."""
 
 _DECLARATION = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
+_HALF = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 
 
@@ -110,9 +111,14 @@ class Page:
     def json(self) -> Any:
         """What the answer says as JSON, None where it is none."""
         try:
-            return json.loads(self.octets)
+            text = self.octets.decode(json.detect_encoding(self.octets), "surrogatepass")
+            found = json.loads(text)
+            if _HALF.search(text):  # half a character is none, wherever it is sent or written
+                said = json.dumps(found, ensure_ascii=False).encode("utf-16", "surrogatepass")
+                found = json.loads(said.decode("utf-16", "replace"))
         except (ValueError, RecursionError):
             return None
+        return found
 
     @cached_property
     def visible(self) -> str:
