@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 INBOX_OCTETS = 8 << 20
 """So much mail waits for the journal before a source is read no further."""
 
+MAIL_OCTETS = 1 << 10
+"""What a mail takes in memory besides its octets."""
+
 ENOUGH = 1000
 """Jobs in hand from which on no more are taken from the journal."""
 
@@ -150,7 +153,7 @@ class Inbox:
         self.woken = False
 
     def put(self, arrived: Arrived) -> None:
-        octets = arrived.arrival.mail.content.size
+        octets = _weight(arrived)
         with self._change:
             while self._octets and self._octets + octets > INBOX_OCTETS:
                 self._change.wait()
@@ -166,7 +169,7 @@ class Inbox:
             self.woken = False
             count = min(len(self._arrived), GROUP)
             group = [self._arrived.popleft() for _ in range(count)]
-            self._octets -= sum(each.arrival.mail.content.size for each in group)
+            self._octets -= sum(map(_weight, group))
             self._change.notify_all()
             return group
 
@@ -174,6 +177,10 @@ class Inbox:
         with self._change:
             self.woken = True
             self._change.notify_all()
+
+
+def _weight(arrived: Arrived) -> int:
+    return arrived.arrival.mail.content.size + MAIL_OCTETS
 
 
 class Visits(Protocol):

@@ -83,7 +83,7 @@ class Visit:
             lambda tx: (
                 arrivals.known(tx, lane, self.listed, whole=self.renewed)
                 if self.told.complete
-                else arrivals.known_of(tx, lane, list(self.listed))
+                else arrivals.known_of(tx, lane, self.listed)
             )
         )
         self.intents = journal.read(lambda tx: arrivals.intents(tx, lane))
@@ -334,8 +334,11 @@ class Visit:
         return True
 
     def _settle(self, key: str) -> None:
+        """Tell the source; the journal hears of it unless it knows that already."""
         self.fetcher.settle(key, Fate.DONE)
-        self.intake.settled.append(key)
+        known = self.known.get(key)
+        if known is None or known.state != "settled":
+            self.intake.settled.append(key)
 
     def _since_start(self, fresh: list[Item]) -> list[Item]:
         """What came before the first visit is not wanted under its new key either."""

@@ -129,7 +129,8 @@ class Pop3Fetcher:
         self._check_alone()
         by_number = {known[key]: key for key in keys if key in known}
         for number, header in self._headers(list(by_number)):
-            yield Fetched(by_number[number], Octets(to_crlf(header)), NO_ENVELOPE)
+            section = head(Octets(to_crlf(header)))
+            yield Fetched(by_number[number], Octets(section), NO_ENVELOPE)
 
     def retrieve(self, keys: Sequence[str]) -> Iterator[Fetched | Missed]:
         """All of them in one flight: what was asked for ahead, then the rest in this order."""
@@ -174,6 +175,7 @@ class Pop3Fetcher:
                     yield self._arrived(event, wanted.pop(event.command), arrival)
         finally:
             self._retrieving = False
+            self._session.feed(iter(()))
             arrival.drop()
 
     def settle(self, key: str, fate: Fate) -> None:

@@ -39,7 +39,7 @@ AHEAD = 1 << 16
 """Octets of commands that may wait to be sent: enough for any round trip."""
 
 FLIGHT = 10_000
-"""Commands of a feed that may wait for their answers."""
+"""Commands that may wait for their answers."""
 
 SLOWEST_BODY = 64.0
 """Octets a second, over several time-outs, that a server must send of a message."""
@@ -114,7 +114,7 @@ class Session:
         self._queue.extend(commands)
 
     def feed(self, commands: Iterator[Command]) -> None:
-        """Send each where nothing is queued and there is room for it; made only then."""
+        """Send each before what is queued, made when there is room for it."""
         self._feed = commands
 
     def withdraw(self, keyword: str) -> None:
@@ -180,9 +180,10 @@ class Session:
 
     def _drawn(self) -> Command | None:
         """The command that is to leave next."""
-        if self._queue:
-            return self._queue.popleft()
-        return next(self._feed, None) if self._client.due < FLIGHT else None
+        if self._client.due >= FLIGHT:
+            return None
+        command = next(self._feed, None)
+        return self._queue.popleft() if command is None and self._queue else command
 
     def _greet(self, *, early: bool) -> None:
         if early:

@@ -341,7 +341,7 @@ class TestBodies:
 
     def test_numbered_lines_keep_all_but_the_number(self):
         body = b"1 abc\r\n2  two words \r\nx y\r\n-3 z\r\n4\r\n99999999999 q\r\n\xb2 r\r\n"
-        assert numbered(body) == [
+        assert list(numbered(body)) == [
             (1, b"abc"),
             (2, b" two words "),
             (0, b"y"),

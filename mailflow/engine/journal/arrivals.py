@@ -5,6 +5,7 @@ Rule of the file: each function is one part of one transaction.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mailflow.engine.journal import bodies
@@ -12,6 +13,10 @@ from mailflow.engine.journal.database import Transaction
 from mailflow.log import mask
 from mailflow.mail import Envelope, Mail
 from mailflow.record import NamedTuple
+from mailflow.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mailflow.kinds import Item
 
 MISSING_SECONDS = 30 * 86400.0
 """A key is forgotten when complete listings have lacked it for this long."""
@@ -68,7 +73,7 @@ class Arrival(NamedTuple):
 
 
 def known(
-    tx: Transaction, lane: Lane, listed: Iterable[str], *, whole: bool = False
+    tx: Transaction, lane: Lane, listed: Mapping[str, Item], *, whole: bool = False
 ) -> dict[str, Known]:
     """Of the keys that are listed, of those that the last listing had, and of those under
     which a mail may be that is listed under another one by now. What else has gone is many
@@ -78,20 +83,31 @@ def known(
         else f"{_KNOWN} AND (missing IS NULL OR state = 'done' AND digest IS NOT NULL)",
         lane,
     )  # fmt: skip
-    found = {key: Known(*rest) for key, *rest in rows}
+    found = _found(rows, listed)
     if found or tx.execute(f"{_KNOWN} LIMIT 1", lane).fetchone():
-        found.update(known_of(tx, lane, [key for key in listed if key not in found]))
+        unknown = {key: item for key, item in listed.items() if key not in found}
+        found.update(known_of(tx, lane, unknown))
     return found
 
 
-def known_of(tx: Transaction, lane: Lane, keys: Sequence[str]) -> dict[str, Known]:
+def known_of(tx: Transaction, lane: Lane, listed: Mapping[str, Item]) -> dict[str, Known]:
     """Of these keys alone."""
     found: dict[str, Known] = {}
+    keys = list(listed)
     for start in range(0, len(keys), TOGETHER):
         asked = keys[start : start + TOGETHER]
         marks = ",".join("?" * len(asked))
         rows = tx.execute(f"{_KNOWN} AND key IN ({marks})", (*lane, *asked))
-        found.update((key, Known(*rest)) for key, *rest in rows)
+        found.update(_found(rows, listed))
+    return found
+
+
+def _found(rows: Iterable[tuple[Any, ...]], listed: Mapping[str, Item]) -> dict[str, Known]:
+    """By key; what is the same in many of a large mailbox is in memory once."""
+    found: dict[str, Known] = {}
+    for key, state, why, at, digest, missing in rows:
+        own = listed[key].key if key in listed else key
+        found[own] = Known(sys.intern(state), sys.intern(why), at, digest, missing)
     return found
 
 
