@@ -9,6 +9,13 @@ from contextlib import suppress
 
 def main() -> None:
     """Run the command line; ends the process with an exit status from sysexits(3)."""
+    try:
+        _dispatch()
+    except KeyboardInterrupt:  # while modules are imported; later each command sees to it
+        sys.exit(75 if sys.argv[1:2] == ["hook"] else 130)
+
+
+def _dispatch() -> None:
     _keep_output_apart()
     _leave_no_core()
     if sys.argv[1:2] == ["hook"]:

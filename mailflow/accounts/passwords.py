@@ -168,7 +168,7 @@ def contents(path: str, *, optional: bool = False) -> bytes:
     except FileNotFoundError:
         if optional:
             return b""
-        raise ConfigError(f"there is no file {path}; `mailflow maildrop add` makes it") from None
+        raise ConfigError(_absent(path)) from None
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise ConfigError(f"cannot read passwords file {path}: {reason}") from None
@@ -196,11 +196,23 @@ def _exposed(path: str, status: os.stat_result) -> str:
     return ""
 
 
+def _absent(path: str) -> str:
+    return f"there is no file {path}; `mailflow maildrop add` makes it"
+
+
+def name_fault(login: str) -> str:
+    """Why a line of the file cannot begin with this login name; "" where it can. It is not
+    said again: whoever writes NAME:PASSWORD wants it nowhere."""
+    if not login or ":" in login or login.startswith("#") or not login.isprintable():
+        return "expected a login name: printable, without a colon, and with no # before it"
+    return ""
+
+
 def add(path: str, login: str, secret: str, *, replace: bool = False) -> None:
     """Put a line into the file, which is made where there is none; durable when it returns.
     Raises ConfigError, UnavailableError."""
-    if not login or ":" in login or login.startswith("#") or not login.isprintable():
-        raise ConfigError("a login name is printable, has no colon, and begins with no #")
+    if fault := name_fault(login):
+        raise ConfigError(fault)
     if ":" in secret or not secret.isprintable():
         raise ConfigError("such a file holds no secret with a colon or a control character")
     with _changing(path, make=True) as lines:
@@ -246,7 +258,7 @@ def _changing(path: str, *, make: bool = False) -> Iterator[list[bytes]]:
             whole = b"".join(line + b"\n" for line in lines)
             durable.replace(path, whole, stat.S_IMODE(status.st_mode), status)
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}") from None
+        raise ConfigError(_absent(path)) from None
     except OSError as error:
         raise from_os(error, f"write {path}") from None
 

@@ -26,9 +26,12 @@ def main(arguments: list[str]) -> None:
     """Never returns: the process ends at once, with the truth."""
     gc.disable()  # the process ends before a collection would pay
     try:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            status = 0 if arguments else TEMPFAIL
-            sys.stdout.write(USAGE)
+        if not arguments:
+            status = _say(_usage_error())
+        elif arguments[0] in ("-h", "--help"):
+            status = 0
+            if sys.stdout is not None:  # whoever started us may have closed it
+                sys.stdout.write(USAGE)
         else:
             status = _run(arguments[0], arguments[1:])
     except BaseException as error:  # noqa: BLE001  # whatever it is, the MTA keeps the mail
@@ -53,16 +56,19 @@ def _run(path: str, recipients: list[str]) -> int:
     return 0
 
 
+def _usage_error() -> Exception:
+    from mailflow.errors import ConfigError
+
+    return ConfigError("hook: which FILE? `mailflow hook --help` says more")
+
+
 def _say(error: BaseException) -> int:
-    from mailflow.errors import MailflowError, RefusedError
+    from mailflow.cli.ending import told
+    from mailflow.errors import RefusedError
     from mailflow.log import clean, mask
 
-    if isinstance(error, MailflowError):
-        text = error.text
-    else:
-        text = f"{type(error).__name__}: {error}"
     try:
-        for line in text.splitlines():
+        for line in told(error).text.splitlines():
             sys.stderr.write(f"mailflow: {mask(clean(line))}\n")
     except (OSError, ValueError, AttributeError):
         pass  # closed by whoever started us

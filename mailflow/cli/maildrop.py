@@ -52,10 +52,11 @@ def add(
     from mailflow.accounts import verifiers
     from mailflow.accounts.book import is_glob
     from mailflow.accounts.passwords import add as put
-    from mailflow.accounts.passwords import contents, parsed
+    from mailflow.accounts.passwords import contents, name_fault, parsed
 
-    if is_glob(login):
-        raise ConfigError("a password is for one login name, not for many")
+    fault = "a password is for one login name, not for many" if is_glob(login) else ""
+    if fault := fault or name_fault(login):
+        raise click.BadParameter(fault, param_hint="NAME")
     where = _file(path)
     if dry:
         there = login in parsed(contents(where, optional=True)).entries
@@ -154,7 +155,7 @@ def _stored(password: str, scram: bool, plain: bool, by_default: Callable[[str],
 
 
 def _asked() -> str:
-    """A password from the terminal, twice, or the first line of stdin. Raises ConfigError."""
+    """A password from the terminal, twice, or the first line of stdin. Raises UsageError."""
     if sys.stdin.isatty():
         password: str = click.prompt(
             "Password", hide_input=True, confirmation_prompt=True, err=True
@@ -163,9 +164,9 @@ def _asked() -> str:
         try:
             password = sys.stdin.buffer.readline(4096).rstrip(b"\r\n").decode("utf-8")
         except UnicodeDecodeError:
-            raise ConfigError("the password is not UTF-8") from None
+            raise click.UsageError("the password is not UTF-8") from None
     if not password or not password.isprintable():
-        raise ConfigError("the password is empty, or has control characters")
+        raise click.UsageError("the password is empty, or has control characters")
     return password
 
 

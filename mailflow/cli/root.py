@@ -163,11 +163,11 @@ def main() -> None:
     except click.ClickException as error:
         with suppress(OSError):
             error.show()
-        status = 64 if isinstance(error, click.UsageError) else error.exit_code
+        status = ending.USAGE if isinstance(error, click.UsageError) else error.exit_code
     except click.exceptions.Exit as done:
         status = done.exit_code
-    except click.Abort:
-        status = ending.INTERRUPTED
+    except click.Abort as abort:
+        status = ending.aborted(abort)
     except BaseException as error:  # noqa: BLE001  # it is told, or goes on
         status = ending.status_of(error)
     ending.flush_streams()

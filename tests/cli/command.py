@@ -108,7 +108,7 @@ class Shop:
         assert CANARY not in done.err + done.out
         return done
 
-    def shell(self, script: str, stdin: bytes = b"", env: Mapping[str, str] = {}) -> Done:
+    def shell(self, script: str | bytes, stdin: bytes = b"", env: Mapping[str, str] = {}) -> Done:
         """Run the command from a shell, as $mailflow."""
         child = subprocess.Popen(
             ["/bin/sh", "-c", script], env=self.environment({"mailflow": COMMAND, **env}),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 
 from mailflow.engine.registry import BUILT_IN
 
-from .command import FETCH, HOOK, Shop
+from .command import FETCH, HOOK, MAIL, Shop
 
 SMTP = """
 [[fetch]]
@@ -212,7 +215,29 @@ def test_a_pipe_that_is_closed_ends_it_quietly(shop: Shop) -> None:
 def test_a_full_stdout_is_74(shop: Shop) -> None:
     done = shop.shell("exec $mailflow plugins >/dev/full")
     assert done.status == 74
-    assert done.err == "mailflow: cannot go on: No space left on device\n"
+    assert done.err == "mailflow: cannot write to stdout: No space left on device\n"
+
+
+def test_letters_that_the_language_lacks_are_written_as_their_numbers(shop: Shop) -> None:
+    shop.write(HOOK)
+    odd = os.fsencode(shop.home) + b"/caf\xc3\xa9-\xff.toml"
+    shutil.copy(shop.file, odd)
+    done = shop("check", os.fsdecode(odd), env={"PYTHONIOENCODING": "latin-1:strict"})
+    assert done.status == 0, done.err
+    assert "-\\udcff.toml: in order" in done.out
+    where = shlex.quote(os.fsdecode(odd))
+    script = os.fsencode(f"exec $mailflow check {where} >&-")
+    assert shop.shell(script, env={"LC_ALL": "C"}) == (0, "", "")
+
+
+def test_a_question_that_stdin_does_not_answer_says_so(shop: Shop) -> None:
+    done = shop("queue", "drop", "--all", stdin=b"")
+    assert (done.status, done.err) == (0, "")
+    shop.write('[[process]]\nuse = "filter.hold"\n' + HOOK)
+    assert shop("hook", shop.file, stdin=MAIL).status == 0
+    done = shop("queue", "drop", "--all", stdin=b"")
+    assert done.status == 64
+    assert done.err.endswith("\nmailflow: stdin ended before it answered\n")
 
 
 def test_c07_a_closed_stdout_and_another_language(shop: Shop) -> None:

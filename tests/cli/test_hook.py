@@ -193,6 +193,11 @@ class TestTheMtaTriesAgain:
         assert done.status == 0
         assert shop.maildir == [MAIL]
 
+    def test_help_and_no_file_without_a_stdout(self, shop: Shop) -> None:
+        assert shop.shell("exec $mailflow hook --help >&-") == (0, "", "")
+        done = shop.shell("exec $mailflow hook >&-")
+        assert done == (75, "", "mailflow: hook: which FILE? `mailflow hook --help` says more\n")
+
     def test_stderr_full(self, shop: Shop) -> None:
         shop.write("[[fetch")
         assert shop.shell(f"exec $mailflow hook {shop.file} 2>/dev/full", stdin=MAIL).status == 75
