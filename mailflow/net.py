@@ -61,6 +61,7 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 
 _CLEAR_PORT = "this port does not speak TLS from the first octet"
+_COMMAND_PORT = '; where TLS begins by a command, as on 110, 143 and 587, set tls = "starttls"'
 _TLS_PORT = 'if this port is for TLS from the first octet, set tls = "implicit"'
 _OWN_AUTHORITY = "; where its authority is one of your own, name that by `ca_file`"
 _UNTRUSTED = (18, 19, 20, 21)
@@ -95,8 +96,11 @@ def _place(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def no_tls(error: OSError, peer: str, server_name: str) -> LoginError | UnavailableError:
-    """Why a handshake has failed, and what to do."""
+def no_tls(
+    error: OSError, peer: str, server_name: str, clear: str = ""
+) -> LoginError | UnavailableError:
+    """Why a handshake has failed, and what to do; `clear` is what to do where a port speaks in
+    clear."""
     import ssl
 
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -108,7 +112,7 @@ def no_tls(error: OSError, peer: str, server_name: str) -> LoginError | Unavaila
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         reason = (error.reason or str(error)).lower().replace("_", " ")
         if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
-            reason = _CLEAR_PORT
+            reason = _CLEAR_PORT + clear
         return LoginError(f"no TLS with {peer}: {reason}")
     return UnavailableError(f"{peer} broke off the TLS handshake")
 
@@ -166,7 +170,7 @@ class Wire:
         self.flush()
         if self._ready or self._speaks_in_clear():
             if not self._heard:
-                raise LoginError(f"no TLS with {self.peer}: {_CLEAR_PORT}")
+                raise LoginError(f"no TLS with {self.peer}: {_CLEAR_PORT}{_COMMAND_PORT}")
             raise PeerError(f"{self.peer} sent octets in clear before the TLS handshake")
         wrapped = context.wrap_socket(
             self._sock, server_hostname=server_name, do_handshake_on_connect=False
@@ -184,7 +188,8 @@ class Wire:
             except ssl.SSLWantWriteError:
                 self._wait(select.POLLOUT, deadline, "TLS handshake")
             except OSError as error:
-                raise no_tls(error, self.peer, server_name) from None
+                hint = "" if self._heard else _COMMAND_PORT
+                raise no_tls(error, self.peer, server_name, hint) from None
 
     def _speaks_in_clear(self) -> bool:
         """A server says nothing before our ClientHello: whatever is there is not TLS."""

@@ -274,6 +274,19 @@ class Via(Text):
     """
 
 
+class Host(Text):
+    """A server's name or address, or a path; its port stands elsewhere."""
+
+    def convert(self, value: object, base: str) -> str:
+        text = super().convert(value, base)
+        if "://" in text:
+            raise ValueError(f"expected a server's name alone, no URL; found {text!r}")
+        name, colon, port = text.partition(":")
+        if colon and port.isdecimal() and "/" not in name:
+            raise ValueError(f'expected a name alone: write host = "{name}" and port = {port}')
+        return text
+
+
 class Flag(Option[bool]):
     """true or false."""
 
@@ -532,7 +545,7 @@ class Template(Option["Pattern"]):
 class ServerOptions(Options):
     """What every component that logs in to a server has, under the same words."""
 
-    host = Text("The server's name or address.", least=1)
+    host = Host("The server's name or address.", least=1)
     port = Integer.optional(
         "Its port; by default the one that belongs to `tls`.", least=1, most=65535
     )
@@ -595,7 +608,7 @@ class ServerOptions(Options):
 
 
 __all__ = [
-    "FOREVER", "Address", "Choice", "Duration", "Fault", "Flag", "Integer", "ListOf",
+    "FOREVER", "Address", "Choice", "Duration", "Fault", "Flag", "Host", "Integer", "ListOf",
     "Mailbox", "OAuth2", "Option", "Options", "Path", "Pattern", "Query", "Secret", "SecretValue",
     "ServerOptions", "Size", "TableOf", "Template", "Text", "Via", "duration", "mailbox", "nearest",
     "path", "size",

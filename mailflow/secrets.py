@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SOURCES = ("file", "env", "command", "netrc", "keyring")
 EXPECTED = 'expected a secret such as { file = "~/.config/mailflow/x.secret" }'
 
+_KIND = "secret file"
+_ABSENT = "; it is to hold the secret in one line, with mode 600"
+
 LIMIT = 1 << 16
 """A secret file, or what a command prints, is at most this many octets."""
 
@@ -68,7 +71,7 @@ def _file(where: object, base: str) -> SecretValue:
     full = path(where, base)
 
     def reveal() -> str:
-        return _first_line(private_file(full, "secret file"), f"secret file {full}")
+        return _first_line(private_file(full, _KIND), f"{_KIND} {full}")
 
     return SecretValue(reveal, f"file {full}", check=reveal, watched=full)
 
@@ -217,7 +220,9 @@ def _open_private(full: str, what: str) -> int:
     try:
         descriptor = os.open(full, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise ConfigError(f"cannot read {what} {full}: {os.strerror(error.errno or 0)}") from None
+        hint = _ABSENT if isinstance(error, FileNotFoundError) and what == _KIND else ""
+        reason = os.strerror(error.errno or 0)
+        raise ConfigError(f"cannot read {what} {full}: {reason}{hint}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -462,7 +462,7 @@ class TestTls:
             far.sendall(b"+OK ready\r\n")
         else:
             in_thread(greet_late)
-        with pytest.raises(LoginError, match="does not speak TLS from the first octet"):
+        with pytest.raises(LoginError, match=r"from the first octet; .* set tls = \"starttls\"$"):
             wire.start_tls(net.tls_context(), "localhost")
 
     def test_f04_silence_ends_the_handshake(self, pair):

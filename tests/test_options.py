@@ -185,6 +185,24 @@ def test_what_was_found_is_shown_in_short_as_toml_says_it() -> None:
             One.read({"one": value})
 
 
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("pop.example.org:995", 'write host = "pop.example.org" and port = 995'),
+        ("pop3s://pop.example.org", "expected a server's name alone, no URL"),
+        ("", "not empty"),
+    ],
+)
+def test_a_host_is_a_name_alone(host: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ServerOptions.read({"host": host})
+
+
+@pytest.mark.parametrize("host", ["pop.example.org", "192.0.2.7", "2001:db8::7", "::1", "/run/x:1"])
+def test_a_host_is_a_name_an_address_or_a_path(host: str) -> None:
+    assert ServerOptions.read({"host": host}).host == host
+
+
 def test_c02_what_was_found_for_a_secret_is_not_shown() -> None:
     with pytest.raises(ConfigError) as raised:
         ServerOptions.read({"host": "x", "password": ["hunter2"]})

@@ -129,7 +129,8 @@ class TestAFile:
     def test_that_is_not_there_is_told(self, tmp_path: Path) -> None:
         found = secret({"file": "no.secret"}, str(tmp_path))
         assert fault(found) == (
-            f"cannot read secret file {tmp_path}/no.secret: No such file or directory"
+            f"cannot read secret file {tmp_path}/no.secret: No such file or directory;"
+            " it is to hold the secret in one line, with mode 600"
         )
 
     def test_that_is_no_file_is_told_at_once(self, tmp_path: Path) -> None:

@@ -20,11 +20,15 @@ from mailflow.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mailflow.engine.pipeline import DistributeStep, FetchStep, MaildropStep, Pipeline
+    from mailflow.options import Options
 
     Step = FetchStep | DistributeStep | MaildropStep
 
 LONGEST = 30.0
 """Seconds for all that one server is asked."""
+
+SILENCE = 2 / 3
+"""The part of it after which a silence is the server's fault."""
 
 
 def servers(pipeline: Pipeline) -> Iterator[tuple[str, Step]]:
@@ -51,7 +55,7 @@ def ask(pipeline: Pipeline, step: Step, facts: list[str], longest: float = LONGE
         with TemporaryDirectory(prefix="mailflow-") as scratch:
             log = get_logger(pipeline=pipeline.name, step=step.name)
             runtime = Runtime(step.name, pipeline.name, halt, log, scratch, pipeline.base)
-            _asked(step.component(step.options, runtime), step, facts)
+            _asked(step.component(_hasty(step.options, longest), runtime), step, facts)
     except PLUGIN_FAULTS as error:
         if halt.is_set():
             raise UnavailableError(f"no answer within {longest:g} s") from None
@@ -60,6 +64,14 @@ def ask(pipeline: Pipeline, step: Step, facts: list[str], longest: float = LONGE
         late.cancel()
         late.join()
         halt.close()
+
+
+def _hasty(options: Options, longest: float) -> Options:
+    """A server that keeps silent is told by its step's own error, which names it and says why."""
+    if "timeout" not in options.declared():
+        return options
+    soon = min(vars(options).get("timeout", longest), longest * SILENCE)
+    return type(options)({**vars(options), "timeout": soon})
 
 
 def _asked(component: Any, step: Step, facts: list[str]) -> None:

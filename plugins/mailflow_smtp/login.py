@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mailflow.errors import LoginError, PeerError, UnavailableError
-from mailflow.sasl import Credentials, Exchange, choose, mechanism
+from mailflow.sasl import TOKEN_MECHANISMS, Credentials, Exchange, choose, mechanism
 from mailflow.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,7 +45,11 @@ def log_in(session: Session, credentials: Credentials, wanted: Sequence[str]) ->
         if reply.temporary:
             raise UnavailableError(f"{session.peer} cannot check the login for now: {text}")
         refusal = refusal or text
-    raise LoginError(f"{session.peer} refuses the login of {credentials.user}: {refusal}")
+    check = "token" if name in TOKEN_MECHANISMS else "password"
+    raise LoginError(
+        f"{session.peer} refuses the login of {credentials.user}: {refusal.rstrip('.')};"
+        f" check `user` and `{check}`"
+    )
 
 
 def _authenticate(session: Session, name: str, credentials: Credentials) -> tuple[Reply, str]:

@@ -16,6 +16,7 @@ from mailflow.options import (
     Choice,
     Duration,
     Flag,
+    Host,
     Integer,
     ListOf,
     Option,
@@ -172,7 +173,7 @@ class SmtpOptions(Settings):
 class LmtpOptions(Settings):
     """The delivery agent that takes the mail, and how to talk to it."""
 
-    host = Text("The server's name or address, where it is not a socket.", default="")
+    host = Host("The server's name or address, where it is not a socket.", default="")
     path = Path("The server's Unix socket, such as /run/dovecot/lmtp.", default="")
     port = Integer.optional("Its port; 24 by default.", least=1, most=65535)
     tls = Choice(

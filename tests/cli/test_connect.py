@@ -7,7 +7,8 @@ import socket
 import pytest
 
 from mailflow.engine import connect
-from mailflow.engine.config import load_dict
+from mailflow.engine.config import load, load_dict
+from mailflow.engine.registry import Registry
 from mailflow.errors import UnavailableError
 from mailflow.testing.smtp import SmtpSink
 from mailflow.testing.webmail import TestBed
@@ -101,6 +102,17 @@ def test_one_that_does_not_answer_is_not_waited_for(
     ((_, step),) = connect.servers(pipeline)
     with pytest.raises(UnavailableError, match=r"no answer within 0\.1 s"):
         connect.ask(pipeline, step, [], longest=0.1)
+
+
+def test_one_that_keeps_silent_is_named_and_the_reason_guessed(shop: Shop) -> None:
+    """A port for TLS from the first octet waits for our first word, and we for its."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        shop.write(SMTP.replace('"none"', '"starttls"'), port=port)
+        (pipeline,) = load([shop.file], Registry())
+        ((_, step),) = connect.servers(pipeline)
+        with pytest.raises(UnavailableError, match=rf"127\.0\.0\.1:{port} .* tls = \"implicit\"$"):
+            connect.ask(pipeline, step, [], longest=3.0)
 
 
 SMTP = """

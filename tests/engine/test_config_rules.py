@@ -89,7 +89,7 @@ class TestSecrets:
         assert faults(self.TEXT.format('{ file = "x.secret" }'), thorough=True) == [
             (
                 f"10: distribute[2].password: cannot read secret file {tmp_path}/x.secret:"
-                " No such file or directory"
+                " No such file or directory; it is to hold the secret in one line, with mode 600"
             )
         ]
 

@@ -253,6 +253,7 @@ def test_f12_a_wrong_password_is_a_login_error_that_names_user_and_server(distri
         assert "red" in result.error.text
         assert f"127.0.0.1:{sink.port}" in result.error.text
         assert "535 5.7.8" in result.error.text
+        assert result.error.text.endswith("; check `user` and `password`")
         assert SECRET not in f"{result.error} {log.lines}"
         assert result.reports == []
 
