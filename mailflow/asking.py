@@ -13,11 +13,11 @@ WAYS = ("file", "env", "command", "netrc", "keyring")
 """Where a password can be, as in { file = "PATH" }."""
 
 
-def source(told: str) -> dict[str, str]:
+def source(told: str, option: str = "--password") -> dict[str, str]:
     """What TOML says of a password that is to be had at "file:PATH", say. Raises UsageError."""
     way, colon, where = told.partition(":")
     if not colon or way not in WAYS or not where:
-        raise click.UsageError(f"--password: expected {', '.join(WAYS)}, a colon, and where")
+        raise click.UsageError(f"{option}: expected {', '.join(WAYS)}, a colon, and where")
     return {way: where}
 
 

@@ -6,6 +6,7 @@ Rule of the file: what is missing is asked of a human; no password stands in an 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -40,11 +41,17 @@ _OPTIONS = (
     ),
     click.option("--ca-file", metavar="FILE", help="The authorities to trust, as PEM."),
     click.option("--proxy", metavar="URL", help="A proxy, such as socks5h://localhost:1080."),
+    click.option(
+        "--proxy-password", metavar="SOURCE:WHERE",
+        help="Where the password for the proxy is, if it wants one of the name in --proxy. By"
+        " default it is asked for.",
+    ),
     click.option("--hosts", multiple=True, metavar="HOST", help="One more host; repeatable."),
     click.option("--timeout", metavar="TIME", help="How long to wait each time (60s)."),
 )  # fmt: skip
 
 _FILES = ("cookies", "ca_file")
+_SCHEME = re.compile(r"\A[a-z0-9]+://", re.IGNORECASE)
 
 Said = Mapping[str, object]
 """What a pipeline says of an account, as TOML has it."""
@@ -58,10 +65,17 @@ def account_options(command: F) -> F:
 
 
 def said(
-    site: str, url: str, user: str | None, secret: str | None, **more: object
+    site: str,
+    url: str,
+    user: str | None,
+    secret: str | None,
+    proxy: str | None,
+    proxy_password: str | None,
+    **more: object,
 ) -> dict[str, object]:
-    """The account, as TOML has it but for a password that is typed. Raises UsageError,
+    """The account, as TOML has it but for passwords that are typed. Raises UsageError,
     ConfigError."""
+    through = _through(proxy, proxy_password)
     if user is None:
         if not sys.stdin.isatty():
             raise click.UsageError("who logs in? say --user NAME")
@@ -69,10 +83,7 @@ def said(
     site = _absolute(site) if site.endswith(".toml") else site
     table: dict[str, object] = {"site": site, "url": url, "user": user}
     if secret is not None:
-        where = source(secret)
-        table["password"] = (
-            {**where, "file": _absolute(where["file"])} if "file" in where else where
-        )
+        table["password"] = _source(secret, "--password")
     elif not more["cookies"]:
         password = typed(f"{user} at {url}")
         if password is None:
@@ -83,7 +94,34 @@ def said(
             table.update({name: list(each)} if each else {})
         elif isinstance(each, str):
             table[name] = _absolute(each) if name in _FILES else each
-    return table
+    return table | through
+
+
+def _through(proxy: str | None, secret: str | None) -> dict[str, object]:
+    """The proxy and where its password is. Raises UsageError for one that holds it."""
+    if proxy is None:
+        if secret is not None:
+            raise click.UsageError("--proxy-password: there is no --proxy that it is for")
+        return {}
+    who, _, place = proxy.rpartition("@")
+    user, colon, _ = _SCHEME.sub("", who).partition(":")
+    if colon:
+        scheme = "".join(_SCHEME.findall(who))
+        raise click.UsageError(
+            "--proxy: whoever lists processes sees a password in an argument: write"
+            f" {scheme}{user}@{place} and say --proxy-password file:PATH"
+        )
+    table: dict[str, object] = {"proxy": proxy}
+    if secret is not None:
+        return {**table, "proxy_password": _source(secret, "--proxy-password")}
+    password = typed(f"{user} at the proxy {place}") if user else None
+    return table if password is None else {**table, "proxy_password": password}
+
+
+def _source(told: str, option: str) -> dict[str, str]:
+    """Where a password is, wherever a file says so that is written later. Raises UsageError."""
+    where = source(told, option)
+    return {**where, "file": _absolute(where["file"])} if "file" in where else where
 
 
 def _absolute(path: str) -> str:

@@ -6,7 +6,6 @@ Rule of the file: nothing is changed there, and no password that was typed is pr
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -17,8 +16,11 @@ from mailflow_webmail.command_account import Said, account_options, said, sessio
 from mailflow_webmail.definition.site import find
 from mailflow_webmail.drafted import key, text
 
-SECRET = {"file": "~/.config/mailflow/page.secret"}
-PROXY_SECRET = {"file": "~/.config/mailflow/proxy.secret"}
+SECRETS = {
+    "password": {"file": "~/.config/mailflow/page.secret"},
+    "proxy_password": {"file": "~/.config/mailflow/proxy.secret"},
+}
+"""Where a password that was typed may be kept."""
 
 
 @click.command(name="login", short_help="Try an account, and print what a pipeline says of it.")
@@ -63,15 +65,8 @@ def _counted(session: Session, row: Any) -> dict[str, object]:
 
 def written(table: Said) -> dict[str, object]:
     """What a file says of it: where a password is, never what it is."""
-    found = {"use": "webmail", **table}
-    if isinstance(table.get("password"), str):
-        found["password"] = SECRET
-    proxy = urlsplit(str(table.get("proxy", "")))
-    if proxy.password:
-        told, _, where = proxy.netloc.rpartition("@")
-        found["proxy"] = proxy._replace(netloc=f"{told.partition(':')[0]}@{where}").geturl()
-        found["proxy_password"] = PROXY_SECRET
-    return found
+    typed = {name: SECRETS[name] for name in SECRETS if isinstance(table.get(name), str)}
+    return {"use": "webmail", **table, **typed}
 
 
 def toml(table: Said) -> list[str]:

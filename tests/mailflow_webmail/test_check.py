@@ -16,10 +16,13 @@ from click.testing import CliRunner
 
 from mailflow.errors import ConfigError, LoginError, MailflowError
 from mailflow.testing.webmail import PASSWORD, TestBed
+from mailflow_webmail.command_account import said
 from mailflow_webmail.command_check import check
 from mailflow_webmail.command_login import login, written
 from mailflow_webmail.definition.site import find
 from mailflow_webmail.drafted import key
+
+from .web import SocksProxy
 
 
 @pytest.fixture
@@ -197,10 +200,56 @@ def test_a_password_that_is_a_word_of_what_to_write_changes_nothing_there(
     assert fetch["password"] == {"file": "~/.config/mailflow/page.secret"}
 
 
-def test_the_password_of_a_proxy_is_not_written_down() -> None:
-    found = written({"site": "testbed", "proxy": "http://ann:canary-77@proxy:3128"})
-    assert found["proxy"] == "http://ann@proxy:3128"
+@pytest.mark.parametrize("command", [login, check])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+@pytest.mark.parametrize("password", ["canary-77", "canary@7:7", "canary://7"])
+def test_a_proxy_s_password_in_an_argument_is_refused_and_not_repeated(
+    command: click.Command, scheme: str, password: str
+) -> None:
+    told = ["testbed", "http://127.0.0.1:1/", "--user", "ann", "--password", "env:X"]
+    told += ["--proxy", f"{scheme}ann:{password}@proxy:3128"]
+    result = CliRunner().invoke(command, told, standalone_mode=False)
+    assert isinstance(result.exception, click.UsageError)
+    assert result.exception.message.endswith(
+        f"write {scheme}ann@proxy:3128 and say --proxy-password file:PATH"
+    )
+    assert "canary" not in result.exception.message
+
+
+def test_a_proxy_is_told_its_password_from_a_file(
+    bed: TestBed, words: list[str], tmp_path: Path
+) -> None:
+    secret = tmp_path / "proxy"
+    secret.write_text("canary-77\n")
+    secret.chmod(0o600)
+    with SocksProxy({"webmail.example.org": bed.port}, "ann:canary-77") as proxy:
+        through = f"socks5h://ann@127.0.0.1:{proxy.port}"
+        words[0] = f"http://webmail.example.org:{bed.port}/"
+        words += ["--proxy", through, "--proxy-password", f"file:{secret}", "--json"]
+        result = CliRunner().invoke(login, ["testbed", *words], standalone_mode=False)
+    assert result.exception is None, result.exception
+    fetch = json.loads(result.stdout)["fetch"]
+    assert (fetch["proxy"], fetch["proxy_password"]) == (through, {"file": str(secret)})
+    assert proxy.asked
+
+
+def test_the_password_of_a_proxy_is_asked_for_and_not_written_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    monkeypatch.setattr("mailflow_webmail.command_account.typed", asked.append)
+    table = said("a", "b", "ann", "env:X", "http://ann@proxy:3128", None, cookies=None)
+    assert asked == ["ann at the proxy proxy:3128"]
+    assert table["proxy"] == "http://ann@proxy:3128"
+    found = written({**table, "proxy_password": "canary-77"})
     assert found["proxy_password"] == {"file": "~/.config/mailflow/proxy.secret"}
+
+
+def test_a_proxy_s_password_without_a_proxy_is_a_fault(bed: TestBed, words: list[str]) -> None:
+    told = ["testbed", *words, "--proxy-password", "env:X"]
+    result = CliRunner().invoke(login, told, standalone_mode=False)
+    assert isinstance(result.exception, click.UsageError)
+    assert "there is no --proxy" in result.exception.message
 
 
 @pytest.mark.parametrize("name", ["plain", "", "a b", "a'\"b\\", "caf\u00e9", "\U0001f600", "\x7f"])
