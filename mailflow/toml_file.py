@@ -190,6 +190,7 @@ def _parsed(file: str, text: str) -> dict[str, Any]:
 _OPEN = {
     'Expected "\'"': "a text is not closed",
     "Expected \"'''\"": "a text is not closed",
+    "Illegal character '\\n'": "a text is not closed",
     "Unterminated string": "a text is not closed",
     "Unclosed array": "an array is not closed",
     "Unclosed inline table": "an inline table is not closed",
@@ -217,8 +218,13 @@ def _plain(message: str) -> str:
     if twice:
         keys = re.findall(r"'([^']*)'", twice[1])
         return f"[{'.'.join(keys)}] is there twice"
-    if message == "Cannot overwrite a value":
-        return "this key is there twice"
-    if message == "Invalid value":
-        return "invalid value; text stands in quotes"
-    return message[:1].lower() + message[1:]
+    return _SAID.get(message) or message[:1].lower() + message[1:]
+
+
+_SAID = {
+    "Cannot overwrite a value": "this key is there twice",
+    "Invalid value": "invalid value; text stands in quotes",
+    "Unescaped '\\' in a string": r"a \ in a text is written \\, or the text stands in '...'",
+    "Expected newline or end of document after a statement":
+        "expected the end of the line behind the value",
+}  # fmt: skip

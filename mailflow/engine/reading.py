@@ -25,7 +25,7 @@ from mailflow.engine.pipeline import (
     Step,
 )
 from mailflow.engine.registry import Registry
-from mailflow.errors import ConfigError, PluginError
+from mailflow.errors import ConfigError, MailflowError, PluginError
 from mailflow.options import (
     Fault,
     ListOf,
@@ -467,7 +467,7 @@ class Reader:
             elif self._thorough:
                 try:
                     secret.check()
-                except ConfigError as error:
+                except MailflowError as error:
                     self._fault(path, str(error), source)
 
     def _literal(self, source: Source, path: Place) -> None:

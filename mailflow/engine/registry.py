@@ -122,7 +122,13 @@ class Registry:
         Raises PluginError, or ConfigError where something must be installed first.
         """
         kind = KINDS[table]
-        plugin = self._plugin(use.partition(".")[0])
+        name = use.partition(".")[0]
+        try:
+            plugin = self._plugin(name)
+        except PluginError:
+            if name not in self.names() and (meant := self._meant(use, kind)):
+                raise PluginError(f"there is no plugin `{use}`{meant}") from None
+            raise
         component = plugin.component(kind, use.partition(".")[2])
         if component is None:
             raise PluginError(self._missing(plugin, table, use))
@@ -166,6 +172,8 @@ class Registry:
     def _missing(self, plugin: Plugin, table: str, use: str) -> str:
         kind, name = KINDS[table], use.partition(".")[2]
         others = [k for k, component in plugin.components if component == name]
+        if others and (meant := self._meant(use, kind)):
+            return f"`{use}` is a {others[0]}, not a {kind}{meant}"
         if others:
             tables = [other for other in KINDS if KINDS[other] in others]
             return f"`{use}` is a {others[0]}, not a {kind}; it stands under [[{tables[0]}]]"
@@ -174,6 +182,11 @@ class Registry:
             return f"plugin `{plugin.name}` has no {kind}"
         hint = nearest(use, here) or f"; there is {', '.join(f'`{each}`' for each in here)}"
         return f"there is no {kind} `{use}`{hint}"
+
+    def _meant(self, word: str, kind: str) -> str:
+        """What to write instead of the name of a component alone, such as `retry`."""
+        found = [e.use for e in self.all() if e.kind == kind and e.use.partition(".")[2] == word]
+        return f"; did you mean {' or '.join(f'`{use}`' for use in found)}?" if found else ""
 
     def _plugin(self, name: str) -> Plugin:
         if name not in self._plugins:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring.errors import KeyringLocked
 
 from mailflow.engine.config import Pipeline, load
 
@@ -92,6 +94,16 @@ class TestSecrets:
                 " No such file or directory; it is to hold the secret in one line, with mode 600"
             )
         ]
+
+    def test_a_keyring_that_is_locked_is_a_fault_of_the_check_with_its_place(
+        self, faults: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def locked(service: str, user: str) -> str:
+            raise KeyringLocked("unlock it first")
+
+        monkeypatch.setattr(keyring, "get_password", locked)
+        [fault] = faults(self.TEXT.format('{ keyring = "x/y" }'), thorough=True)
+        assert fault.startswith("10: distribute[2].password: the keyring cannot be read: ")
 
     def test_in_the_file_itself_are_a_warning(self, write: Write) -> None:
         path = write(self.TEXT.format('"hunter2"'))

@@ -108,6 +108,13 @@ def test_a_component_is_had_by_plugin_kind_and_name() -> None:
         ("process", "list.pst", "there is no processor `list.pst`; did you mean `list.post`?"),
         ("process", "list", "there is no processor `list`; did you mean `list.post`?"),
         ("process", "smtp.x", "plugin `smtp` has no processor"),
+        ("react", "retry", "there is no plugin `retry`; did you mean `react.retry`?"),
+        ("distribute", "lmtp", "there is no plugin `lmtp`; did you mean `smtp.lmtp`?"),
+        (
+            "react",
+            "command",
+            "`command` is a distributor, not a reactor; did you mean `react.command`?",
+        ),
     ],
 )
 def test_pml14_a_wrong_name_is_told_with_the_nearest_right_one(

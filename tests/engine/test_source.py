@@ -33,6 +33,15 @@ def told(path: Path | str, octets: bytes | None = None) -> str:
         ),
         (b"a = 1 b = 2\n", None),
         (b"x = 1\na = 'b\nc = 1\n", ":2: not TOML: a text is not closed"),
+        (b'x = 1\na = "b\nc = 1\n', ":2: not TOML: a text is not closed"),
+        (
+            b'a = "\\d"\n',
+            ":1: not TOML at column 8: a \\ in a text is written \\\\, or the text stands in '...'",
+        ),
+        (
+            b"a = 1 b\n",
+            ":1: not TOML at column 7: expected the end of the line behind the value",
+        ),
         (b"x = 1\na = '''\nb\nc = 1\n", ":2: not TOML: a text is not closed"),
         (b'x = 1\na = """\nb\nc = 1\n', ":2: not TOML: a text is not closed"),
         (b"x = 1\na = [\n1,\n2\n", ":2: not TOML: an array is not closed"),
