@@ -63,16 +63,9 @@ def explain(expression: str, as_json: bool) -> None:
 
 
 def _asked(query: Query) -> Iterator[tuple[str, Narrowing]]:
-    """(plugin, how its servers are asked). What is wrong with a plugin is told elsewhere."""
+    """(plugin, how its servers are asked)."""
     from mailflow.engine.registry import Registry
-    from mailflow.errors import PluginError
 
-    registry = Registry()
-    for name in registry.names():
-        try:
-            module = registry.module(name)
-        except PluginError:
-            continue
-        if hasattr(getattr(module, "mailflow_explain", None), "mailflow_impl"):
-            for each in module.mailflow_explain(query=query):
-                yield name, each
+    for name, explain in Registry().hooks("mailflow_explain"):
+        for each in explain(query=query):
+            yield name, each

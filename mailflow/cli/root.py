@@ -122,11 +122,11 @@ def _of_plugin(ctx: click.Context, name: str) -> click.Command:
     registry = Registry()
     if name not in OF_PLUGINS and name not in registry.names():
         ctx.fail(f"there is no command {name!r}{nearest(name, [*COMMANDS, *registry.names()])}")
-    module = registry.module(name)
-    if not hasattr(getattr(module, "mailflow_commands", None), "mailflow_impl"):
+    commands = registry.hook(name, "mailflow_commands")
+    if commands is None:
         ctx.fail(f"plugin {name!r} brings no commands; `mailflow plugins {name}` says what it has")
-    group = click.Group(name, help=(module.__doc__ or "").strip())
-    module.mailflow_commands(group)
+    group = click.Group(name, help=(registry.module(name).__doc__ or "").strip())
+    commands(group)
     return _completed(group)
 
 

@@ -5,11 +5,7 @@ Rule of the file: it knows no plugin; each says what it has by the hook `mailflo
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import click
-
-from mailflow.errors import PluginError
 
 
 class Testbeds(click.Group):
@@ -25,12 +21,8 @@ class Testbeds(click.Group):
         if not self.commands:
             from mailflow.engine.registry import Registry
 
-            registry = Registry()
-            for name in registry.names():
-                with suppress(PluginError):  # one that is broken has none; `plugins` says so
-                    module = registry.module(name)
-                    if hasattr(getattr(module, "mailflow_testbeds", None), "mailflow_impl"):
-                        module.mailflow_testbeds(self)
+            for _, testbeds in Registry().hooks("mailflow_testbeds"):
+                testbeds(self)
         return dict(self.commands)
 
 

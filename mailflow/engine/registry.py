@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 from mailflow.errors import ConfigError, PluginError
@@ -106,6 +106,11 @@ class Plugin(NamedTuple):
             self.components[kind, name] = there
         return there
 
+    def hook(self, name: str) -> Callable[..., Any] | None:
+        """What it does at a hook; None where nothing of that name is marked with hookimpl."""
+        found: Callable[..., Any] | None = getattr(self.module, name, None)
+        return found if hasattr(found, "mailflow_impl") else None
+
 
 class Registry:
     """The plugins of one process. Used by one thread until the pipelines are loaded."""
@@ -142,6 +147,20 @@ class Registry:
     def module(self, name: str) -> ModuleType:
         """The module of a plugin, loaded. Raises PluginError."""
         return self._plugin(name).module
+
+    def hook(self, plugin: str, name: str) -> Callable[..., Any] | None:
+        """What a plugin does at a hook; None where it does nothing. Raises PluginError."""
+        return self._plugin(plugin).hook(name)
+
+    def hooks(self, name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+        """(plugin, what it does at a hook), of every one that is installed; what is wrong with
+        one is told elsewhere."""
+        for plugin in self.names():
+            found = None
+            with suppress(PluginError):
+                found = self.hook(plugin, name)
+            if found is not None:
+                yield plugin, found
 
     def named_by(self, scheme: str, table: str) -> tuple[str, type[Any]] | None:
         """`use` and class of the component under [[table]] that a URL of this scheme names;
@@ -373,11 +392,7 @@ def _listeners(
 ) -> list[tuple[str, Callable[..., object]]]:
     """One caller for each plugin with a mailflow_event; pluggy is loaded if there is one."""
     loaded = [plugin for plugin in plugins if isinstance(plugin, Plugin)]
-    listening = [
-        plugin
-        for plugin in loaded
-        if hasattr(getattr(plugin.module, "mailflow_event", None), "mailflow_impl")
-    ]
+    listening = [plugin for plugin in loaded if plugin.hook("mailflow_event") is not None]
     if not listening:
         return []
     import pluggy

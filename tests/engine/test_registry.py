@@ -217,6 +217,20 @@ def test_all_lists_every_component_and_why_a_plugin_gives_none(install: Install)
     assert {entry.kind for entry in entries if entry.kind} == set(KINDS.values())
 
 
+def test_a_hook_is_what_a_plugin_has_marked_and_a_broken_plugin_has_none(install: Install) -> None:
+    install(PIGEON + "\n@hookimpl\ndef mailflow_explain(query):\n    return [query]\n")
+    install(
+        PIGEON + "\ndef mailflow_explain(query):\n    return []\n",
+        name="dove", distribution="mailflow-dove",
+    )  # fmt: skip
+    install("1 / 0", name="dodo", distribution="mailflow-dodo")
+    found = dict(Registry().hooks("mailflow_explain"))
+    assert found.keys() == {"imap", "pigeon"}
+    assert found["pigeon"](query="x") == ["x"]
+    with pytest.raises(PluginError):
+        Registry().hook("dodo", "mailflow_explain")
+
+
 LISTENER = (
     PIGEON
     + """
