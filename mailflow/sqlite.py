@@ -68,6 +68,10 @@ def identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+_LOOKERS = {"journal": "mailflow journal check", "spool": "mailflow spool verify"}
+"""By the kind of file, the command that looks it over."""
+
+
 def complaint(what: str, path: str, error: sqlite3.Error) -> str:
     """What SQLite complains of, as the one line a user can act on; `what` is the kind of
     file, such as "journal"."""
@@ -75,7 +79,8 @@ def complaint(what: str, path: str, error: sqlite3.Error) -> str:
     if code.startswith("SQLITE_FULL"):
         return f"the disk of the {what} {path} is full; make room"
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return f"{path} is damaged or no {what}; nothing was changed in it"
+        more = f"; `{_LOOKERS[what]}` says more" if what in _LOOKERS else ""
+        return f"{path} is damaged or no {what}; nothing was changed in it{more}"
     if code.startswith("SQLITE_BUSY"):
         return f"the {what} {path} is kept locked by another process"
     if code.startswith("SQLITE_READONLY"):
@@ -83,7 +88,8 @@ def complaint(what: str, path: str, error: sqlite3.Error) -> str:
     if code.startswith("SQLITE_CANTOPEN"):
         if os.path.isfile(path) and not os.access(os.path.dirname(path), os.W_OK):
             return f"the {what} {path} cannot be written: its directory is read-only"
-        return f"the {what} {path} cannot be opened"
+        why = "it is a directory" if os.path.isdir(path) else "may you read its directory?"
+        return f"the {what} {path} cannot be opened: {why}"
     return f"the {what} {path} fails: {error}"
 
 

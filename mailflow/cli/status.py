@@ -66,7 +66,7 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
         journals = [_facts(each) for each in found]
         show_json({"journals": journals, "installations": installations})
     else:
-        _show(found)
+        _show(found, whole=not faults)
         for each in installations:
             running.show_installation(each)
     if faults:
@@ -100,7 +100,8 @@ def _facts(found: Standing) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _show(found: Sequence[Standing]) -> None:
+def _show(found: Sequence[Standing], whole: bool) -> None:
+    """`whole`: every journal could be read, so that what is not there is not."""
     from mailflow.progress import human
 
     now = time.time()
@@ -131,7 +132,7 @@ def _show(found: Sequence[Standing]) -> None:
                 for each in steps
             ),
         )  # fmt: skip
-    else:
+    elif whole:
         say("nothing waits")
     for each in found:
         say(f"{each.journal}: {human(each.octets)}")

@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from mailflow import sqlite
 from mailflow.engine.journal.database import Database, Transaction
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import MIGRATIONS
 from mailflow.errors import JournalError
-from mailflow.sqlite import BUSY_SECONDS
 from mailflow.typed import NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Shadow(Database):
         name = f"file:{quote(path)}?mode={_mode(path)}" if there else ":memory:"
         try:
             self._connection = sqlite3.connect(
-                name, uri=there, timeout=BUSY_SECONDS, isolation_level=None,
+                name, uri=there, timeout=sqlite.BUSY_SECONDS, isolation_level=None,
                 check_same_thread=False,
             )  # fmt: skip
             if there:
@@ -47,7 +47,7 @@ class Shadow(Database):
             else:
                 self._migrate()
         except sqlite3.Error as error:
-            raise JournalError(f"the journal {path} cannot be read: {error}") from None
+            raise JournalError(sqlite.complaint("journal", path, error)) from None
 
     def _known(self) -> None:
         """Raise JournalError for a file that is no journal of this version."""

@@ -84,7 +84,7 @@ class TestCheck:
     def test_a_pipeline_that_never_ran_has_none(self, shop: Shop) -> None:
         shop.write(HOOK)
         done = check(shop)
-        assert (done.status, done.out) == (74, f"{shop.journal} there is no such file\n")
+        assert (done.status, done.out) == (74, f"{shop.journal} is not there\n")
         assert not shop.journal.exists()
 
     def test_it_changes_not_an_octet(self, shop: Shop) -> None:
@@ -145,7 +145,7 @@ class TestCheck:
         held(shop)
         shop.change(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         done = check(shop)
-        assert (done.status, "of a newer mailflow" in done.out) == (74, True)
+        assert (done.status, "written by a newer mailflow" in done.out) == (74, True)
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -359,8 +359,14 @@ class TestRestore:
         held(shop)
         (shop.home / "copy").write_text("x" * NEVER)
         done = self.restore(shop)
-        assert (done.status, "is damaged, or no journal" in done.err) == (74, True)
+        assert done.status == 74
+        assert "copy is damaged or no journal: " in done.err
+        assert done.err.endswith("; name another backup\n")
         assert len(contents(shop.journal)) == 1
+        (shop.home / "copy").unlink()
+        assert self.restore(shop).err == f"mailflow: {shop.home}/copy is not there\n"
+        (shop.home / "copy").mkdir()
+        assert self.restore(shop).err == f"mailflow: {shop.home}/copy is no regular file\n"
 
     def test_a_process_that_was_about_to_open_the_old_one_is_told(
         self, shop: Shop, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,14 @@ def test_where_nothing_ran_nothing_waits(shop: Shop) -> None:
     assert list(shop.home.iterdir()) == []
 
 
+def test_a_journal_that_cannot_be_read_is_not_one_in_which_nothing_waits(shop: Shop) -> None:
+    shop.write(HOOK)
+    shop.journal.mkdir()
+    done = shop("status", shop.file)
+    assert (done.status, done.out) == (74, "")
+    assert done.err == f"mailflow: the journal {shop.journal} cannot be opened: it is a directory\n"
+
+
 def test_a_source_that_works_with_what_is_known_of_it(shop: Shop) -> None:
     with pop3(MAIL, MAIL) as server:
         file = shop.write(FETCH.replace('keep = "0d"', ""), port=server.port, secret=shop.secret())

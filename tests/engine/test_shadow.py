@@ -76,7 +76,7 @@ class TestAShadow:
         with pytest.raises(JournalError, match="older mailflow; the next `run` renews it"):
             Shadow(path)
         Path(path).write_text("not a database at all" * 99)
-        with pytest.raises(JournalError, match="cannot be read"):
+        with pytest.raises(JournalError, match="is damaged or no journal"):
             Shadow(path)
 
 

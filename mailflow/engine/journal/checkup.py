@@ -14,11 +14,13 @@ from contextlib import closing
 from urllib.parse import quote
 
 from mailflow.engine.journal import owners
-from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS
+from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS, newer
 from mailflow.record import NamedTuple
 
 FAULTS_AT_MOST = 20
 """Of what SQLite finds, so many lines."""
+
+RESTORE = "; restore a backup of it"
 
 TABLES = frozenset({"seen", "source", "mail", "body", "copy", "delivery", "memory", "story"})
 
@@ -46,7 +48,8 @@ class Checkup(NamedTuple):
 def look(path: str) -> Checkup:
     """Check one journal; whatever is wrong with it is a finding, no error."""
     if not os.path.isfile(path):
-        return Checkup(path, (Finding("there is no such file"),), {})
+        text = "is not there" if not os.path.lexists(path) else "is no regular file"
+        return Checkup(path, (Finding(text),), {})
     try:
         with closing(reader(path)) as connection:
             return _look(path, connection)
@@ -77,7 +80,7 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 
 def _broken(error: sqlite3.Error) -> Finding:
-    return Finding(f"is damaged, or no journal: {error}; restore a backup of it")
+    return Finding(f"is damaged or no journal: {error}{RESTORE}")
 
 
 def _look(path: str, tx: sqlite3.Connection) -> Checkup:
@@ -110,9 +113,7 @@ def _foreign(tx: sqlite3.Connection) -> Finding | None:
         return Finding("is another program's database, and no journal")
     version = _ask(tx, "PRAGMA user_version")
     if version > len(MIGRATIONS):
-        return Finding(
-            f"has schema {version}, of a newer mailflow; this one knows {len(MIGRATIONS)}"
-        )
+        return Finding(newer(version))
     return None
 
 
@@ -126,7 +127,7 @@ def _damage(tx: sqlite3.Connection) -> Iterator[Finding]:
     for (line,) in tx.execute(f"PRAGMA integrity_check({FAULTS_AT_MOST})").fetchall():
         if line != "ok":
             said = " ".join(str(line).split())
-            yield Finding(f"is damaged: {said}; restore a backup of it")
+            yield Finding(f"is damaged: {said}{RESTORE}")
 
 
 def _strangers(tx: sqlite3.Connection) -> Iterator[Finding]:
@@ -137,7 +138,7 @@ def _strangers(tx: sqlite3.Connection) -> Iterator[Finding]:
         if not row[0].startswith("sqlite_")
     }
     for name in sorted(TABLES - named):
-        yield Finding(f"has no table `{name}`; restore a backup of it")
+        yield Finding(f"has no table `{name}`{RESTORE}")
     for name in sorted(named - TABLES):
         yield Finding(f"has a table `{name}` that is not ours", False)
     for table in ("body", "copy", "delivery", "story"):

@@ -66,7 +66,7 @@ def restore(copy: str, journal: str, *, resume: bool = False, dry: bool = False)
     Raises InUseError where a process works on that journal, JournalError where the backup
     is none or not sound, UnavailableError where a file cannot be written.
     """
-    _must_be_sound(copy)
+    _must_be_sound(copy, "; name another backup")
     aside = None
     try:
         with closing(checkup.reader(copy)) as source, _nobody_at_work(journal):
@@ -106,8 +106,10 @@ def _part(path: str) -> Iterator[str]:
                 os.unlink(name)
 
 
-def _must_be_sound(path: str) -> None:
-    faults = [finding.text for finding in checkup.look(path).findings if finding.fault]
+def _must_be_sound(path: str, instead: str = checkup.RESTORE) -> None:
+    """Raises JournalError with all that is wrong, and what to do `instead`."""
+    found = [finding.text for finding in checkup.look(path).findings if finding.fault]
+    faults = [text.replace(checkup.RESTORE, instead) for text in found]
     if faults:
         raise JournalError("\n".join(f"{path} {text}" for text in faults))
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from mailflow import sqlite
 from mailflow.durable import make_directory
 from mailflow.engine.journal.owners import Owner
-from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS
+from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS, newer
 from mailflow.errors import InUseError, JournalError, from_os
 from mailflow.typed import Any, TypeVar, cast
 
@@ -49,7 +49,7 @@ class Database:
         try:
             make_directory(os.path.abspath(self.owners))
         except OSError as error:
-            raise from_os(error, f"make {error.filename or self.owners}") from None
+            raise _no_place(path, error) from None
         self._queue: list[_Commit] = []
         self._door = threading.Lock()
         self._leader = threading.Lock()
@@ -188,7 +188,7 @@ class Database:
         if self._ask("PRAGMA application_id") != APPLICATION:
             raise JournalError(f"{self.path} is another program's database, and no journal")
         if version > len(MIGRATIONS):
-            raise JournalError(f"{self.path} was written by a newer mailflow; use that one")
+            raise JournalError(f"{self.path} {newer(version)}")
 
     def _ask(self, question: str) -> int:
         return cast("int", self._connection.execute(question).fetchone()[0])

@@ -99,3 +99,11 @@ MIGRATIONS = (
     CREATE INDEX story_mail ON story (mail);
     """,
 )
+
+
+def newer(version: int) -> str:
+    """What is wrong with a journal whose schema has this number, which we do not know."""
+    return (
+        f"was written by a newer mailflow; use that one (its schema is {version},"
+        f" and {len(MIGRATIONS)} is the newest here)"
+    )
