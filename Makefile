@@ -17,12 +17,13 @@ COMPILE := $(BIN)/python -m compileall -q mailflow plugins
 WORKERS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -rs
 
-.PHONY: help demo test threats lint bench crash fuzz docs clean
+.PHONY: help demo test threats faults lint bench crash fuzz docs clean
 
 help:
 	@echo "make demo     the main job, on servers of its own: no root, no network"
 	@echo "make test     every test; run by root it installs the real servers first"
 	@echo "make threats  those tests alone that docs/security.rst names"
+	@echo "make faults   those of the faults in docs/reliability.rst; FAULTS=\"F1 D5\" of these alone"
 	@echo "make lint     style, types, import contracts"
 	@echo "make bench    speed and memory beside mpop, getmail6, fetchmail and others"
 	@echo "make crash    200 random kills and 200 power cuts (the power cuts as root)"
@@ -44,6 +45,12 @@ threats: $(VENV)/.dev
 	@$(UNPACK) $(VENV)/cyrus
 	@$(COMPILE)
 	@$(PYTEST) $$($(BIN)/python tests/threats.py) $(ARGS)
+
+faults: $(VENV)/.dev
+	@$(INSTALL) tests/debian-packages.txt
+	@$(UNPACK) $(VENV)/cyrus
+	@$(COMPILE)
+	@$(PYTEST) $$($(BIN)/python tests/faults.py $(FAULTS)) $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

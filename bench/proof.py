@@ -8,10 +8,14 @@ Rule of the file: each figure is counted here, from the lines that the trials wr
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.faults import Fault, faults
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "reliability.rst"
@@ -102,11 +106,41 @@ def campaigns(lines: Sequence[Line]) -> Rows:
     ]
 
 
+ABSENT = "W"
+"""The series of a part that mailflow has not: a dashboard in a browser."""
+
+CATALOGUE = (
+    ".. list-table::", "   :header-rows: 1", "   :widths: 6 40 40 14", "",
+    "   * - no.", "     - what goes wrong", "     - what must come of it", "     - tests",
+)  # fmt: skip
+
 TABLES = (
     ("blows", HERE / "results" / "blows.jsonl", blows),
     ("refusals", HERE / "results" / "refused.jsonl", refusals),
     ("campaigns", HERE.parent / "fuzz" / "results" / "campaigns.jsonl", campaigns),
 )
+
+
+def catalogue(faults: Sequence[Fault]) -> str:
+    """The faults as a list-table, and how many tests each has."""
+    lines = []
+    for name, cause, outcome, tests in faults:
+        if name.startswith(ABSENT):
+            continue
+        cells = (name, cause, outcome, str(len(tests)) if tests else "no such part")
+        for bullet, cell in zip(("   * -", "     -", "     -", "     -"), cells, strict=True):
+            lines += textwrap.wrap(
+                escaped(cell), 98, initial_indent=f"{bullet} ", subsequent_indent=" " * 7,
+                break_long_words=False, break_on_hyphens=False,
+            ) or [bullet]  # fmt: skip
+    return "\n".join([*CATALOGUE, *lines]) + "\n"
+
+
+def escaped(text: str) -> str:
+    """As reStructuredText that shows it; what is between backquotes is literal."""
+    words = text.split("`")
+    words[::2] = [re.sub(r"([*|_\\])", r"\\\1", word) for word in words[::2]]
+    return "``".join(words)
 
 
 def drawn(rows: Rows) -> str:
@@ -119,13 +153,16 @@ def drawn(rows: Rows) -> str:
 
 def renewed(page: str) -> str:
     """The page with every table made anew. Raises ValueError where one has no place in it."""
+    tables = {"faults": catalogue(faults())}
     for name, path, table in TABLES:
         lines = [json.loads(line) for line in path.read_text().splitlines()]
+        tables[name] = drawn(table(lines))
+    for name, text in tables.items():
         before, begin, rest = page.partition(BEGIN.format(name))
         _, end, after = rest.partition(END.format(name))
         if not begin or not end:
             raise ValueError(f"{PAGE} has no place for the table of {name}")
-        page = f"{before}{begin}\n{drawn(table(lines))}\n{end}{after}"
+        page = f"{before}{begin}\n{text}\n{end}{after}"
     return page
 
 

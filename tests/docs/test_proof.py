@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench import proof
+from tests.faults import Fault, named
 
 
 def test_the_tables_are_those_of_the_lines() -> None:
@@ -33,3 +34,14 @@ def test_a_campaign_that_was_cut_short_or_found_something_is_not_shown(
     }  # fmt: skip
     assert len(proof.campaigns([line])) == 2
     assert len(proof.campaigns([{**line, **change}])) == 1
+
+
+def test_a_fault_is_shown_with_its_outcome_and_the_number_of_its_tests() -> None:
+    faults = [Fault("F1", "cut", "*again*, `_`", ("a::b",)), Fault("W1", "CSRF", "token", ())]
+    shown = proof.catalogue(faults).splitlines()[-4:]
+    assert shown == ["   * - F1", "     - cut", r"     - \*again\*, ``_``", "     - 1"]
+
+
+def test_the_tests_of_some_faults_are_those_that_are_named_for_them() -> None:
+    assert named(["F2", "D5"]) == sorted({*named(["F2"]), *named(["D5"])})
+    assert all("_f02_" in test for test in named(["F2"]))
