@@ -286,7 +286,8 @@ class TestOpening:
 
     def test_a_directory_that_cannot_be_made_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(UnavailableError, match="Not a directory"):
+        said = "Not a directory; `journal` in .pipeline. may name another place$"
+        with pytest.raises(UnavailableError, match=said):
             Database(str(tmp_path / "file" / "journal.db"))
 
     def test_one_that_cannot_be_opened_leaves_no_descriptor_behind(self, path: str) -> None:

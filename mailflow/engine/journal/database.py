@@ -6,6 +6,7 @@ commit was being flushed; nobody waits for a timer.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ from mailflow import sqlite
 from mailflow.durable import make_directory
 from mailflow.engine.journal.owners import Owner
 from mailflow.engine.journal.schema import APPLICATION, MIGRATIONS, newer
-from mailflow.errors import InUseError, JournalError, from_os
+from mailflow.errors import InUseError, JournalError, MailflowError, UnavailableError, from_os
 from mailflow.typed import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -227,6 +228,14 @@ def _connect(path: str, checkpoint: int) -> sqlite3.Connection:
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
     return connection
+
+
+def _no_place(path: str, error: OSError) -> MailflowError:
+    """Why the directory of a journal cannot be made, and what a user without a home does."""
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+    hint = "; `journal` in [pipeline] may name another place" if refused else ""
+    failure = from_os(error, f"make {error.filename or path} for the journal {path}")
+    return UnavailableError(f"{failure.text}{hint}", errno=error.errno)
 
 
 def _journal_error(path: str, error: sqlite3.Error) -> JournalError:
