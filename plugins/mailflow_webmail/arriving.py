@@ -27,6 +27,9 @@ SOME = 3
 """After so many failures in a row the messages of the other end are asked for; after so many
 connections that were lost, none is."""
 
+OWN = (GoneError, BadMailError)
+"""What a message lacks for itself: it tells nothing of the others."""
+
 Came = tuple[str, Content | MailflowError]
 
 
@@ -51,14 +54,14 @@ def arriving(
                 key = todo.pop() if len(lacking) >= SOME else todo.popleft()
                 flying.append((key, pool.submit(load, key)))
             key, future = flying[0]
-            found = _found(future)
+            found = what_came(future)
             flying.popleft()
             if not isinstance(found, MailflowError):
                 came = True
                 yield key, found
                 yield from lacking
                 lacking.clear()
-            elif isinstance(found, GoneError | BadMailError):
+            elif isinstance(found, OWN):
                 yield key, found
             else:
                 lacking.append((key, found))
@@ -80,7 +83,7 @@ def _is_enough(lacking: Sequence[tuple[str, MailflowError]], window: int) -> boo
     return lost >= SOME or len(lacking) >= SOME + window
 
 
-def _found(future: Future[Content]) -> Content | MailflowError:
+def what_came(future: Future[Content]) -> Content | MailflowError:
     """What came, or what may be this message's alone. Raises what is not."""
     try:
         return future.result()

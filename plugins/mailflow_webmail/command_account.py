@@ -143,7 +143,7 @@ def session_at(table: Said, path: str, *, draft: bool = False) -> Iterator[Sessi
 
 
 def _session(site: Site, options: WebmailOptions, halt: Halt, scratch: str) -> Session:
-    secret = options.secret
+    secret = options.password
     return Session(
         site, Browser.of(options, halt), options.user, secret.reveal if secret else None, scratch,
         saved=pages(),

@@ -12,14 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from mailflow.errors import (
-    BadMailError,
-    GoneError,
-    MailflowError,
-    PeerError,
-    RefusedError,
-    UnavailableError,
-)
+from mailflow.errors import GoneError, MailflowError, RefusedError
 from mailflow.kept import kept
 from mailflow.kinds import Folder, Found
 from mailflow.mail import Content, Octets, head
@@ -28,6 +21,7 @@ from mailflow.mailboxes.flags import check
 from mailflow.options import Flag
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow_webmail.account.session import opened
+from mailflow_webmail.arriving import OWN, SOME, what_came
 from mailflow_webmail.choice import Folder as Named
 from mailflow_webmail.choice import is_certain, matching
 from mailflow_webmail.finding import Chosen, Finding, Listed, sized
@@ -38,9 +32,6 @@ if TYPE_CHECKING:
     from mailflow_webmail.account.session import Row, Session
 
 T = TypeVar("T")
-
-SOME = 3
-"""After so many failures in a row it is the webmail's, and no message's own."""
 
 
 class WebmailMailboxOptions(WebmailOptions):
@@ -187,7 +178,8 @@ class WebmailMailbox:
 
     def _loaded(self, listed: Sequence[Listed]) -> Iterator[tuple[Listed, Content | MailflowError]]:
         """Each of them in this order, several on their way at once, or why it cannot be had.
-        Raises where several in a row cannot."""
+        Raises what is the webmail's: where several in a row cannot, the last. As `arriving`, but
+        that nothing may come out of its turn here."""
         waiting: deque[tuple[Listed, Future[Content]]] = deque()
         todo = iter(listed)
         failures = 0
@@ -200,16 +192,13 @@ class WebmailMailbox:
                 if not waiting:
                     return
                 each, future = waiting.popleft()
-                try:
-                    found: Content | MailflowError = future.result()
+                found = what_came(future)
+                if not isinstance(found, MailflowError):
                     failures = 0
-                except GoneError as error:
-                    found = error
-                except (BadMailError, PeerError, UnavailableError) as error:
+                elif not isinstance(found, OWN):
                     failures += 1
                     if failures == SOME:
-                        raise
-                    found = error
+                        raise found
                 yield each, found
         finally:
             for _, future in waiting:

@@ -18,7 +18,6 @@ from mailflow.options import (
     Options,
     Path,
     Secret,
-    SecretValue,
     Size,
     Text,
 )
@@ -91,6 +90,7 @@ class WebmailOptions(Options):
     )  # fmt: skip
     user = Text("The login name.", least=1)
     password = Secret.optional("The password.")
+    """None where `cookies` must do."""
     cookies = Path.optional(
         "A file with the cookies of a browser that is logged in, as Netscape's: for a webmail that"
         " asks for a human (a CAPTCHA, a second factor). A password is not needed then."
@@ -113,11 +113,6 @@ class WebmailOptions(Options):
     delay = Duration("How long to rest between two requests.", default=0.0)
     parallel = Integer("How many messages are loaded at once.", default=4, least=1, most=8)
     max_size = Size.optional("Messages with more octets stay where they are.")
-
-    @property
-    def secret(self) -> SecretValue | None:
-        """What to log in with; None where cookies must do."""
-        return self.password
 
     def lent(self) -> Lent | None:
         """The session of a browser, where `cookies` says so. Raises ConfigError."""

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 import mailflow
-from mailflow.errors import GoneError, PeerError, RefusedError, UnavailableError
+from mailflow.errors import BadMailError, GoneError, PeerError, RefusedError, UnavailableError
+from mailflow.mail import Content
 from mailflow.mailboxes import Database
 from mailflow.testing.webmail import TestBed
+from mailflow_webmail.account.session import Row, Session
+from mailflow_webmail.errors import ThrottledError
 from mailflow_webmail.finding import uid_of
 
 
@@ -87,6 +90,40 @@ def test_an_outage_in_the_middle_of_a_list_is_told(bed: TestBed, box: Database) 
     bed.trouble("blank", after=4)
     with pytest.raises(UnavailableError):
         list(box.inbox().select("subject"))
+
+
+def test_what_messages_lack_for_themselves_keeps_none_of_the_others(
+    bed: TestBed, box: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.put("INBOX", *(post(str(number)) for number in range(5)))
+    raw = Session.raw
+    large = bed.uids("INBOX")[1:]
+
+    def read(self: Session, row: Row) -> Content:
+        if row["id"] in large:
+            raise BadMailError("over max_size")
+        return raw(self, row)
+
+    monkeypatch.setattr(Session, "raw", read)
+    *unread, subject = sorted(row.subject for row in box.inbox().select("subject"))
+    assert unread == [""] * 4
+    assert subject
+
+
+def test_a_webmail_that_asks_to_be_left_alone_is(
+    bed: TestBed, box: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.put("INBOX", *(post(str(number)) for number in range(9)))
+    asked: list[Row] = []
+
+    def read(self: Session, row: Row) -> Content:
+        asked.append(row)
+        raise ThrottledError("slower", delay=60.0)
+
+    monkeypatch.setattr(Session, "raw", read)
+    with pytest.raises(ThrottledError):
+        list(box.inbox().select("subject"))
+    assert len(asked) <= 4, "more than were on their way"
 
 
 def test_a_folder_that_is_not_there_is_told(box: Database) -> None:

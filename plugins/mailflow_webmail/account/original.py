@@ -17,6 +17,7 @@ from mailflow.errors import BadMailError, PeerError, UnavailableError
 from mailflow.lines import crlf_pieces
 from mailflow.mail import Content
 from mailflow.record import NamedTuple
+from mailflow_webmail.rows import size_of
 from mailflow_webmail.web.browser import PAGE_LIMIT
 from mailflow_webmail.web.page import Page
 
@@ -74,8 +75,8 @@ class Sources:
     def read(self, row: Row, facts: Facts) -> Source:
         """Raises GoneError where the webmail says it is missing, NoMessageError where no
         message has come, BadMailError for one that is too large."""
-        size = row.get("size", "")
-        if size.isdecimal() and len(size) < 16 and int(size) > self._most:
+        size = size_of(row)
+        if size is not None and size > self._most:
             raise self._too_large(row, self._limit)
         own = dict(row)
         for each in self._step.before:
@@ -146,7 +147,7 @@ class Sources:
             content = collect(self._sound(crlf_pieces(recoded), row), self._scratch, "webmail")
         except UnicodeError:
             raise self._unreadable(" in ".join(self._step.recode)) from None
-        return Source(content, proven or str(measured.octets) == row.get("size"))
+        return Source(content, proven or measured.octets == size_of(row))
 
     def _sound(self, pieces: Iterable[bytes], row: Row) -> Iterator[bytes]:
         """The pieces of what begins like a message. Raises NoMessageError, BadMailError."""

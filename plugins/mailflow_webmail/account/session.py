@@ -241,7 +241,7 @@ class Session:
 
 def opened(options: WebmailOptions, halt: Halt, scratch: str) -> Session:
     """A session for these options; it logs in when it is first asked. Raises ConfigError."""
-    secret = options.secret
+    secret = options.password
     if secret is None and options.cookies is None:
         raise ConfigError(f"no `password` for {options.url}")
     browser = Browser.of(options, halt)
