@@ -1,23 +1,23 @@
 """A draft of a definition, from what was recorded of one visit.
 
 Rule of the file: whatever is no fact of the recording is marked as a guess, with what else it could
-be; and no value that may be secret is ever written.
+be.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from mailflow.log import clean
 from mailflow_webmail.drafted import key, text
-from mailflow_webmail.recorded.addresses import OPAQUE, base_of, home_finder, homes, is_word, turned
-from mailflow_webmail.recorded.har import Exchange, RecordingError
-from mailflow_webmail.recorded.traces import Finder, numbers, token
+from mailflow_webmail.recorded.addresses import turned
+from mailflow_webmail.recorded.traces import Finder, numbers
 from mailflow_webmail.recorded.visit import Recording, ids_on
+from mailflow_webmail.recorded.worded import Asked, Requests
 
 HEAD = """\
 # A draft that `mailflow webmail record` has made of one visit to {url}
@@ -28,11 +28,7 @@ HEAD = """\
 """
 
 _COUNT = re.compile(r"count|total|exist|num|message", re.IGNORECASE)
-_MIXED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])\w{4,}")
-_ID = re.compile(r"id|msg|mess|num|mail", re.IGNORECASE)
 _HASH = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}", re.IGNORECASE)
-_SECRET = re.compile(r"sid\b|sess|token|csrf|nonce|auth|ticket|secret|key", re.IGNORECASE)
-_NAME = re.compile(r"\{[A-Za-z_]\w*\}")
 
 
 class Line(NamedTuple):
@@ -43,34 +39,17 @@ class Line(NamedTuple):
     guess: str = ""
 
 
-class Asked(NamedTuple):
-    """A request with {names} in it; `left_out` are names of what was not written."""
-
-    address: str
-    query: dict[str, str]
-    data: dict[str, str]
-    headers: dict[str, str]
-    left_out: dict[str, list[str]]
-    names: set[str]
-
-
 class Draft:
     """What is written of one recording. Raises RecordingError where something secret would be."""
 
     def __init__(self, recording: Recording) -> None:
         self._seen = recording
-        login = recording.login
-        given = dict(login.sent.data)
-        self._user, self._password = given[login.user], given[login.password]
-        self._base = base_of(recording)
-        self._captured: dict[str, tuple[str, str, Finder]] = {}
-        self._secrets = {self._password}
-        self._homes = homes(login.landing, self._base, self._user)
+        self._requests = Requests(recording)
         self.guesses: list[str] = []
 
     @property
     def url(self) -> str:
-        return self._base
+        return self._requests.base
 
     def toml(self) -> str:
         """The file."""
@@ -80,16 +59,16 @@ class Draft:
             **{each.step: self._removal(each.step) for each in self._seen.removed},
             **({"logout": self._logout()} if self._seen.left is not None else {}),
         }  # fmt: skip
-        for name, (step, _, finder) in self._captured.items():
+        for name, (step, _, finder) in self._requests.captured.items():
             lines = steps[step]
             lines.append(Line(f"capture.{key(name)}", finder))
         parts = [self._table(name, lines) for name, lines in steps.items()]
-        host = urlsplit(self._base).hostname or ""
-        head = [HEAD.format(url=clean(self._base)), "format = 1", f"name = {text(host)}",
+        host = urlsplit(self.url).hostname or ""
+        head = [HEAD.format(url=clean(self.url)), "format = 1", f"name = {text(host)}",
                 "shared = false                # true where a second login leaves the first alone",
                 f"guesses = {text(self.guesses)}", ""]  # fmt: skip
         written = "\n".join([*head, *parts])
-        self._check(written)
+        self._requests.check(written)
         return written
 
     def _table(self, name: str, lines: Iterable[Line]) -> str:
@@ -111,8 +90,9 @@ class Draft:
         pressed = [
             str(each["name"]) for each in buttons if str(each["name"]) in dict(login.sent.data)
         ]
-        asked = self._asked(login.page, "login")
-        digits = len(self._password) if _HASH.fullmatch(self._password) else 0
+        asked = self._requests.asked(login.page, "login")
+        password = self._requests.password
+        digits = len(password) if _HASH.fullmatch(password) else 0
         hashed = (
             f"the password went out as {digits} digits. If that is not what was typed, a script has"
             " made it, and a `hook` must"
@@ -152,7 +132,7 @@ class Draft:
             either = "{ }, the text that its user sees, which may be in his language"
         rows = {**boxes.rows, "fields": {"id": boxes.field, "name": named}}
         return [
-            *_request(self._asked(self._seen.folders, "folders"), "GET"),
+            *_request(self._requests.asked(self._seen.folders, "folders"), "GET"),
             Line("rows", rows,
                  f"each folder; found {len(boxes.values)}. `name` could also be {either}"),
         ]  # fmt: skip
@@ -163,7 +143,7 @@ class Draft:
         param = turn.pop("param", None)
         numbered = [each for each in pages if param in dict(each.said)]
         page = (numbered or pages)[-1]
-        asked = self._asked(page, "list", pages, str(param) if param else "")
+        asked = self._requests.asked(page, "list", pages, str(param) if param else "")
         rows: Finder = {**place.rows, **({"fields": {"id": place.field}} if place.field else {})}
         others = [f"{text(each.rows)} with {text(each.field)}" for each in self._seen.others]
         total, other_totals = self._total()
@@ -202,7 +182,7 @@ class Draft:
 
     def _raw(self) -> list[Line]:
         shown = self._seen.shown
-        asked = self._asked(shown, "raw")
+        asked = self._requests.asked(shown, "raw")
         lines = _request(asked, "GET")
         page = shown.page
         if page.is_html:
@@ -224,7 +204,7 @@ class Draft:
 
     def _removal(self, step: str) -> list[Line]:
         removal = next(each for each in self._seen.removed if each.step == step)
-        asked = self._asked(removal.sent, step)
+        asked = self._requests.asked(removal.sent, step)
         other = "delete, for good" if step == "trash" else "trash, where it only moves the message"
         lines = _request(asked, removal.sent.method)
         where = f", to {removal.target}, which another account may call otherwise" * bool(
@@ -238,138 +218,14 @@ class Draft:
         left = self._seen.left
         if left is None:
             return []
-        asked = self._asked(left, "logout")
+        asked = self._requests.asked(left, "logout")
         return [*_request(asked, left.method), *self._before(asked)]
 
     def _before(self, asked: Asked) -> list[Line]:
         """The steps that capture what is needed, and what was left out."""
-        steps = {self._captured[name][0] for name in asked.names if name in self._captured}
+        captured = self._requests.captured
+        steps = {captured[name][0] for name in asked.names if name in captured}
         return [Line("before", sorted(steps - {"login"}))] if steps - {"login"} else []
-
-    def _asked(
-        self, exchange: Exchange, step: str, pages: Sequence[Exchange] = (), turn: str = ""
-    ) -> Asked:
-        """The request with its {names}; of several `pages` what all have, and {n} at `turn`."""
-        left_out: dict[str, list[str]] = {}
-        about = {"raw": exchange, **{each.step: each.sent for each in self._seen.removed}}
-        ids = self._id_names(exchange) if step in about else set()
-        names: set[str] = set()
-
-        def table(fields: Iterable[tuple[str, str]], which: str) -> dict[str, str]:
-            found: dict[str, str] = {}
-            for name, value in fields:
-                others = [dict(each.query if which == "query" else each.data).get(name)
-                          for each in pages]  # fmt: skip
-                if name == turn and turn:
-                    found[name] = "{n}"
-                    continue
-                if (others and any(other != value for other in others)) or not value:
-                    continue
-                worded = "{id}" if name in ids else self._worded(name, value, step)
-                if worded is None:
-                    left_out.setdefault(which, []).append(name)
-                    continue
-                names.update(re.findall(r"\{(\w+)\}", worded))
-                found[name] = worded
-            return found
-
-        query, data = table(exchange.query, "query"), table(exchange.data, "data")
-        headers = {} if pages else table(_own_headers(exchange.headers), "headers")
-        return Asked(self._address(exchange, step, names), query, data, headers, left_out, names)
-
-    def _address(self, exchange: Exchange, step: str, names: set[str]) -> str:
-        """The path, relative to the webmail; ids, folders and sessions in it are named."""
-        url = exchange.url.partition("?")[0]
-        for home, name in self._homes:
-            if url.startswith(home) and step != "login":
-                names.add(name)
-                if name not in self._captured:
-                    self._captured[name] = ("login", home, home_finder(home, self._base))
-                    self._secrets.add(unquote(home.rstrip("/").rpartition("/")[2]))
-                rest = url[len(home) :].strip("/")
-                return "{home}" + (f"/{self._path(rest, step)}" if rest else "")
-        base = self._base.rstrip("/")
-        return self._path(url[len(base) :].strip("/") if url.startswith(base) else url, step)
-
-    def _path(self, path: str, step: str) -> str:
-        parts = []
-        for part in path.split("/"):
-            worded = self._worded("part", unquote(part), step) if part else ""
-            if worded is None:
-                raise RecordingError(
-                    f"the address of `{step}` has a part that changes with each session, and no"
-                    " page says it; such a webmail is described by hand"
-                )
-            parts.append(worded if _NAME.fullmatch(worded) else quote(worded))
-        return "/".join(parts)
-
-    def _worded(self, name: str, value: str, step: str) -> str | None:
-        """What is written for a value; None where nothing may be."""
-        about = step not in ("login", "folders", "logout")
-        if about and step != "list" and name == "part" and value in self._seen.ids:
-            return "{id}"
-        if about and value == self._seen.folder:
-            return "{folder}"
-        if value == self._user:
-            return "{user}"
-        if value in self._seen.boxes.values:
-            return value
-        opaque = bool(OPAQUE.fullmatch(value)) and not is_word(value)
-        opaque = opaque or (name != "part" and bool(_SECRET.search(name)))
-        if opaque or _MIXED.fullmatch(value):
-            known = [each for each, (_, secret, _) in self._captured.items() if secret == value]
-            if known:
-                return f"{{{known[0]}}}"
-            if self._capture(name, value, step):
-                self._secrets.add(value)
-                return self._worded(name, value, step)
-            if opaque:
-                self._secrets.add(value)
-                return None
-        private = self._password in value or "@" in value or len(value) > 100
-        return None if private or _NAME.search(value) or re.search(r"\d{8}", value) else value
-
-    def _id_names(self, exchange: Exchange) -> set[str]:
-        """The parameters that name the message, where it is no part of the path."""
-        every = [self._seen.shown, *(each.sent for each in self._seen.removed)]
-        listed = {field for each in self._seen.lists for field in each.said}
-        scores = {
-            name: 2 * all(name in dict(each.said) for each in every)
-            + 2 * bool(_ID.search(name)) + ((name, value) not in listed) + len(value) / 100
-            for name, value in exchange.said if value in self._seen.ids
-        }  # fmt: skip
-        return {max(scores, key=lambda each: scores[each])} if scores else set()
-
-    def _capture(self, name: str, value: str, step: str) -> bool:
-        """Let an earlier step keep a value; whether one can."""
-        pages = {"login": self._seen.login.landing, "list": self._seen.lists[0],
-                 "folders": self._seen.folders}  # fmt: skip
-        for where, exchange in pages.items():
-            if where == step or step == "login" or (step == "folders" and where == "list"):
-                continue
-            finder = token(exchange.page, value)
-            if finder is not None:
-                made = re.sub(r"\W", "_", name.lower()).strip("_").removeprefix("x_") or "token"
-                while made in self._captured or made in ("folder", "n", "password", "user", "id"):
-                    made += "_"
-                self._captured[made] = (where, value, finder)
-                return True
-        return False
-
-    def _check(self, written: str) -> None:
-        """Raises RecordingError where anything secret is in it."""
-        secrets = set(self._secrets)
-        for exchange in (self._seen.login.sent, self._seen.shown, *self._seen.lists):
-            cookies = exchange.headers.get("Cookie", "").split(";")
-            secrets.update(each.partition("=")[2].strip() for each in cookies)
-        if self._password in written:
-            raise RecordingError(
-                "nothing is written: the password is a word that the draft has anyway; record a"
-                " visit with another one"
-            )
-        telling = (each for each in secrets if len(each) >= 6 and not is_word(each))
-        if any(each in written for each in telling):
-            raise RecordingError("the draft would hold something secret: nothing is written")
 
 
 def _request(asked: Asked, method: str) -> list[Line]:
@@ -381,14 +237,6 @@ def _request(asked: Asked, method: str) -> list[Line]:
         if found or left_out:
             lines.append(Line(name, found, why if left_out else ""))
     return lines
-
-
-def _own_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Those that scripts of the page have added."""
-    return [
-        (name, value) for name, value in headers.items()
-        if name.startswith("X-") and not name.startswith(("X-Forwarded", "X-Client-Data"))
-    ]  # fmt: skip
 
 
 def _or(others: Sequence[str]) -> str:
