@@ -115,6 +115,18 @@ def test_a_command_that_is_not_there_leaves_it_in_the_queue(procmail: Procmail, 
     assert procmail(POST, ".procmailrc-reject") == 75
 
 
+@pytest.mark.parametrize("rc", [".procmailrc", ".procmailrc-reject"])
+def test_one_whose_python_has_gone_leaves_it_in_the_queue(
+    procmail: Procmail, home: Path, rc: str
+) -> None:
+    """procmail then tries `sh mailflow`, which is a directory here, and dash says 0 of that."""
+    command = home / "mailflow" / "bin" / "mailflow"
+    command.unlink()
+    command.write_text("#!/nonexistent/python3\n")
+    command.chmod(0o755)
+    assert procmail(POST, rc) == 75
+
+
 def test_a_reject_reaches_the_mail_server(procmail: Procmail, home: Path) -> None:
     file = home / ".config/mailflow/hook.toml"
     step = '[[process]]\nuse = "filter.reject"\nwhen = \'subject is "hello"\'\n'
