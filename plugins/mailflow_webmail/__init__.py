@@ -36,8 +36,11 @@ def mailflow_testbeds(group: click.Group) -> None:
 
 @hookimpl
 def mailflow_commands(group: click.Group) -> None:
-    from mailflow_webmail.commands import COMMANDS
+    from mailflow_webmail.commands.check import check
+    from mailflow_webmail.commands.login import login
+    from mailflow_webmail.commands.record import record
+    from mailflow_webmail.commands.sites import sites
 
     group.help = "See which webmails are known, try one, and describe another."
-    for command in COMMANDS:
+    for command in (sites, check, login, record):
         group.add_command(command)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mailflow_webmail.command_check import check
-from mailflow_webmail.command_login import login
+from mailflow_webmail.commands.check import check
+from mailflow_webmail.commands.login import login
 
 from .webmail_servers import PASSWORD, RoundcubeAccount, SqWebMailAccount, WebAccount, message
 

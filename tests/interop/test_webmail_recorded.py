@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from mailflow.testing.roundcube import Roundcube
-from mailflow_webmail.command_record import record
+from mailflow_webmail.commands.record import record
 from mailflow_webmail.definition.site import read
 from mailflow_webmail.recorded.draft import Draft
 from mailflow_webmail.recorded.har import exchanges

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 
 from mailflow.errors import ConfigError, LoginError, MailflowError
 from mailflow.testing.webmail import PASSWORD, TestBed
-from mailflow_webmail.command_account import said
-from mailflow_webmail.command_check import check
-from mailflow_webmail.command_login import login, written
+from mailflow_webmail.commands.account import said
+from mailflow_webmail.commands.check import check
+from mailflow_webmail.commands.login import login, written
 from mailflow_webmail.definition.site import find
-from mailflow_webmail.drafted import key
+from mailflow_webmail.definition.written import key
 
 from .web import SocksProxy
 
@@ -179,7 +179,7 @@ def test_a_password_that_is_typed_is_asked_for_and_never_printed(
         asked.append(what)
         return PASSWORD
 
-    monkeypatch.setattr("mailflow_webmail.command_account.typed", typed)
+    monkeypatch.setattr("mailflow_webmail.commands.account.typed", typed)
     words = ["testbed", bed.url, "--user", "ann", "--json"]
     result = CliRunner().invoke(login, words, standalone_mode=False)
     found = json.loads(result.stdout)
@@ -191,7 +191,7 @@ def test_a_password_that_is_typed_is_asked_for_and_never_printed(
 def test_a_password_that_is_a_word_of_what_to_write_changes_nothing_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mailflow_webmail.command_account.typed", lambda _: "secret")
+    monkeypatch.setattr("mailflow_webmail.commands.account.typed", lambda _: "secret")
     with TestBed(user="ann", password="secret") as bed:
         words = ["testbed", bed.url, "--user", "ann"]
         result = CliRunner().invoke(login, words, standalone_mode=False)
@@ -237,7 +237,7 @@ def test_the_password_of_a_proxy_is_asked_for_and_not_written_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = []
-    monkeypatch.setattr("mailflow_webmail.command_account.typed", asked.append)
+    monkeypatch.setattr("mailflow_webmail.commands.account.typed", asked.append)
     table = said("a", "b", "ann", "env:X", "http://ann@proxy:3128", None, cookies=None)
     assert asked == ["ann at the proxy proxy:3128"]
     assert table["proxy"] == "http://ann@proxy:3128"

@@ -17,8 +17,8 @@ from mailflow.halt import Halt
 from mailflow.mail import read as whole
 from mailflow.testing.webmail import PASSWORD, TestBed
 from mailflow_webmail.account.session import opened
-from mailflow_webmail.command_check import check
-from mailflow_webmail.command_record import record
+from mailflow_webmail.commands.check import check
+from mailflow_webmail.commands.record import record
 from mailflow_webmail.definition.site import read
 from mailflow_webmail.recorded.har import RecordingError
 from mailflow_webmail.settings import WebmailOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mailflow_webmail.command_sites import sites
+from mailflow_webmail.commands.sites import sites
 
 from .test_site import GOOD, places
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mailflow.log import clean
-from mailflow_webmail.drafted import key, text
+from mailflow_webmail.definition.written import key, text
 from mailflow_webmail.recorded.addresses import turned
 from mailflow_webmail.recorded.traces import Finder, numbers
 from mailflow_webmail.recorded.visit import Recording, ids_on

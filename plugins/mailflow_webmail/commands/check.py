@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from mailflow.tables import json_option, say, show_json
-from mailflow_webmail.checking import Check, Outcome
-from mailflow_webmail.command_account import account_options, said, session_at
+from mailflow_webmail.commands.account import account_options, said, session_at
+from mailflow_webmail.commands.checking import Check, Outcome
 from mailflow_webmail.definition.site import find, guesses
 
 WORDS = {True: "holds", False: "DOES NOT HOLD", None: "not tried"}

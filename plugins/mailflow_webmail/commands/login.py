@@ -12,9 +12,9 @@ import click
 from mailflow.errors import MailflowError
 from mailflow.tables import json_option, show, show_json
 from mailflow_webmail.account.session import Session
-from mailflow_webmail.command_account import Said, account_options, said, session_at
+from mailflow_webmail.commands.account import Said, account_options, said, session_at
 from mailflow_webmail.definition.site import find
-from mailflow_webmail.drafted import key, text
+from mailflow_webmail.definition.written import key, text
 
 SECRETS = {
     "password": {"file": "~/.config/mailflow/page.secret"},

@@ -1,0 +1,1 @@
+"""`mailflow webmail ...`: which webmails are known, one tried, and another described."""
