@@ -133,7 +133,7 @@ def _tcp(address: Address) -> list[socket.socket]:
                 other.close()
             raise _refused(address, error) from None
     if not bound:
-        raise UnavailableError(f"cannot listen on {address}: this machine has no such address")
+        raise _refused(address, OSError(errno.EADDRNOTAVAIL, ""))
     return bound
 
 
@@ -158,6 +158,8 @@ def _refused(address: Address, error: OSError) -> UnavailableError:
         reason += "; ports below 1024 need root (and --user), CAP_NET_BIND_SERVICE, or systemd"
     elif error.errno == errno.EADDRINUSE:
         reason = "another program listens there"
+    elif error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        reason = "this machine has no such address"
     return UnavailableError(f"cannot listen on {address}: {reason}", errno=error.errno)
 
 

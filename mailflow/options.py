@@ -27,7 +27,7 @@ from mailflow.errors import ConfigError, MailflowError
 from mailflow.pattern import Pattern
 from mailflow.secret_value import SecretValue
 from mailflow.typed import TYPE_CHECKING, Any, TypeVar, cast
-from mailflow.values import FOREVER, Mailbox, duration, mailbox, nearest, path, size
+from mailflow.values import FOREVER, Mailbox, duration, instead, mailbox, nearest, path, size
 
 if TYPE_CHECKING:
     from mailflow.oauth2 import Access
@@ -219,7 +219,7 @@ def _each(
     for key, value in values:
         try:
             if keys is not None and key not in keys:
-                hint = nearest(key, keys) or f"; there are {', '.join(keys)}"
+                hint = instead(key, keys)
                 raise ValueError(f"unknown key{hint}")
             converted[key] = element.convert(value, base)
         except ElementsError as error:

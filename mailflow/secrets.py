@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from mailflow.errors import ConfigError, UnavailableError
 from mailflow.options import SecretValue
 from mailflow.typed import TYPE_CHECKING
-from mailflow.values import nearest, path
+from mailflow.values import instead, path
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -51,7 +51,7 @@ def secret(value: object, base: str) -> SecretValue:
         raise ValueError(f"{EXPECTED}, with one of {', '.join(SOURCES)}")
     [(source, where)] = value.items()
     if source not in SOURCES:
-        hint = nearest(source, SOURCES) or f"; there are {', '.join(SOURCES)}"
+        hint = instead(source, SOURCES)
         raise ValueError(f"no secret comes from {source!r}{hint}")
     return _MAKERS[source](where, base)
 

@@ -7,7 +7,7 @@ what was expected, with an example.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from mailflow.record import NamedTuple
 
@@ -118,3 +118,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     close = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def instead(word: str, known: Iterable[str]) -> str:
+    """What to write instead of `word`, to stand behind an error: the nearest of the known words,
+    else all of them; "" where there is none."""
+    words = list(dict.fromkeys(known))
+    return nearest(word, words) or listed(words)
+
+
+def listed(words: Collection[str]) -> str:
+    """ "; there is a", "; there are a, b", "" for none."""
+    return f"; there {'is' if len(words) == 1 else 'are'} {', '.join(words)}" if words else ""

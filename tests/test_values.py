@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.values import FOREVER, Mailbox, duration, mailbox, nearest, path, size
+from mailflow.values import FOREVER, Mailbox, duration, instead, mailbox, nearest, path, size
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,13 @@ def test_a_mailbox_is_written_with_its_name_quoted_where_needed() -> None:
 def test_the_nearest_word_is_named_if_there_is_one() -> None:
     assert nearest("hots", ("host", "port")) == "; did you mean `host`?"
     assert nearest("qqqq", ("host", "port")) == ""
+
+
+def test_else_all_that_there_are_and_each_once() -> None:
+    assert instead("hots", ("host", "port")) == "; did you mean `host`?"
+    assert instead("qqqq", ("host", "port", "host")) == "; there are host, port"
+    assert instead("qqqq", ("host",)) == "; there is host"
+    assert instead("qqqq", ()) == ""
 
 
 @pytest.mark.parametrize(

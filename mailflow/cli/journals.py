@@ -71,8 +71,8 @@ def find(journals: Sequence[Database], mail: str, *, ended: bool = False) -> tup
         for each in journal.read(lambda tx: queue.mails_like(tx, mail, ended=ended))
     ]
     if not found:
-        which = "no journal here knows a mail" if ended else "no mail that waits has an id"
-        raise NoSuchMailError(f"{which} that begins with {mail!r}")
+        which = "no journal here knows a mail whose" if ended else "no mail waits here whose"
+        raise NoSuchMailError(f"{which} id begins with {mail!r}")
     if len(found) > 1:
         raise NoSuchMailError(f"the ids of {len(found)} mails begin with {mail!r}; say more of it")
     return found[0]

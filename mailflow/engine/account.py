@@ -23,6 +23,7 @@ from mailflow.options import Fault, convert, nearest
 from mailflow.record import NamedTuple
 from mailflow.toml_file import ConfigFaults, FileFault, Source
 from mailflow.typed import Any
+from mailflow.values import instead
 
 TABLE = "account"
 
@@ -82,7 +83,7 @@ def _missing(name: str, sources: list[Source]) -> str:
     if not sources:
         where = os.path.join(directories()[1], layers.NAME)
         return f"there is no [account.{name}]: {where} is not there, and no --file was given"
-    hint = nearest(name, known) or (f"; there are {', '.join(known)}" if known else "")
+    hint = instead(name, known)
     places = ", ".join(source.file for source in sources)
     return f"there is no [account.{name}] in {places}{hint}"
 

@@ -206,10 +206,11 @@ class Delivery:
         log = self.flow.log.bind(step=self.step.name, mail=self.mail.id)
         for (state, text), alike in _alike(rows).items():
             who = ", ".join(alike[:3]) + (f" and {len(alike) - 3} more" if len(alike) > 3 else "")
+            to = {"to": who} if who else {}  # a step that has no recipients, such as a Maildir
             if state == "sent":
-                log.info("sent", to=who, text=text)
+                log.info("sent", **to, text=text)
             else:
-                log.warning("not sent", to=who, state=state, text=text)
+                log.warning("not sent", **to, state=state, text=text)
         for row in rows:
             event = _EVENTS.get(row.state, "delivery.failed")
             self.flow.event(event, step=row.step, mail=row.mail, recipient=row.recipient)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from mailflow.options import nearest
 from mailflow.query import Query
 from mailflow.query.tree import FIELDS, LISTING_ONLY, Test, tests
 from mailflow.typed import Any
+from mailflow.values import instead
 
 
 def unknowable(
@@ -54,5 +54,5 @@ def _strangers(test: Test, names: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for value in test.value if isinstance(test.value, tuple) else (test.value,):
         if isinstance(value, str) and value.casefold() not in map(str.casefold, known):
             kind = "[[fetch]]" if test.field == "source" else "step"
-            hint = nearest(value, known) or f"; there are {', '.join(known)}"
+            hint = instead(value, known)
             yield f'no {kind} has the name "{value}"{hint}'

@@ -19,10 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from mailflow.engine.pipeline import ENGINE
 from mailflow.engine.source import directories, readable_by_others
 from mailflow.engine.source import find as find_pipeline
-from mailflow.options import Fault, SecretValue, nearest
+from mailflow.options import Fault, SecretValue
 from mailflow.record import NamedTuple
 from mailflow.toml_file import ConfigFaults, FileFault, Source
 from mailflow.typed import Any
+from mailflow.values import instead
 
 NAME = "defaults.toml"
 
@@ -123,7 +124,7 @@ def faults(layer: Source) -> Iterator[Fault]:
     """What is wrong with the form of a file with defaults."""
     for name, value in layer.data.items():
         if name not in TABLES:
-            hint = nearest(name, TABLES) or f"; there are {', '.join(TABLES)}"
+            hint = instead(name, TABLES)
             yield Fault((name,), f"unknown table{hint}")
         elif not isinstance(value, dict):
             what = f"[{name}]" if name == "pipeline" else f"[{name}.NAME]"

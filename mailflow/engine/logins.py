@@ -19,6 +19,7 @@ from mailflow.oauth2 import Access, access
 from mailflow.options import ElementsError, Fault
 from mailflow.record import NamedTuple
 from mailflow.toml_file import ConfigFaults, Source
+from mailflow.values import listed
 
 STEPS = ("fetch", "distribute")
 
@@ -128,9 +129,11 @@ def _by_itself(provider: str, flow: str) -> Access:
 
 def _missing(word: str, known: Sequence[Login], file: str | None) -> str:
     names = sorted({each.account or f"{each.provider}/{each.user}" for each in known})
-    there = f"; there are {', '.join(names)}" if names else ""
-    where = "" if file else ", name the pipeline by --file,"
-    return f"no [account.{word}] says oauth2{there}. Write its name{where} or PROVIDER/USER"
+    where = "" if file else ", name the pipeline that has it by --file,"
+    return (
+        f"no account with oauth2 is called {word!r}{listed(names)}. Write the name of an"
+        f" [account.NAME] that says oauth2{where} or write PROVIDER/USER"
+    )
 
 
 def _of(name: str, said: Sequence[Said]) -> Iterator[Login]:

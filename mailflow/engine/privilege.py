@@ -23,7 +23,8 @@ class Identity:
         except KeyError:
             raise ConfigError(f"there is no user {user!r} on this machine") from None
         if os.geteuid() not in (0, self._entry.pw_uid):
-            raise ConfigError(f"only root can become {user}; start it as root, or as {user}")
+            itself = f", or as {user}" if self._entry.pw_uid else ""
+            raise ConfigError(f"only root can become {user}; start it as root{itself}")
 
     def settle_in(self) -> None:
         """Its home from now on, so that files and the state directory are its own. Root's

@@ -41,6 +41,7 @@ from mailflow.query import Query
 from mailflow.record import NamedTuple
 from mailflow.toml_file import ConfigFaults, FileFault, Source
 from mailflow.typed import Any, cast
+from mailflow.values import instead
 
 
 class Setting(NamedTuple):
@@ -81,7 +82,7 @@ class Reader:
         data = self._source.data
         for key in data:
             if key not in TABLES:
-                hint = nearest(key, TABLES) or f"; there are {', '.join(TABLES)}"
+                hint = instead(key, TABLES)
                 self._fault((key,), f"unknown table{hint}")
         for layer in self._layers:
             self._faults += [(layer, fault) for fault in layers.faults(layer)]
@@ -427,7 +428,7 @@ class Reader:
                 text = "it sends mail, and no [[distribute]] step does: add one, such as smtp"
                 self._fault((*path, "use"), text)
             elif via is not None and via not in names:
-                hint = nearest(via, names) or f"; there are {', '.join(names)}"
+                hint = instead(via, names)
                 self._fault((*path, key), f"no [[distribute]] has the name `{via}`{hint}")
 
     def _check_maildrops(self, steps: Sequence[MaildropStep]) -> None:

@@ -18,6 +18,7 @@ from mailflow.errors import ConfigError, MailflowError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.log import get_logger
 from mailflow.typed import TYPE_CHECKING
+from mailflow.values import instead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -110,8 +111,8 @@ class Installation:
         found = [station for station in stations if station.poke(source, dry=dry)]
         if not found:
             names = [name for station in stations for name in station.steps]
-            there = f"there is {', '.join(names)}" if names else "there is none at all"
-            raise ConfigError(f"there is no source {source!r} here; {there}")
+            there = instead(source, names) or "; there is none at all"
+            raise ConfigError(f"there is no source {source!r} here{there}")
 
     def watches(self) -> list[Watch]:
         """Each source that is asked now."""

@@ -15,6 +15,7 @@ from mailflow.mail import Mail, Octets, head
 from mailflow.query import MailFacts, Query
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
+from mailflow.values import instead
 from mailflow.verdicts import Discard, Hold, Reject
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def choose(pipeline: Pipeline, name: str | None) -> FetchStep:
         pushed = [step for step in pipeline.fetch if getattr(step.component, "pushed", False)]
         return (pushed or list(pipeline.fetch))[0]
     if name not in steps:
-        raise ConfigError(f"{pipeline.path}: no [[fetch]] is called {name!r}; there are"
-                          f" {', '.join(steps)}")  # fmt: skip
+        text = f"no [[fetch]] is called {name!r}{instead(name, steps)}"
+        raise ConfigError(f"{pipeline.path}: {text}")
     return steps[name]
 
 

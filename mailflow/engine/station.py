@@ -167,7 +167,7 @@ class Station:
             wait = AGAIN[min(breaks, len(AGAIN) - 1)]
             breaks += 1
             self.state, self.error = "broken", error.text
-            self._log.error("begun again soon", seconds=wait, error=error.text)
+            self._log.error("pipeline failed", error=error.text, again_in=wait)
             with self._change:
                 if self._change.wait_for(lambda: self._stopping, wait):
                     break

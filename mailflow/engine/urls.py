@@ -26,10 +26,10 @@ from mailflow.options import (
     TableOf,
     Template,
     Text,
-    nearest,
 )
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
+from mailflow.values import instead
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -141,7 +141,7 @@ def _component(scheme: str, table: str, registry: Registry) -> tuple[str, type[A
         if other != table and registry.named_by(scheme, other) is not None:
             raise UrlError(f"{scheme}: is a {_SIDES[other]}, and here stands the {side}")
     known = registry.schemes(table)
-    hint = nearest(scheme, known) or f"; there are {', '.join(known)}"
+    hint = instead(scheme, known)
     raise UrlError(f"{scheme}: no {side} has such URLs{hint}")
 
 
@@ -199,7 +199,7 @@ class _Said:
                 continue
             option = self.declared.get(name)
             if not equals or option is None:
-                hint = nearest(name, self.declared) or f"; there are {', '.join(self.declared)}"
+                hint = instead(name, self.declared)
                 raise self._fault(f"{name!a} is none of its options{hint}")
             self._add(name, option, value)
 

@@ -38,11 +38,11 @@ def compose(fields: Mapping[str, Any], created: datetime | float | None = None) 
     from email.policy import SMTP
     from email.utils import make_msgid
 
-    from mailflow.options import nearest
+    from mailflow.values import instead
 
     for name in fields:
         if name not in _FIELDS:
-            hint = nearest(name, _FIELDS) or f"; there are {', '.join(_FIELDS)}"
+            hint = instead(name, _FIELDS)
             raise ValueError(f"no message is made of {name!r}{hint}")
     message = EmailMessage(policy=SMTP)
     try:

@@ -35,9 +35,9 @@ def parse(order: str) -> list[Key]:
         text = word.strip()
         name = text.removeprefix("-")
         if name not in NAMES:
-            from mailflow.options import nearest
+            from mailflow.values import instead
 
-            hint = nearest(name, NAMES) or f"; there are {', '.join(NAMES)}"
+            hint = instead(name, NAMES)
             raise ValueError(f"there is no order by {name!r}{hint}")
         keys.append(Key(name, text.startswith("-")))
     return keys

@@ -34,9 +34,9 @@ def reach(names: tuple[str, ...]) -> str:
     """What must be had for these fields. Raises ValueError for one that is none."""
     for name in names:
         if name not in NAMES and not name.startswith("header "):
-            from mailflow.options import nearest
+            from mailflow.values import instead
 
-            hint = nearest(name, NAMES) or f"; there are {', '.join(NAMES)}"
+            hint = instead(name, NAMES)
             raise ValueError(f"there is no field {name!r}{hint}")
     if any(name in BODIED for name in names):
         return "body"

@@ -32,7 +32,7 @@ from mailflow.options import (
     nearest,
 )
 from mailflow.typed import Any
-from mailflow.values import FOREVER
+from mailflow.values import FOREVER, instead
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "providers")
 
@@ -153,7 +153,7 @@ def provider(name: str, table: Mapping[str, object], base: str) -> tuple[Provide
     found = list(_files(name))
     if not found:
         others = known()
-        hint = nearest(name, others) or f"; there are {', '.join(others)}"
+        hint = instead(name, others)
         where = os.path.join(settings_directory(), "providers", f"{name}.toml")
         raise ValueError(f"there is no provider {name!a}{hint}; one of your own is a file {where}")
     values: dict[str, object] = {}

@@ -34,7 +34,7 @@ from mailflow.query.tree import (
 )
 from mailflow.record import NamedTuple
 from mailflow.typed import NoReturn, cast
-from mailflow.values import duration, nearest, size
+from mailflow.values import duration, listed, nearest, size
 
 DEPTH = 100
 """Parentheses and `not` may be nested this deep."""
@@ -379,8 +379,7 @@ def _meant(word: str) -> str:
         return f"; did you mean `{other}`?"
     if "-" in word and word.lower().replace("-", "_") not in FIELDS:
         return f'; did you mean `header "{word}"`?'
-    hint = nearest(word.lower(), (*FIELDS, *_KEYWORDS))
-    return hint or f"; there are {', '.join(FIELDS)}"
+    return nearest(word.lower(), (*FIELDS, *_KEYWORDS)) or listed(tuple(FIELDS))
 
 
 def _unquoted(raw: str) -> str:

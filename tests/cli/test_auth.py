@@ -211,7 +211,7 @@ def test_a_dry_run_asks_nobody_and_keeps_nothing(desk):
 def test_a_name_that_nobody_has_is_told_with_those_that_are_there(desk):
     done = desk("login", "wrok")
     assert done.status == 78
-    assert "no [account.wrok] says oauth2; there are open, work" in done.err
+    assert "no account with oauth2 is called 'wrok'; there are open, work. Write " in done.err
 
 
 def test_an_account_without_a_user_asks_for_one(desk):

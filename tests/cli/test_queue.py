@@ -137,7 +137,7 @@ class TestNames:
         for command in COMMANDS:
             done = shop("queue", *command, "zzz")
             assert (done.status, done.out) == (64, "")
-            assert "no mail that waits has an id that begins with 'zzz'" in done.err
+            assert "no mail waits here whose id begins with 'zzz'" in done.err
 
     def test_one_that_fits_two_is_not_guessed(self, shop: Shop) -> None:
         first, second = held(shop, 2)

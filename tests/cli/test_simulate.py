@@ -107,7 +107,7 @@ def test_as_if_it_came_from_a_mailbox(shop: Shop) -> None:
     assert told["size"] == len(MAIL.replace(b"\n", b"\r\n"))
     done = shop("simulate", "--source", "pop4", file, stdin=MAIL)
     assert done.status == 78
-    assert "no [[fetch]] is called 'pop4'; there are pop3, stdin" in done.err
+    assert "no [[fetch]] is called 'pop4'; did you mean `pop3`?" in done.err
 
 
 def test_an_empty_message_is_65(shop: Shop, file: str) -> None:

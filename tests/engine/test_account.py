@@ -64,7 +64,7 @@ def test_an_account_of_a_pipeline_may_serve_its_steps_too(tmp_path: Path) -> Non
         (WORK, ":1: account.work.password: expected a password"),
         (WORK + PASSWORD + "pol = 1\n", ":6: account.work.pol: unknown key; did you mean `pool`"),
         (WORK + PASSWORD + "pool = 0\n", ":6: account.work.pool: expected a whole number from 1"),
-        ('[account.home]\nuse = "imap"\n', "; there are home"),
+        ('[account.home]\nuse = "imap"\n', "; there is home"),
         ("account = 3\n", "expected [account.NAME]"),
     ],
 )

@@ -37,7 +37,7 @@ class TestFieldsThatNothingCanKnow:
             (
                 "react",
                 'step in ("pigeon", "dove")',
-                'no step has the name "dove"; there are pigeon',
+                'no step has the name "dove"; there are pigeon, p2',
             ),
         ],
     )

@@ -83,7 +83,7 @@ def test_a_user_that_is_not_there_is_a_fault() -> None:
 
 def test_who_is_not_root_becomes_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    with pytest.raises(ConfigError, match="only root can become root"):
+    with pytest.raises(ConfigError, match=r"only root can become root; start it as root$"):
         Identity("root")
 
 
