@@ -38,7 +38,7 @@ def command(files: tuple[str, ...], connect: bool) -> int:
 
 def _connect(pipeline: Pipeline) -> list[int]:
     """Ask each server of a pipeline; gives the statuses of those that cannot be used."""
-    from mailflow.engine.connect import ask, servers
+    from mailflow.engine.connect import ask, left_out, servers
     from mailflow.errors import MailflowError
 
     statuses = []
@@ -55,6 +55,8 @@ def _connect(pipeline: Pipeline) -> list[int]:
         if failure is not None:
             statuses.append(failure.exit_code)
             say(f"{begin} cannot be used: {failure.text}", err=True)
+    for drop, reason in left_out(pipeline):
+        say(f"  maildrop    {drop.name}: not entered: {reason}")
     return statuses
 
 

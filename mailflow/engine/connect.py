@@ -39,9 +39,26 @@ def servers(pipeline: Pipeline) -> Iterator[tuple[str, Step]]:
             if callable(getattr(step.component, "offers", None)):
                 yield table, step
     for drop in pipeline.maildrop:
-        live = getattr(drop.component, "passthrough", False) and drop.login != "passthrough"
-        if live and not is_glob(drop.name):
+        if _is_live(drop) and not _why_not(drop):
             yield "maildrop", drop
+
+
+def left_out(pipeline: Pipeline) -> Iterator[tuple[MaildropStep, str]]:
+    """The live maildrops that nobody can enter from here, each with the reason."""
+    for drop in pipeline.maildrop:
+        if _is_live(drop) and (reason := _why_not(drop)):
+            yield drop, reason
+
+
+def _is_live(drop: MaildropStep) -> bool:
+    return getattr(drop.component, "passthrough", False)
+
+
+def _why_not(drop: MaildropStep) -> str:
+    """Why a live maildrop cannot be entered without a client, "" where it can."""
+    if drop.login == "passthrough":
+        return "only a client has its password"
+    return "its name stands for many" if is_glob(drop.name) else ""
 
 
 def ask(pipeline: Pipeline, step: Step, facts: list[str], longest: float = LONGEST) -> None:
