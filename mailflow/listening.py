@@ -26,6 +26,8 @@ BACKLOG = 1024
 LONGEST = 96
 """Octets of a unix socket's path: unix(7) has 107, of which a part is for its first name."""
 
+TAKEN = "another program listens there; `mailflow status` says whether it is a `mailflow serve`"
+
 FIRST_INHERITED = 3
 """The descriptor of the first socket that systemd hands on (sd_listen_fds(3))."""
 
@@ -157,7 +159,7 @@ def _refused(address: Address, error: OSError) -> UnavailableError:
     if error.errno == errno.EACCES:
         reason += "; ports below 1024 need root (and --user), CAP_NET_BIND_SERVICE, or systemd"
     elif error.errno == errno.EADDRINUSE:
-        reason = "another program listens there"
+        reason = TAKEN
     elif error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
         reason = "this machine has no such address"
     return UnavailableError(f"cannot listen on {address}: {reason}", errno=error.errno)
@@ -170,7 +172,7 @@ def _unix(address: Address, mode: int) -> socket.socket:
     new = f"{address.path}.{os.getpid()}"
     try:
         if _heard(address.path):
-            raise UnavailableError(f"cannot listen on {address}: another program listens there")
+            raise UnavailableError(f"cannot listen on {address}: {TAKEN}")
         with suppress(FileNotFoundError):
             os.unlink(new)  # of a process that was killed right here, and had our number
         sock.bind(new)

@@ -217,7 +217,9 @@ def test_a_unix_socket_where_nobody_accepts_any_more_is_left_at_once(tmp_path: P
             waiting.append(socket.socket(socket.AF_UNIX))
             waiting[-1].setblocking(False)
             full = waiting[-1].connect_ex(path)
-        with pytest.raises(UnavailableError, match="another program listens there"):
+        with pytest.raises(
+            UnavailableError, match="another program listens there; `mailflow status`"
+        ):
             bind([read(f"unix:{path}")])
         for each in waiting:
             each.close()

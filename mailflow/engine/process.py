@@ -6,6 +6,7 @@ then touches mail.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -23,6 +24,8 @@ from mailflow.errors import MailflowError
 from mailflow.halt import Halt
 from mailflow.log import get_logger
 from mailflow.typed import Any
+
+STDIN = 0
 
 TICK = 1.0
 """Seconds between two looks at whether all is well."""
@@ -68,6 +71,7 @@ class _Process:
         self.notifier = Notifier()
         self.control = self._listening()
         self._hung_up = threading.Event()
+        self._terminal = os.isatty(STDIN)
         self._reloading = False
 
     def _listening(self) -> Control | None:
@@ -94,18 +98,22 @@ class _Process:
                 self.control.close()
 
     def _hang_up(self) -> None:
-        """SIGHUP: to be seen to by the main thread, outside of the handler."""
+        """SIGHUP: to be seen to by the main thread, outside of the handler. Whoever started it in a
+        terminal, and has closed that, is gone: it ends, and does not go on unseen."""
         self._hung_up.set()
 
     def _keep(self) -> None:
         ready, told = False, 0.0
         while not self.halt.wait(TICK if ready else TICK / 10):
+            if self._hung_up.is_set() and self._terminal and not os.isatty(STDIN):
+                return
             if self._hung_up.is_set() and not self._reloading:
                 self._begin_reload()
             if not ready and self.installation.is_ready:
                 ready = True
                 self.notifier.ready(line_of(self.installation))
-                self._log.info("ready", text=line_of(self.installation))
+                text = f"{line_of(self.installation)}; `mailflow status` says how it fares"
+                self._log.notice("ready", text=text)
             now = time.monotonic()
             if ready and now - told > STATUS_SECONDS:
                 told = now
@@ -164,8 +172,8 @@ class _Process:
 
 @contextmanager
 def _signals(halt: Halt, hang_up: Any) -> Iterator[None]:
-    """SIGTERM and SIGINT end it (see stopping), SIGHUP reloads; only the main thread may say
-    so."""
+    """SIGTERM and SIGINT end it (see stopping), SIGHUP reloads, or ends it with its terminal;
+    only the main thread may say so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

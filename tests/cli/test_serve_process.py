@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import pwd
+import signal
 import socket
 import subprocess
 import sys
@@ -42,6 +44,23 @@ class TestProcess:
         serving = begin("--pid-file", str(path), shop.write(BOX))
         eventually(lambda: shop.maildir)
         assert path.read_text() == f"{serving.child.pid}\n"
+
+    def test_in_a_terminal_it_says_that_it_runs_and_ends_with_it(
+        self, shop: Shop, begin: Begin
+    ) -> None:
+        drop(shop)
+        ours, theirs = pty.openpty()
+        serving = begin(shop.write(BOX), stdin=theirs, stderr=theirs)
+        os.close(theirs)
+        said = b""
+        while b"`mailflow status` says how it fares" not in said:
+            said += os.read(ours, 4096)
+        eventually(lambda: shop.maildir)
+        serving.signal(signal.SIGHUP)  # it is still there: the files are read anew
+        assert shop("poke", "maildir") == (0, "", "")
+        os.close(ours)
+        serving.signal(signal.SIGHUP)  # as the kernel says it to what runs in a terminal
+        assert serving.ended().status == 0
 
     def test_a_file_that_is_no_pid_file_is_left_as_it_is(self, shop: Shop, begin: Begin) -> None:
         path = shop.root / "precious"
