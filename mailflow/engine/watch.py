@@ -308,6 +308,7 @@ class Watch:
         log = self._log.bind(source=self.source)
         if before.failures < BREAKS <= after.failures:
             until = time.strftime("%H:%M:%S", time.localtime(after.next_try))
-            log.warning("left alone between tries", failures=after.failures, until=until)
+            text = f"until {until}; `mailflow poke {self.step.name}` asks at once"
+            log.warning("left alone between tries", text=text, failures=after.failures)
         if before.failures >= BREAKS and not after.failures and after.worked_at:
             log.warning("works again", failures=before.failures)

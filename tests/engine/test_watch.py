@@ -323,6 +323,7 @@ class TestRests:
         said = capfd.readouterr().err
         assert said.count("fetch failed") == watch.BREAKS
         assert said.count("left alone between tries") == 1
+        assert "`mailflow poke" in said
         assert said.count("works again") == 1
 
     def test_what_a_human_must_mend_is_not_tried_without_end(self, works: Works) -> None:
