@@ -66,5 +66,8 @@ ROWS = (
             (Goal(MEMORY.format(STEPS[-1]), 64 << 20),),
             axis="messages",
         ),
+        "Of each message that is listed, objects of Python's hold its key, its number, its size and"
+        " what the journal knows of it: some 600 octets. A table by columns would need a fifth of"
+        " that; for 10,000 messages it would save 5 MiB.",
     ),
 )
