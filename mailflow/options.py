@@ -382,6 +382,11 @@ class ServerOptions(Options):
         for name in given[1:]:
             yield name, f"a `{given[0]}` is given too; expected one of them"
 
+    def watched(self) -> Iterator[str]:
+        yield from super().watched()
+        if self.oauth2 is not None and self.user is not None:
+            yield self.oauth2.store(self.user).path  # a new login ends the rest
+
     def look(self) -> Iterator[tuple[str, str]]:
         if self.oauth2 is not None:
             try:

@@ -238,7 +238,7 @@ class LoggingIn(Done):
                 f"{text}; it names another server, which is not asked", code=reply.code
             )
         if reply.code in ("", "AUTHENTICATIONFAILED"):
-            what = "`token`" if self._way in ("oauthbearer", "xoauth2") else "`password`"
+            what = "the token" if self._way in ("oauthbearer", "xoauth2") else "`password`"
             text = f"{text.rstrip('.')}; check `user` and {what}"
         return refusal(text, reply._replace(status="NO"), LoginError)
 

@@ -203,7 +203,6 @@ def _refused(session: Session, credentials: Credentials, reply: Reply, way: str)
         return InUseError(f"{session.peer} has the mailbox of {credentials.user} in use: {said}")
     text = f"{session.peer} refuses the login of {credentials.user}: {said}"
     if reply.code in ("", "AUTH"):
-        text = (
-            f"{text.rstrip('.')}; check `user` and `{'token' if way in TOKEN_WAYS else 'password'}`"
-        )
+        what = "the token" if way in TOKEN_WAYS else "`password`"
+        text = f"{text.rstrip('.')}; check `user` and {what}"
     return refusal(text, reply.code, LoginError)

@@ -45,10 +45,10 @@ def log_in(session: Session, credentials: Credentials, wanted: Sequence[str]) ->
         if reply.temporary:
             raise UnavailableError(f"{session.peer} cannot check the login for now: {text}")
         refusal = refusal or text
-    check = "token" if name in TOKEN_MECHANISMS else "password"
+    what = "the token" if name in TOKEN_MECHANISMS else "`password`"
     raise LoginError(
         f"{session.peer} refuses the login of {credentials.user}: {refusal.rstrip('.')};"
-        f" check `user` and `{check}`"
+        f" check `user` and {what}"
     )
 
 

@@ -397,7 +397,10 @@ class TestTokens:
             (self.response(form), b"+ " + refusal + b"\r\n"),
             (b"AQ==\r\n", b"-ERR [AUTH] no\r\n"),
         ]
-        with script(*steps) as server, pytest.raises(LoginError, match="check `user` and `token`"):
+        with (
+            script(*steps) as server,
+            pytest.raises(LoginError, match="check `user` and the token"),
+        ):
             session(server, password=None, token=self.TOKEN)
 
     def test_without_such_a_mechanism_the_token_is_not_sent(self, server, session):

@@ -8,6 +8,8 @@ import os
 import pytest
 
 import mailflow
+from mailflow.oauth2 import access
+from mailflow.oauth2.flows import log_in
 from mailflow.testing.postfix import Postfix
 
 from .conftest import ANN, expire
@@ -79,6 +81,16 @@ def test_a_consent_that_was_taken_back_is_told_with_what_to_do(fetch, authority,
         fetch(use, "xoauth2", now=True)
         assert f"run: mailflow auth login home/{ANN}" in capsys.readouterr().err
     assert len(authority.asked("refresh_token")) == 1
+
+
+def test_a_new_login_ends_the_rest_of_the_source(dovecot, fetch, authority, oauth2, user):
+    dovecot.deliver(ANN, b"Subject: after all\r\n\r\nhello\r\n")
+    authority.withdraw()
+    expire(authority)
+    assert fetch("imap", "xoauth2") == []
+    assert fetch("imap", "xoauth2") == []  # it rests
+    log_in(access(oauth2, "."), ANN, user)
+    assert any(b"Subject: after all" in mail for mail in fetch("imap", "xoauth2"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start Postfix")
