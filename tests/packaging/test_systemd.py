@@ -30,7 +30,7 @@ def units(tmp_path: Path) -> Path:
             target = tmp_path / "units" / path.relative_to(UNITS)
             target.parent.mkdir(parents=True, exist_ok=True)
             text = path.read_text()
-            target.write_text(re.sub(r"(/usr/local|%h/\.local)/bin/mailflow", COMMAND, text))
+            target.write_text(re.sub(r"(/usr/local|%h/mailflow)/bin/mailflow", COMMAND, text))
     return tmp_path / "units"
 
 
