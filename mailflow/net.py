@@ -18,6 +18,7 @@ from mailflow.errors import ConfigError, LoginError, PeerError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     import ssl
@@ -392,7 +393,8 @@ class Wire:
             return
         if self._moved < self.slowest * self._waited:
             raise UnavailableError(
-                f"{self.peer} is too slow: {self._moved} octets in {self._waited:.0f} seconds"
+                f"{self.peer} is too slow: {counted(self._moved, 'octet')}"
+                f" in {counted(round(self._waited), 'second')}"
             )
         self._waited, self._moved = 0.0, 0
 

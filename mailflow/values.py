@@ -130,3 +130,8 @@ def instead(word: str, known: Iterable[str]) -> str:
 def listed(words: Collection[str]) -> str:
     """ "; there is a", "; there are a, b", "" for none."""
     return f"; there {'is' if len(words) == 1 else 'are'} {', '.join(words)}" if words else ""
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 message", "2 messages"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

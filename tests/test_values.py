@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from mailflow.values import FOREVER, Mailbox, duration, instead, mailbox, nearest, path, size
+from mailflow.values import (
+    FOREVER,
+    Mailbox,
+    counted,
+    duration,
+    instead,
+    mailbox,
+    nearest,
+    path,
+    size,
+)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +122,10 @@ def test_else_all_that_there_are_and_each_once() -> None:
     assert instead("qqqq", ("host", "port", "host")) == "; there are host, port"
     assert instead("qqqq", ("host",)) == "; there is host"
     assert instead("qqqq", ()) == ""
+
+
+def test_of_one_there_is_one() -> None:
+    assert [counted(number, "octet") for number in (0, 1, 2)] == ["0 octets", "1 octet", "2 octets"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import click
 
 from mailflow.cli.dry import show_visit
 from mailflow.tables import json_option
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     from mailflow.engine.pipeline import Pipeline
@@ -126,7 +127,7 @@ def _run(pipeline: Pipeline, registry: Registry, *, as_json: bool) -> int:
     if as_json:
         show_json({"messages": count, "waiting": waiting, "status": status})
     elif status == 0:
-        click.echo(f"{count} message{'' if count == 1 else 's'} copied")
+        click.echo(f"{counted(count, 'message')} copied")
     if waiting and not as_json:
         click.echo(f"mailflow: {waiting} not copied; see `mailflow queue list`", err=True)
     return status

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mailflow.errors import MailflowError
 from mailflow.tables import moment, say, show, show_json
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     from mailflow.engine.flow import Flow
@@ -88,9 +89,9 @@ def show_run(pipelines: Sequence[Pipeline], registry: Registry, *, as_json: bool
 
 def _summary(step: str, found: Preview) -> str:
     size = sum(item.size or 0 for item in found.wanted)
-    text = f"{step}: {len(found.wanted)} of {found.listed} messages would be fetched"
+    text = f"{step}: {len(found.wanted)} of {counted(found.listed, 'message')} would be fetched"
     if size:
-        text += f", {size} octets"
+        text += f", {counted(size, 'octet')}"
     if found.reads:
         text += ", and `where` asked of each"
     if found.settled:

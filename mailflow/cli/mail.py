@@ -11,6 +11,7 @@ import click
 
 from mailflow.mailboxes.flags import WRITABLE
 from mailflow.tables import dry_run_option, json_option, moment, say, show, show_json
+from mailflow.values import counted
 from mailflow.wildcards import fits
 
 if TYPE_CHECKING:
@@ -373,7 +374,7 @@ def _change(
                 found[table.mailbox] = selection.count() if dry else act(selection)
             if not as_json:
                 number = found[table.mailbox]
-                what = f"{number} message{'' if number == 1 else 's'}"
+                what = counted(number, "message")
                 would = f"would be {done}" if dry else done
                 say(f"{table.mailbox}: {what} {would}")
     if as_json:
@@ -402,6 +403,6 @@ def insert(account: str, file: str | None, folder: str, set_: tuple[str, ...], d
         table = box.folder(folder)
         if dry:
             table().count()
-            say(f"{folder}: {len(octets)} octets would be inserted")
+            say(f"{folder}: {counted(len(octets), 'octet')} would be inserted")
             return
         say(table.insert(email=octets, flags=set_) or f"{folder}: inserted")

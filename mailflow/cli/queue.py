@@ -14,6 +14,7 @@ from mailflow.cli.journals import find, opened
 from mailflow.engine.journal import bodies, plans, queue
 from mailflow.errors import InUseError, MailflowError
 from mailflow.tables import file_option, json_option, moment, say, show, show_json, span, text
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -127,7 +128,7 @@ def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None, as_jso
                 "waits": [each._asdict() for each in waits],
             })  # fmt: skip
             return
-        say(f"{identity}  arrived {moment(loaded.arrived)}  {content.size} octets")
+        say(f"{identity}  arrived {moment(loaded.arrived)}  {counted(content.size, 'octet')}")
         say(f"envelope: {'unknown' if envelope.sender is None else f'<{envelope.sender}>'} to "
             f"{', '.join(envelope.recipients) or 'nobody'}")  # fmt: skip
         for line in [*_why(waits), "", *lines]:

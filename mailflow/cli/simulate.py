@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailflow.tables import json_option, say, show, show_json
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     from mailflow.engine.simulate import Simulated
@@ -56,7 +57,7 @@ def _tell(result: Simulated) -> None:
     mail = result.mail
     sender = "an unknown sender" if mail.envelope.sender is None else f"<{mail.envelope.sender}>"
     to = ", ".join(mail.envelope.recipients) or "nobody named"
-    say(f"{mail.content.size} octets from {sender} to {to}, as if by {result.source}")
+    say(f"{counted(mail.content.size, 'octet')} from {sender} to {to}, as if by {result.source}")
     if not result.wanted:
         say("`where` does not hold: it would stay at the source; if it did not:")
     rows: list[tuple[object, ...]] = [

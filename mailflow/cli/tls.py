@@ -10,6 +10,7 @@ import click
 
 from mailflow.errors import ConfigError, from_os
 from mailflow.tables import dry_run_option, say
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -49,7 +50,7 @@ def self_signed(
     alone = f"{path.removesuffix('.pem')}.crt"
     wanted = names or _own_names()
     if dry:
-        say(f"would make a certificate for {', '.join(wanted)}, {days} days, in {path}")
+        say(f"would make a certificate for {', '.join(wanted)}, {counted(days, 'day')}, in {path}")
         return
     certificate, key, mark = _signed(wanted, days)
     _write(path, certificate + key, 0o600)

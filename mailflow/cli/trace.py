@@ -7,6 +7,7 @@ import click
 from mailflow.cli.journals import find, opened
 from mailflow.engine.journal import queue
 from mailflow.tables import file_option, json_option, moment, say, show, show_json
+from mailflow.values import counted
 
 
 @click.command(name="trace")
@@ -32,7 +33,7 @@ def command(mail: str, files: tuple[str, ...], as_json: bool) -> None:
 
 def tell(story: queue.Story) -> None:
     """Print one story."""
-    say(f"{story.mail}  {story.pipeline}  {story.state}  {story.size} octets")
+    say(f"{story.mail}  {story.pipeline}  {story.state}  {counted(story.size, 'octet')}")
     sender = "unknown" if story.sender is None else f"<{story.sender}>"
     say(f"from {sender} to {', '.join(story.recipients) or 'nobody'}")
     for name, value in story.notes.items():

@@ -17,6 +17,7 @@ from mailflow.halt import Halt
 from mailflow.kinds import Credentials, Runtime
 from mailflow.log import get_logger
 from mailflow.typed import TYPE_CHECKING, Any
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     from mailflow.engine.pipeline import DistributeStep, FetchStep, MaildropStep, Pipeline
@@ -112,4 +113,4 @@ def _entered(maildrop: Any, login: str) -> str:
             number = len(drop.items())
         finally:
             drop.close()
-    return f"can be entered; it has {number} message{'' if number == 1 else 's'}"
+    return f"can be entered; it has {counted(number, 'message')}"

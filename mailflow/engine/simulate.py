@@ -15,7 +15,7 @@ from mailflow.mail import Mail, Octets, head
 from mailflow.query import MailFacts, Query
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
-from mailflow.values import instead
+from mailflow.values import counted, instead
 from mailflow.verdicts import Discard, Hold, Reject
 
 if TYPE_CHECKING:
@@ -147,8 +147,7 @@ def changes(before: Mail, after: Mail) -> list[str]:
     if before.envelope.sender != after.envelope.sender:
         found.append(f"from <{after.envelope.sender or ''}>")
     if before.envelope.recipients != after.envelope.recipients:
-        count = len(after.envelope.recipients)
-        found.append(f"to {count} recipient{'' if count == 1 else 's'}")
+        found.append(f"to {counted(len(after.envelope.recipients), 'recipient')}")
     found += [
         f"note {name} = {value!r}"
         for name, value in after.notes.items()

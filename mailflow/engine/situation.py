@@ -15,6 +15,7 @@ from mailflow.engine.journal import SourceState
 from mailflow.engine.watch import Doing
 from mailflow.log import get_logger
 from mailflow.typed import TYPE_CHECKING, Any
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,14 +46,10 @@ def line_of(installation: Installation) -> str:
     watches = installation.watches()
     failing = sum(1 for watch in watches if watch.known.failures)
     sessions = sum(_sessions(installation.hosts.values()).values())
-    parts = [_counted(len(watches), "source"), _counted(sessions, "session")]
+    parts = [counted(len(watches), "source"), counted(sessions, "session")]
     if failing:
         parts.insert(1, f"{failing} of them failing")
     return ", ".join(parts)
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _pipeline(station: Station) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mailflow.errors import GoneError, RefusedError
 from mailflow.typed import TYPE_CHECKING
+from mailflow.values import counted
 from mailflow_imap.choice import chosen, fruitless, target_of
 from mailflow_imap.source import FLAGS
 
@@ -61,7 +62,7 @@ def _read(session: Session, names: Sequence[str]) -> Iterator[str]:
             yield f"folder {name}: {error.text}"
             continue
         yield (
-            f"folder {name}: {told.get('MESSAGES', 0)} messages,"
+            f"folder {name}: {counted(told.get('MESSAGES', 0), 'message')},"
             f" UIDVALIDITY {told.get('UIDVALIDITY', 'none')}"
         )
     if names[SHOWN:]:

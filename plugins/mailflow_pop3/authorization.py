@@ -16,6 +16,7 @@ from mailflow.errors import MailflowError
 from mailflow.options import FOREVER
 from mailflow.sasl_server import Exchange, ExchangeError, mechanisms
 from mailflow.typed import TYPE_CHECKING, Any
+from mailflow.values import counted
 from mailflow_pop3 import surrogate
 from mailflow_pop3.transaction import MANAGING, Visit
 
@@ -209,7 +210,7 @@ def _open(session: ServerSession, accounts: Accounts, checked: Checked) -> None:
             return
         policy.log.info("logged in", login=visit.login, address=session.address, tls=session.tls)
         session.enter(visit)
-        session.ok(f"{len(visit.items)} messages")
+        session.ok(counted(len(visit.items), "message"))
 
     def enter() -> Visit:
         if policy.delay is not None and checked.who.checked:

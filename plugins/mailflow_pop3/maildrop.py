@@ -29,6 +29,7 @@ from mailflow.options import Options, Text
 from mailflow.record import NamedTuple
 from mailflow.sasl import Credentials as Login
 from mailflow.typed import TYPE_CHECKING, ClassVar
+from mailflow.values import counted
 from mailflow_pop3.identity import UIDL_LIMIT, catalogue
 from mailflow_pop3.login import TOKEN_WAYS, log_in
 from mailflow_pop3.session import Session, refusal
@@ -361,7 +362,7 @@ class OpenPop3:
             raise refusal(text, reply.code, UnavailableError)
         if refused:
             raise UnavailableError(
-                f"{session.peer} does not delete {len(refused)} messages: {refused[0]}"
+                f"{session.peer} does not delete {counted(len(refused), 'message')}: {refused[0]}"
             )
 
 

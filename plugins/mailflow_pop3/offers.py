@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailflow.typed import TYPE_CHECKING
+from mailflow.values import counted
 from mailflow_pop3.guess import may_delete
 from mailflow_pop3.wire import Reply, numbered
 
@@ -27,7 +28,7 @@ def facts(session: Session, way: str, uidl: Reply, listing: Reply) -> Iterator[s
     if listing.ok:
         sizes = [rest.split(b" ")[0] for number, rest in numbered(listing.body or b"") if number]
         octets = sum(int(size) for size in sizes if size.isdigit() and len(size) < 16)
-        yield f"mailbox: {len(sizes)} messages, {octets} octets"
+        yield f"mailbox: {counted(len(sizes), 'message')}, {counted(octets, 'octet')}"
     else:
         yield f"mailbox: not listed ({listing.text})"
     yield "keys: " + (

@@ -12,6 +12,7 @@ from contextlib import suppress
 from mailflow.errors import MailflowError
 from mailflow.mail import chunks
 from mailflow.typed import TYPE_CHECKING, Any
+from mailflow.values import counted
 from mailflow_pop3 import reply, surrogate
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def rset(session: ServerSession) -> None:
     """RSET: no message is marked any more."""
     visit = _visit(session)
     visit.keep()
-    session.ok(f"{len(visit.items)} messages")
+    session.ok(counted(len(visit.items), "message"))
 
 
 def dele(session: ServerSession, argument: bytes | None) -> None:
@@ -195,7 +196,7 @@ def _tell(session: ServerSession, argument: bytes | None, line: Callable[[int, I
     """One line, or that of every message."""
     visit = _visit(session)
     if not argument:
-        session.ok(f"{len(visit.items) - len(visit.deleted)} messages")
+        session.ok(counted(len(visit.items) - len(visit.deleted), "message"))
         session.listing = visit.lines(line)
     elif number := _number(session, argument):
         session.ok(line(number, visit.items[number - 1])[:-2])

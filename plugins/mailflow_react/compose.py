@@ -13,6 +13,7 @@ from mailflow.log import clean
 from mailflow.mail import Octets, head
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING, Any
+from mailflow.values import counted
 
 if TYPE_CHECKING:
     from mailflow.mail import Content, Mail
@@ -41,7 +42,7 @@ def age(seconds: float) -> str:
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return counted(round(seconds), "second")
 
 
 def notice(sender: Mailbox, to: Sequence[Mailbox], subject: str, text: str) -> Content:

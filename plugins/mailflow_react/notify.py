@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from mailflow.mail import Envelope
 from mailflow.options import Address, Duration, ListOf, Options, Via
 from mailflow.typed import TYPE_CHECKING, ClassVar
+from mailflow.values import counted
 from mailflow.verdicts import Hold
 from mailflow_react.compose import age, notice, one_line
 
@@ -98,7 +99,7 @@ def _text(trouble: Trouble, pipeline: str, more: int) -> str:
 
 def _about(mail: Mail, trouble: Trouble) -> Iterator[str]:
     header = mail.header()
-    yield f"Mail:     {mail.id}, {mail.content.size} octets"
+    yield f"Mail:     {mail.id}, {counted(mail.content.size, 'octet')}"
     for name in ("From", "Subject", "Date"):
         yield f"{name + ':':9} {one_line(header.decoded(name) or '(none)', 200)}"
     named = [each for each in trouble.recipients if each]

@@ -17,7 +17,7 @@ from mailflow.errors import ConfigError, MailflowError
 from mailflow.log import clean
 from mailflow.tables import dry_run_option, json_option, moment, show_json
 from mailflow.tables import show as table
-from mailflow.values import duration, nearest, size
+from mailflow.values import counted, duration, nearest, size
 from mailflow_spool import shelf, tidy, transfer
 from mailflow_spool.expire import Old, expired
 from mailflow_spool.expire import expire as expire_drop
@@ -150,7 +150,11 @@ def show(name: str, which: str, path: str | None, as_json: bool) -> None:
     if as_json:
         show_json({**_facts(message), "drop": name, "file": where, "header": lines})
         return
-    click.echo(clean(f"{message.uidl}  arrived {moment(message.arrived)}  {message.size} octets"))
+    click.echo(
+        clean(
+            f"{message.uidl}  arrived {moment(message.arrived)}  {counted(message.size, 'octet')}"
+        )
+    )
     click.echo(clean(f"in {where}"))
     click.echo()
     for line in lines:
@@ -204,7 +208,7 @@ def drop(name: str, which: tuple[str, ...], everything: bool, path: str | None, 
                 os.close(lock)
             tidy.tidy(store)
     if everything:
-        click.echo(clean(f"{name}: {would}, with {len(messages)} messages"))
+        click.echo(clean(f"{name}: {would}, with {counted(len(messages), 'message')}"))
         return
     for each in messages:
         click.echo(clean(f"{each.uidl}: {would}"))
@@ -271,7 +275,7 @@ def expire(
 def _tell_expired(name: str, gone: Sequence[Old], *, dry: bool) -> None:
     octets = sum(each.size for each in gone)
     verb = "would be removed" if dry else "removed"
-    click.echo(clean(f"{name}: {len(gone)} messages, {octets} octets {verb}"))
+    click.echo(clean(f"{name}: {counted(len(gone), 'message')}, {counted(octets, 'octet')} {verb}"))
 
 
 @click.command(name="verify")
@@ -291,7 +295,9 @@ def verify(path: str | None, as_json: bool) -> int:
         for each in found:
             click.echo(clean(str(each)))
         if not found:
-            click.echo(f"{count} messages, all of them whole")
+            click.echo(
+                f"{counted(count, 'message')}, all of them whole" if count else "no messages"
+            )
     return DATA_ERROR if found else 0
 
 
@@ -309,14 +315,14 @@ def export(name: str, target: str, mbox: bool, path: str | None, dry: bool) -> N
     with _opened(path) as store:
         found = _found(store, name)
         if dry:
-            click.echo(clean(f"would write {target}: {found.messages} messages"))
+            click.echo(clean(f"would write {target}: {counted(found.messages, 'message')}"))
             return
         messages = shelf.messages(store, found.id)
         if mbox:
             count = transfer.export_mbox(messages, target)
         else:
             count = transfer.export_maildir(messages, found.validity, target)
-    click.echo(clean(f"{target}: {count} messages"))
+    click.echo(clean(f"{target}: {counted(count, 'message')}"))
 
 
 @click.command(name="import")
@@ -358,7 +364,10 @@ def import_(name: str, source: str, uidls: str | None, path: str | None, dry: bo
     kept = sum(each.kept for each in taken)
     would = "would be " if dry else ""
     click.echo(
-        clean(f"{name}: {len(taken)} messages {would}imported, {kept} with the UIDLs they had")
+        clean(
+            f"{name}: {counted(len(taken), 'message')} {would}imported,"
+            f" {kept} with {'the UIDL it' if kept == 1 else 'the UIDLs they'} had"
+        )
         + (f"; {old} were here already" if old else "")
     )
     return TEMPORARY if failed else 0

@@ -22,6 +22,7 @@ from mailflow.mail import chunks
 from mailflow.mbox import from_line, quote
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
+from mailflow.values import counted
 from mailflow_spool import uidl
 from mailflow_spool.files import Writing
 from mailflow_spool.store import New, Store
@@ -283,7 +284,7 @@ def _uidl_file(path: str) -> dict[str, str]:
         found[words[0]] = words[1]
     doubled = len(found) - len(set(found.values()))
     if doubled:
-        raise ConfigError(f"{path} gives {doubled} UIDLs to several messages")
+        raise ConfigError(f"{path} gives {counted(doubled, 'UIDL')} to several messages")
     return found
 
 
@@ -304,6 +305,7 @@ def _compare(path: str, given: Mapping[str, str], names: Mapping[str, str]) -> N
     missing = len(given) - len(names)
     if missing:
         raise ConfigError(
-            f"{path} has UIDLs of {len(given)} messages, and {missing} of them are not there:"
+            f"{path} has UIDLs of {counted(len(given), 'message')}, and {missing} of them"
+            f" {'is' if missing == 1 else 'are'} not there:"
             " is it the list of this mailbox? nothing was imported"
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from mailflow.typed import TYPE_CHECKING
+from mailflow.values import counted
 from mailflow_webmail.choice import chosen
 from mailflow_webmail.origin import SAYING
 from mailflow_webmail.rows import size_of
@@ -31,6 +32,6 @@ def facts(session: Session, options: WebmailSourceOptions) -> Iterator[str]:
         rows = session.listing(folder.id)
         sized = sum(size_of(row) is not None for row in rows)
         sizes = "sizes are told" if sized and sized == len(rows) else "sizes are not told"
-        yield f"folder {folder.name}: {len(rows)} messages, {sizes}"
+        yield f"folder {folder.name}: {counted(len(rows), 'message')}, {sizes}"
     known = ", ".join((*filter(session.site.has, SAYING), "keep"))
     yield f"on_done: {options.on_done}, when `keep` is over; this site knows {known}"

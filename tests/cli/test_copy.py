@@ -182,7 +182,7 @@ class TestDryRun:
         done = shop("run", "--dry-run", file)
         assert (done.status, done.err) == (0, "")
         lines = done.out.splitlines()
-        assert lines[0].startswith("red: pop3: 1 of 1 messages would be fetched, ")
+        assert lines[0].startswith("red: pop3: 1 of 1 message would be fetched, ")
         assert len(lines) == 3
         assert all(line.endswith("due at maildir") for line in lines[1:])
         assert (shop.rows("SELECT * FROM delivery"), shop.rows("SELECT * FROM mail")) == before

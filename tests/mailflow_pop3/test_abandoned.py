@@ -110,7 +110,7 @@ def test_a_client_that_leaves_while_it_waits_leaves_no_drop_open(stack, at, goes
     drop.gate.set()
     drop.at = ""
     wait_for(lambda: drop.open == 0 and gateway.service_host.reports.get("connections") != 1)
-    assert b"+OK 1 messages\r\n" in everything(connected(gateway, log_in("ann") + b"QUIT\r\n"))
+    assert b"+OK 1 message\r\n" in everything(connected(gateway, log_in("ann") + b"QUIT\r\n"))
 
 
 def test_a_log_in_of_a_client_that_is_gone_is_not_begun(stack, monkeypatch):

@@ -217,7 +217,7 @@ def test_what_the_server_has_no_more_need_not_be_deleted_there(
 def test_what_the_server_does_not_delete_is_told(server: Pop3Server, stage: Stage) -> None:
     server.faults = Faults(answers={"DELE 2": b"-ERR not this one\r\n"})
     drop = stage.make().login(ANN)
-    with pytest.raises(UnavailableError, match="does not delete 1 messages: not this one"):
+    with pytest.raises(UnavailableError, match="does not delete 1 message: not this one"):
         drop.close([item.key for item in drop.items()])
     assert server.messages("ann") == [message("two")]
 

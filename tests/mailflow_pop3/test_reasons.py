@@ -95,7 +95,7 @@ def test_who_does_not_know_the_password_does_not_learn_that_somebody_logged_in()
     drop = Failing("", RefusedError("no"))
     account = Account("*", drop, login="passthrough")
     with Gateway([account], login_delay="1h") as gateway:
-        assert any(line.startswith("+OK 1 messages") for line in said(gateway, "NOOP"))
+        assert any(line.startswith("+OK 1 message") for line in said(gateway, "NOOP"))
         *_, again, _, _ = said(gateway, "NOOP")
         drop.right = "another"
         *_, wrong, _, _ = said(gateway, "NOOP")

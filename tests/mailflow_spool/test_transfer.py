@@ -177,7 +177,7 @@ def test_a_list_of_uidls_names_messages_by_file(spool: Spool, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("1 one\n2 two\n3 three\n", "are not there"),
+        ("1 one\n2 two\n3 three\n", "3 messages, and 1 of them is not there"),
         ("1 one two\n", "line 1"),
         ("1 one\n1 two\n", "line 2"),
         ("1 one\n2 one\n", "several messages"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mailflow.errors import RefusedError, UnavailableError
+from mailflow.values import counted
 from mailflow_webmail.account.listing import PAGE, Row
 from mailflow_webmail.account.steps import needed
 from mailflow_webmail.definition.language import RemovalStep
@@ -48,7 +49,8 @@ def remove(steps: Steps, entry: Entry, listed: Listed, rows: Sequence[Row], how:
     left = wanted.keys() & listed(folder).keys()
     if left:
         raise UnavailableError(
-            f"{steps.site.name}: {how}: {len(left)} of {len(wanted)} messages are still in"
+            f"{steps.site.name}: {how}: {len(left)} of {counted(len(wanted), 'message')}"
+            f" {'is' if len(left) == 1 else 'are'} still in"
             f" {folder!a}, though nothing was refused"
         )
 
@@ -57,8 +59,8 @@ def refuse_unproven(rows: Sequence[Row], name: str) -> None:
     """Raises RefusedError for rows whose messages may have been cut on their way."""
     if rows:
         raise RefusedError(
-            f"{name}: {len(rows)} messages were not removed: the webmail did not say how long"
-            " they are, so nothing shows that they have arrived whole"
+            f"{name}: not removed: {counted(len(rows), 'message')} of which the webmail did not say"
+            " the length, so that nothing shows that all of it has arrived"
         )
 
 

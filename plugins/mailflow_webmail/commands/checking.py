@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mailflow.errors import MailflowError
 from mailflow.kept import drop
 from mailflow.record import NamedTuple
+from mailflow.values import counted
 from mailflow_webmail.account.listing import PAGE
 from mailflow_webmail.choice import Folder, matching
 from mailflow_webmail.definition.names import OF_A_MAIL
@@ -165,7 +166,3 @@ class Check:
 
 class _NotTriedError(MailflowError):
     """A step that nothing is known of."""
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

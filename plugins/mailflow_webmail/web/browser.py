@@ -17,7 +17,7 @@ import mailflow
 from mailflow.errors import MailflowError, PeerError, UnavailableError
 from mailflow.halt import Halt
 from mailflow.net import tls_context
-from mailflow.values import FOREVER
+from mailflow.values import FOREVER, counted
 from mailflow_webmail.errors import ThrottledError
 from mailflow_webmail.web.pace import Pace, retry_after
 from mailflow_webmail.web.page import Page
@@ -317,7 +317,8 @@ class Browser:
                     break
                 if seconds > SHORT or once:
                     raise ThrottledError(
-                        f"{self.name} asks to be left alone for {seconds:.0f} seconds",
+                        f"{self.name} asks to be left alone"
+                        f" for {counted(round(seconds), 'second')}",
                         delay=seconds, sent=response.status_code != 429,
                     )  # fmt: skip
                 response.close()
