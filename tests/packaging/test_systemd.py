@@ -55,6 +55,19 @@ def test_pwm_25_nor_with_that_of_a_user(units: Path) -> None:
     assert verify(units / "user" / "mailflow.service", "--user") == ""
 
 
+def test_the_line_that_makes_its_user_does() -> None:
+    """A relative path would be looked for among the configuration of systemd."""
+    root = UNITS.parents[1]
+    for place in (UNITS / "mailflow.service", root / "docs" / "serve.rst"):
+        (line,) = re.findall(r"systemd-sysusers .*", place.read_text())
+        dry = line.replace("systemd-sysusers", "systemd-sysusers --dry-run")
+        done = subprocess.run(
+            ["/bin/sh", "-c", dry], cwd=root, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Failed to open" not in done.stderr
+
+
 def test_pwm_25_how_windows_starts_it_is_documented() -> None:
     text = (UNITS.parents[1] / "docs" / "serve.rst").read_text()
     section = text.partition("On Windows\n----------")[2].partition("\n---")[0]
