@@ -21,9 +21,14 @@ def source(told: str, option: str = "--password") -> dict[str, str]:
     return {way: where}
 
 
+def somebody_is_there() -> bool:
+    """Whether a human can be asked: stdin is a terminal, and nobody has closed it."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def typed(what: str) -> str | None:
     """What a human types when asked for the password of `what`; None where there is none."""
-    if not sys.stdin.isatty():
+    if not somebody_is_there():
         return None
     given: str = click.prompt(f"Password of {what}", hide_input=True, err=True)
     return given

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailflow.asking import somebody_is_there
 from mailflow.errors import ConfigError, LoginError, MailflowError
 from mailflow.oauth2.provider import FLOWS
 from mailflow.tables import dry_run_option, json_option, moment, say, show, show_json, span
@@ -151,10 +152,10 @@ class _Talk:
             webbrowser.open(url)
 
     def ask(self, question: str) -> str:
-        if sys.stdin.isatty():
+        if somebody_is_there():
             answer: str = click.prompt(question, err=True)
             return answer
-        return sys.stdin.readline(65536)
+        return "" if sys.stdin is None else sys.stdin.readline(65536)
 
 
 def _logins(accounts: tuple[str, ...], file: str | None) -> list[tuple[Access, str]]:

@@ -50,11 +50,16 @@ class Filter(NamedTuple):
 def filters(command: F) -> F:
     """Give a command the options of a Filter; `filtered` makes one of their values."""
     options = (
-        click.option("--step", default="", help="What waits at the step of this name."),
-        click.option("--reason", default="", help="What waits for a reason that holds this text."),
         click.option(
-            "--where", default="", metavar="EXPRESSION", help="Mail that fits this query."
+            "--step", default="", metavar="NAME", help="What waits at the step of this name."
         ),
+        click.option(
+            "--reason",
+            default="",
+            metavar="TEXT",
+            help="What waits for a reason that holds this text.",
+        ),
+        click.option("--where", default="", metavar="EXPR", help="Mail that fits this query."),
     )
     for option in reversed(options):
         command = option(command)
@@ -65,12 +70,9 @@ def filtered(step: str, reason: str, where: str) -> Filter:
     """Raises click.BadParameter where `where` is no expression about a mail."""
     if not where:
         return Filter(step, reason)
-    from mailflow.query import parse
+    from mailflow.cli.expression import expression
 
-    try:
-        query = parse(where)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--where") from None
+    query = expression(where, "--where")
     if query.reach == "trouble":
         text = "it asks what a mail does not say; see --step and --reason"
         raise click.BadParameter(text, param_hint="--where")

@@ -17,7 +17,7 @@ def command() -> None:
     """See what the files come to."""
 
 
-@command.command(name="show")
+@command.command(name="show", short_help="Every value that is in force in a pipeline.")
 @click.argument("file", metavar="FILE")
 @click.option("--origin", is_flag=True, help="Say of each value the file and line it is from.")
 @click.option("--all", "everything", is_flag=True, help="Options that nobody set, too.")

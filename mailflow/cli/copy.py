@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from mailflow.asking import typed
 from mailflow.cli.dry import show_visit
+from mailflow.cli.expression import indented
 from mailflow.tables import json_option
 from mailflow.values import counted
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 @click.command(name="copy")
 @click.argument("source")
 @click.argument("destination")
-@click.option("--where", metavar="EXPR", help="Only messages for which this holds.")
-@click.option("--limit", type=click.IntRange(1), help="So many messages at most.")
-@click.option("--keep/--delete", default=True, help="Whether they stay at the source (they do).")
+@click.option("--where", metavar="EXPR", help="Messages that fit this query.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="N messages at most.")
+@click.option(
+    "--keep/--delete", default=True, help="Let them stay at the source (the default), or not."
+)
 @click.option("--sender", metavar="ADDRESS", help="Who sends it, where that is a mail server.")
 @click.option(
     "--to", "recipients", multiple=True, metavar="ADDRESS",
@@ -99,19 +102,17 @@ def _pipeline(
         option = {"where": "--where", "set": "--to", "sender": "--sender"}.get(
             fault.path.rpartition(".")[2]
         )
-        detail = "".join(f"\n    {line}" for line in fault.detail.splitlines())
-        raise click.UsageError(f"{option or fault.path}: {fault.text}{detail}") from None
+        text = f"{option or fault.path}: {fault.text}{indented(fault.detail)}"
+        raise click.UsageError(text) from None
 
 
 def _password(url: str) -> str | None:
     """Asked of a human, where one sits there and nothing else says it."""
     from mailflow.engine.urls import wants_password
 
-    if not (sys.stdin.isatty() and wants_password(url)):
+    if not wants_password(url):
         return None
-    name = url.partition("://")[2].partition("?")[0].rstrip("/")
-    given: str = click.prompt(f"Password of {name}", hide_input=True, err=True)
-    return given
+    return typed(url.partition("://")[2].partition("?")[0].rstrip("/"))
 
 
 def _run(pipeline: Pipeline, registry: Registry, *, as_json: bool) -> int:

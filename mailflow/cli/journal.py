@@ -49,7 +49,7 @@ def check(files: tuple[str, ...], as_json: bool) -> int:
     return 0 if all(each.sound for each in found) else DATA_ERROR
 
 
-@command.command()
+@command.command(short_help="Copy a journal, with the bodies of all mail in it, into one file.")
 @click.argument("file", metavar="FILE")
 @click.argument("target", metavar="BACKUP", type=click.Path())
 @dry_run_option

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from mailflow.asking import typed
 from mailflow.mailboxes.flags import WRITABLE
 from mailflow.tables import dry_run_option, json_option, moment, say, show, show_json
 from mailflow.values import counted
@@ -44,14 +45,10 @@ class Asked(NamedTuple):
 
     def selections(self, box: Database) -> Iterator[tuple[Table, Selection]]:
         """What is meant of each folder. Raises click.BadParameter."""
-        from mailflow.query import Query, field, parse
+        from mailflow.cli.expression import expression
+        from mailflow.query import Query, field
 
-        query = Query.always
-        if self.where:
-            try:
-                query = parse(self.where)
-            except ValueError as error:
-                raise click.BadParameter(str(error), param_hint="--where") from None
+        query = expression(self.where, "--where") if self.where else Query.always
         if self.uids:
             chosen = field.uid.belongs(self.uids)
             query = chosen & query if self.where else chosen
@@ -105,7 +102,7 @@ def choice(command: F) -> F:
             " for. May be repeated.",
         ),
         click.option(
-            "-w", "--where", default="", metavar="EXPRESSION",
+            "-w", "--where", default="", metavar="EXPR",
             help="Messages that fit this query.",
         ),
     )  # fmt: skip
@@ -137,11 +134,9 @@ def _password(account: str) -> str | None:
     """Asked of a human, where one sits there and nothing else says it."""
     from mailflow.engine.urls import wants_password
 
-    if ":" not in account or not (sys.stdin.isatty() and wants_password(account)):
+    if ":" not in account or not wants_password(account):
         return None
-    name = account.partition("://")[2].partition("?")[0].rstrip("/")
-    given: str = click.prompt(f"Password of {name}", hide_input=True, err=True)
-    return given
+    return typed(account.partition("://")[2].partition("?")[0].rstrip("/"))
 
 
 @click.group(name="mail")
@@ -178,7 +173,7 @@ def folders(account: str, file: str | None, as_json: bool) -> None:
 @command.command(name="list")
 @choice
 @order_option
-@click.option("--limit", type=click.IntRange(1), help="So many of each folder at most.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="N of each folder at most.")
 @json_option
 def list_(
     account: str, uids: tuple[int, ...], file: str | None, folders: tuple[str, ...], where: str,
@@ -253,7 +248,7 @@ def count(
         show(("COUNT", "FOLDER"), [(number, name) for name, number in found.items()])
 
 
-@command.command()
+@command.command(short_help="Print a message, octet for octet, or decoded as JSON.")
 @choice
 @click.option(
     "--to", "directory", metavar="DIRECTORY", type=click.Path(file_okay=False),
@@ -316,9 +311,12 @@ def _save(rows: Iterator[Row], directory: str) -> None:
 @choice
 @all_option
 @click.option(
-    "--set", "set_", multiple=True, type=click.Choice(WRITABLE), help="Set this flag.",
+    "--set", "set_", multiple=True, type=click.Choice(WRITABLE),
+    help="Set this flag; may be repeated.",
 )  # fmt: skip
-@click.option("--clear", multiple=True, type=click.Choice(WRITABLE), help="Remove this flag.")
+@click.option(
+    "--clear", multiple=True, type=click.Choice(WRITABLE), help="Remove this flag; may be repeated."
+)
 @dry_run_option
 @json_option
 def update(
@@ -388,13 +386,21 @@ def _change(
     "--folder", default="INBOX", metavar="FOLDER",
     help='Where to, by default INBOX; "\\Sent" is the folder for sent mail.',
 )  # fmt: skip
-@click.option("--set", "set_", multiple=True, type=click.Choice(WRITABLE), help="With this flag.")
+@click.option(
+    "--set",
+    "set_",
+    multiple=True,
+    type=click.Choice(WRITABLE),
+    help="With this flag; may be repeated.",
+)
 @dry_run_option
 def insert(account: str, file: str | None, folder: str, set_: tuple[str, ...], dry: bool) -> None:
     """Put the message on standard input into a folder, octet for octet; prints its id."""
-    octets = sys.stdin.buffer.read()
+    from mailflow.errors import BadMailError
+
+    octets = b"" if sys.stdin is None else sys.stdin.buffer.read()
     if not octets.strip():
-        raise click.UsageError("there is no message on standard input")
+        raise BadMailError("stdin is empty: expected one message")
     with opened(account, file) as box:
         if is_pattern(folder):
             folder, *others = meant(box, (folder,))

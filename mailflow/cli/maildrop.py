@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailflow.asking import somebody_is_there
 from mailflow.errors import ConfigError
 from mailflow.tables import dry_run_option, json_option, say, show, show_json
 
@@ -156,13 +157,14 @@ def _stored(password: str, scram: bool, plain: bool, by_default: Callable[[str],
 
 def _asked() -> str:
     """A password from the terminal, twice, or the first line of stdin. Raises UsageError."""
-    if sys.stdin.isatty():
+    if somebody_is_there():
         password: str = click.prompt(
             "Password", hide_input=True, confirmation_prompt=True, err=True
         )
     else:
         try:
-            password = sys.stdin.buffer.readline(4096).rstrip(b"\r\n").decode("utf-8")
+            line = b"" if sys.stdin is None else sys.stdin.buffer.readline(4096)
+            password = line.rstrip(b"\r\n").decode("utf-8")
         except UnicodeDecodeError:
             raise click.UsageError("the password is not UTF-8") from None
     if not password or not password.isprintable():

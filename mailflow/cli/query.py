@@ -29,13 +29,10 @@ def explain(expression: str, as_json: bool) -> None:
     of server what it is asked and what is left to ask here of each message that it finds.
     Nothing is connected to.
     """
-    from mailflow.query import parse
+    from mailflow.cli.expression import expression as parsed
     from mailflow.query.tree import FIELDS
 
-    try:
-        query = parse(expression)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="EXPR") from None
+    query = parsed(expression, "EXPR")
     asked = [] if query.reach == "trouble" else list(_asked(query))  # that is for [[react]]
     fields = [(name, FIELDS[name].type, FIELDS[name].reach) for name in sorted(query.fields)]
     if as_json:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     Change = Callable[[Transaction, str, float, str | None], int]
 
 all_option = click.option("--all", "everything", is_flag=True, help="All that is held.")
-dry_option = click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
+dry_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done, and change nothing."
+)
 
 
 @click.group(name="queue")
@@ -100,7 +102,9 @@ def _next(entry: queue.Entry, now: float) -> str:
 @click.argument("mail", metavar="ID")
 @file_option
 @click.option("--raw", is_flag=True, help="Print the message itself, octet for octet.")
-@click.option("--copy", type=int, help="Of several copies, this one; by default as it came.")
+@click.option(
+    "--copy", type=int, metavar="N", help="Of several copies, number N; by default as it came."
+)
 @json_option
 def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None, as_json: bool) -> None:
     """A mail that waits: why, what can be done about it, and its header or the whole."""

@@ -28,7 +28,7 @@ def command() -> None:
     help="Where it goes, with its key; by default gateway.pem among the user's settings.",
 )  # fmt: skip
 @click.option(
-    "--days", type=click.IntRange(1, 36500), default=825, show_default=True,
+    "--days", type=click.IntRange(1, 36500), default=825, show_default=True, metavar="DAYS",
     help="How long it is good.",
 )  # fmt: skip
 @click.option("--replace", is_flag=True, help="Put it in the place of one that is there.")

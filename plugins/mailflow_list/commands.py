@@ -91,7 +91,9 @@ file_argument = click.argument("file", metavar="FILE")
 list_argument = click.argument("name", metavar="LIST")
 addresses_argument = click.argument("written", nargs=-1, required=True, metavar="ADDRESS...")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-dry_option = click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
+dry_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done, and change nothing."
+)
 role_option = click.option(
     "--moderators", "role", flag_value="moderators", default="members",
     help="The list's moderators instead of its members.",

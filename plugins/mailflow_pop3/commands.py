@@ -17,7 +17,9 @@ from mailflow_pop3 import place
 @click.option("-1", "--one", is_flag=True, help="One message, and no more.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="N messages at most.")
 @click.option("-n", "--keep", is_flag=True, help="Delete nothing at the server.")
-@click.option("--create/--no-create", default=True, help="Make the Maildir if there is none (yes).")
+@click.option(
+    "--create/--no-create", default=True, help="Make the Maildir if there is none (the default)."
+)
 @click.option(
     "--password", "secret", metavar="SOURCE:WHERE",
     help=f"Where the password is, instead of ~/.netrc: {', '.join(WAYS)}, as in file:PATH.",

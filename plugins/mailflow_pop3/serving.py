@@ -62,10 +62,21 @@ def serve(
         drop["passwords"] = passwords
     service: dict[str, object] = {"use": "pop3"}
     if listen:
-        service["listen"] = list(listen)
+        service["listen"] = [_address(each) for each in listen]
     if certificate is not None:
         service |= {"certificate": certificate, "tls": "starttls" if stls else "implicit"}
     if key is not None:
         service["key"] = key
     pipeline = {"pipeline": {"name": "pop3-serve"}, "maildrop": {names: drop}, "serve": [service]}
     return keep(pipeline, user=user, pid_file=pid_file)
+
+
+def _address(text: str) -> str:
+    """It, if it is one that can be listened at. Raises click.BadParameter."""
+    from mailflow.listening import read
+
+    try:
+        read(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; found {text!r}", param_hint="--listen") from None
+    return text

@@ -301,7 +301,7 @@ def verify(path: str | None, as_json: bool) -> int:
     return DATA_ERROR if found else 0
 
 
-@click.command(name="export")
+@click.command(name="export", short_help="Copy all mail of DROP to a new Maildir or mbox.")
 @drop_argument
 @click.argument("target", metavar="PATH", type=click.Path())
 @click.option("--mbox", is_flag=True, help="As one mbox file, instead of a Maildir.")

@@ -245,3 +245,30 @@ def test_c07_a_closed_stdout_and_another_language(shop: Shop) -> None:
     for command in (f"check {shop.file}", "queue list", "plugins", "queue list --json"):
         assert shop.shell(f"LC_ALL=C exec $mailflow {command} >&-") == (0, "", "")
         assert shop.shell(f"LC_ALL=POSIX exec $mailflow {command}").status == 0
+
+
+def test_a_closed_stdin_is_nobody_to_ask_and_no_message(shop: Shop) -> None:
+    for command, status, said in (
+        ("copy maildir:nowhere maildir:here", 75, "no Maildir at"),
+        ("webmail login roundcube https://127.0.0.1:1/", 64, "who logs in? say --user NAME"),
+        ("mail insert 'imap://a@127.0.0.1:1?password_env=HOME'", 65, "stdin is empty"),
+        ("maildrop hash", 64, "the password is empty"),
+    ):
+        done = shop.shell(f"exec $mailflow {command} <&-")
+        assert (done.status, said in done.err) == (status, True), done.err
+
+
+def test_what_is_wrong_with_an_expression_is_marked_wherever_one_is_given(shop: Shop) -> None:
+    words = {
+        "--where": (
+            ("queue", "list", "--where"), ("mail", "list", "imap://a@h?password_env=HOME", "-w"),
+            ("copy", "maildir:a", "maildir:b", "--where"),
+        ),
+        "EXPR": (("query", "explain"),),
+    }  # fmt: skip
+    for hint, commands in words.items():
+        for command in commands:
+            done = shop(*command, "from ix")
+            assert done.status == 64
+            assert f"{hint}: expected `is`, " in done.err
+            assert done.err.endswith("\n    from ix\n         ^^\n"), done.err

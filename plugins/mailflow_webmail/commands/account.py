@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mailflow.asking import WAYS, source, typed
+from mailflow.asking import WAYS, somebody_is_there, source, typed
 from mailflow.errors import ConfigError
 from mailflow.halt import Halt
 from mailflow_webmail.account.session import Session, pages
@@ -46,7 +45,7 @@ _OPTIONS = (
         help="Where the password for the proxy is, if it wants one of the name in --proxy. By"
         " default it is asked for.",
     ),
-    click.option("--hosts", multiple=True, metavar="HOST", help="One more host; repeatable."),
+    click.option("--hosts", multiple=True, metavar="HOST", help="One more host; may be repeated."),
     click.option("--timeout", metavar="TIME", help="How long to wait each time (60s)."),
 )  # fmt: skip
 
@@ -77,7 +76,7 @@ def said(
     ConfigError."""
     through = _through(proxy, proxy_password)
     if user is None:
-        if not sys.stdin.isatty():
+        if not somebody_is_there():
             raise click.UsageError("who logs in? say --user NAME")
         user = str(click.prompt("Login name", err=True))
     site = _absolute(site) if site.endswith(".toml") else site

@@ -19,24 +19,32 @@ TROUBLES = "\n".join(["\b", *(f"  {name:15}  {each.what}" for name, each in KNOW
 )  # fmt: skip
 @click.argument("mbox", metavar="MBOX", type=click.Path(exists=True))
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8025, show_default=True,
+    "--port", type=click.IntRange(0, 65535), default=8025, show_default=True, metavar="PORT",
     help="The port; 0 takes one that is free.",
 )  # fmt: skip
 @click.option(
-    "--address", default="127.0.0.1", show_default=True, help="The address it listens on."
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="HOST",
+    help="The address it listens on.",
 )
 @click.option("--anywhere", is_flag=True, help="Let --address be one that other machines reach.")
 @click.option(
-    "--folder", "folders", multiple=True, metavar="NAME=MBOX", help="One more folder; repeatable."
+    "--folder",
+    "folders",
+    multiple=True,
+    metavar="NAME=MBOX",
+    help="One more folder; may be repeated.",
 )
-@click.option("--user", default="demo", show_default=True, help="The login name.")
+@click.option("--user", default="demo", show_default=True, metavar="NAME", help="The login name.")
 @click.option(
-    "--password", default="demo", show_default=True,
+    "--password", default="demo", show_default=True, metavar="TEXT",
     help="The password, which whoever lists processes can see.",
 )  # fmt: skip
 @click.option(
-    "--page-size", type=click.IntRange(1), default=20, show_default=True,
-    help="Messages on a page.",
+    "--page-size", type=click.IntRange(1), default=20, show_default=True, metavar="N",
+    help="N messages on a page.",
 )  # fmt: skip
 @click.option("--json-lists", is_flag=True, help="Lists are JSON and no pages (testbed-json).")
 @click.option(
@@ -47,7 +55,7 @@ TROUBLES = "\n".join(["\b", *(f"  {name:15}  {each.what}" for name, each in KNOW
 @click.option(
     "--trouble", "troubles", multiple=True, metavar="NAME[:after=N,...]",
     help="What goes wrong: one of those below, behind it after=N (so many requests go well"
-    " first), times=N (it ends after so many), seconds=N, at=STEP; repeatable.",
+    " first), times=N (it ends after so many), seconds=N, at=STEP; may be repeated.",
 )  # fmt: skip
 def webmail(
     mbox: str, port: int, address: str, anywhere: bool, folders: tuple[str, ...], user: str,
@@ -63,6 +71,7 @@ def webmail(
     as `[[serve]] use = "webmail.testbed"`.
     """
     from mailflow import log
+    from mailflow.net import is_loopback
     from mailflow.running import serve
 
     more = {}
@@ -76,6 +85,9 @@ def webmail(
             read(each)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--trouble") from None
+    if not (anywhere or is_loopback(address)):
+        text = f"{address}: other machines would reach it; --anywhere allows that"
+        raise click.BadParameter(text, param_hint="--address")
     host = f"[{address}]" if ":" in address else address
     table: dict[str, object] = {
         "use": "webmail.testbed", "path": mbox, "folders": more, "listen": [f"{host}:{port}"],
