@@ -22,7 +22,7 @@ from mailflow_imap.answers import (
     Starting,
 )
 from mailflow_imap.arrival import Arrival
-from mailflow_imap.responses import refusal, server_name
+from mailflow_imap.responses import UnreadableError, refusal, server_name
 from mailflow_imap.wire import (
     MINUS_LIMIT,
     WITHOUT_LIMIT,
@@ -394,7 +394,10 @@ class Connection:
             if response is not None:
                 self.wire.write(self._client.respond(response))
         elif isinstance(event, Untagged | Status):
-            self._untagged(event)
+            try:
+                self._untagged(event)
+            except UnreadableError as error:
+                raise PeerError(f"{self.peer} sent {error.text}") from None
         if self._unasked > UNASKED:
             raise PeerError(f"{self.peer} says too much that nobody asked for")
 

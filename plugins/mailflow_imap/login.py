@@ -178,8 +178,8 @@ def _log_in(
     mechanisms = sorted(name for name in session.capabilities if name.startswith("AUTH="))[:20]
     also = "" if "LOGINDISABLED" in session.capabilities else " and LOGIN"
     raise LoginError(
-        f"{session.peer} offers no way to log in that is wanted here: it offers"
-        f" {' '.join(mechanisms) or 'no AUTH='}{also}, auth is {', '.join(ways)}"
+        f"{session.peer} offers no way to log in that `auth` allows: it offers"
+        f" {' '.join(mechanisms) or 'no AUTH='}{also}, `auth` is {', '.join(ways)}"
     )
 
 

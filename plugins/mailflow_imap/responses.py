@@ -41,6 +41,10 @@ SIZE_LIMIT = (1 << 63) - 1
 _BACKOFF = re.compile(r"backoff time: *(\d{1,9}) *(milliseconds|ms|seconds|s)?\b", re.I)
 
 
+class UnreadableError(PeerError):
+    """What stands behind "SERVER sent": whoever hears the server knows its name."""
+
+
 class Fact(NamedTuple):
     """What a listing says of one message; None for what was not asked or not said."""
 
@@ -125,18 +129,20 @@ def fact(response: Untagged) -> Fact | None:
 def fetched(response: Untagged) -> dict[bytes, Any]:
     """The items of a FETCH response by name in upper case, values as imapclient parses them.
 
-    ENVELOPE and BODYSTRUCTURE are its nested tuples, INTERNALDATE octets. Raises PeerError.
+    ENVELOPE and BODYSTRUCTURE are its nested tuples, INTERNALDATE octets. Raises
+    UnreadableError.
     """
     parsed = parse(response.parts)
     items = parsed[0] if len(parsed) == 1 else None
     if not isinstance(items, tuple) or len(items) % 2:
-        raise PeerError(f"no FETCH response: {_shown(response.parts)}")
+        raise UnreadableError(f"what is no FETCH response: {_shown(response.parts)}")
     names = [name.upper() if isinstance(name, bytes) else b"" for name in items[::2]]
     return dict(zip(names, items[1::2], strict=True))
 
 
 def server_name(response: Untagged) -> str:
-    """The name in an ID response (RFC 2971, 3.2), "" where it has none. Raises PeerError."""
+    """The name in an ID response (RFC 2971, 3.2), "" where it has none. Raises
+    UnreadableError."""
     parsed = parse(response.parts)
     words = parsed[0] if parsed and isinstance(parsed[0], tuple) else ()
     for key, value in zip(words[::2], words[1::2], strict=False):
@@ -146,17 +152,17 @@ def server_name(response: Untagged) -> str:
 
 
 def parse(parts: Sequence[Part]) -> tuple[Any, ...]:
-    """The words of a response: octets, numbers, None, tuples. Raises PeerError."""
+    """The words of a response: octets, numbers, None, tuples. Raises UnreadableError."""
     from imapclient.exceptions import ProtocolError
     from imapclient.response_parser import parse_response
 
     texts = (part if isinstance(part, bytes) else part[0] for part in parts)
     if len(parts) + sum(text.count(b" ") + text.count(b"(") for text in texts) > WORDS_LIMIT:
-        raise PeerError(f"a response of more than {WORDS_LIMIT} words: {_shown(parts)}")
+        raise UnreadableError(f"a response of more than {WORDS_LIMIT} words: {_shown(parts)}")
     try:
         return tuple(parse_response(list(parts)))
     except (ProtocolError, ValueError, AssertionError, RecursionError):
-        raise PeerError(f"a response that cannot be read: {_shown(parts)}") from None
+        raise UnreadableError(f"a response that cannot be read: {_shown(parts)}") from None
 
 
 def _shown(parts: Sequence[Part]) -> str:

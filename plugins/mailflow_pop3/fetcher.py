@@ -215,7 +215,7 @@ class Pop3Fetcher:
             self._catalogue = found = catalogue(uidl.body, listing.body, self._headers)
             self._asked.update(self._foreseen)
             for fault, times in found.faults.items():
-                self._log.warning("odd listing", fault=fault, times=times)
+                self._log.warning("odd listing", host=self._session.peer, reason=fault, times=times)
         return self._catalogue
 
     @property
@@ -300,7 +300,7 @@ class Pop3Fetcher:
         peer = self._session.peer
         if reply.body is None:
             arrival.drop()
-            text = f"{peer} has no message {number} any more: {reply.text}"
+            text = f"{peer} gives no message {number}: {reply.text}"
             return Missed(key, refusal(text, reply.code, GoneError))
         self._runtime.progress(len(reply.body))
         size = len(reply.body) + arrival.octets

@@ -65,7 +65,7 @@ def _sizes(listing: bytes, faults: Counter[str]) -> tuple[dict[int, int], set[in
     for number, rest in numbered(listing):
         size = rest.split(b" ", 1)[0]
         if not number or number in sizes or number in unsized:
-            faults["LIST has a line that is none"] += 1
+            faults["a line of LIST cannot be read"] += 1
         elif size.isdigit() and len(size) < 16:
             sizes[number] = int(size)
         else:
@@ -81,7 +81,7 @@ def _uidls(
     for number, rest in numbered(uidl):
         text = rest.strip(b" ")
         if not number or not text or number in keys:
-            faults["UIDL has a line that is none"] += 1
+            faults["a line of UIDL cannot be read"] += 1
         elif listed is not None and not any(number in each for each in listed):
             faults["UIDL names a message that LIST does not"] += 1
         elif _UIDL.match(text) and len(text) <= UIDL_LIMIT:

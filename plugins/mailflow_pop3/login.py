@@ -95,8 +95,8 @@ def _log_in(
         session.ask_capabilities()
     offered = " ".join(session.capabilities.get("SASL", ())) or "none"
     raise LoginError(
-        f"{session.peer} offers no way to log in that is wanted here:"
-        f" its SASL mechanisms are {offered}, auth is {', '.join(ways)}"
+        f"{session.peer} offers no way to log in that `auth` allows: it offers {offered},"
+        f" `auth` is {', '.join(ways)}"
     )
 
 

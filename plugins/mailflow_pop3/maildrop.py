@@ -160,6 +160,7 @@ class OpenPop3:
         self._stream: Stream | None = None
         self._gone: set[str] = set()
         self._at = 0
+        self._peer = entered[0].peer
         numbers, sizes = self._found(entered)
         self._listing = hold.listing(list(numbers), [sizes.get(n, 0) for n in numbers.values()])
         self._numbers = array("L", numbers.values())
@@ -215,7 +216,7 @@ class OpenPop3:
             raise refusal(text, uidl.code, UnavailableError)
         there = catalogue(uidl.body, listing.body, self._headers)
         for fault, times in there.faults.items():
-            self._runtime.log.warning("odd listing", fault=fault, times=times)
+            self._runtime.log.warning("odd listing", host=session.peer, reason=fault, times=times)
         return {_fitted(key): number for key, number in there.numbers.items()}, there.sizes
 
     def _headers(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
@@ -283,7 +284,7 @@ class OpenPop3:
         """Where the session cannot go on, it has ended."""
         try:
             if self._session is None:
-                raise UnavailableError("the connection was lost")
+                raise UnavailableError(f"the connection to {self._peer} is lost")
             event = self._session.next()
             if isinstance(event, Reply | Piece):
                 return event
@@ -295,7 +296,7 @@ class OpenPop3:
     def _content(self, command: Command, index: int = -1) -> Content | None:
         """What is sent of a message; None where it cannot be had. `index`: which one it is."""
         if self._session is None:
-            raise UnavailableError("the connection was lost")
+            raise UnavailableError(f"the connection to {self._peer} is lost")
         self._session.queue(command)
         event = self._next()
         whole = command.keyword == "RETR" and index >= 0
@@ -347,7 +348,7 @@ class OpenPop3:
         """Those that are still there. Raises UnavailableError."""
         session = self._session
         if session is None:
-            raise UnavailableError("the connection was lost")
+            raise UnavailableError(f"the connection to {self._peer} is lost")
         session.wire.grace = GRACE
         doomed = {self._numbers[index]: index for index in indexes if self._numbers[index]}
         end = Command("QUIT")

@@ -29,8 +29,8 @@ def log_in(session: Session, credentials: Credentials, wanted: Sequence[str]) ->
     names = choose(wanted, offered)
     if not names:
         raise LoginError(
-            f"{session.peer} offers no way to log in that is wanted here: it offers"
-            f" {' '.join(offered) or 'none'}, wanted is {' '.join(wanted)}"
+            f"{session.peer} offers no way to log in that `auth` allows: it offers"
+            f" {' '.join(offered) or 'none'}, `auth` is {', '.join(wanted)}"
         )
     refusal = ""
     for name in names:

@@ -300,3 +300,10 @@ def test_a_literal_waits_for_leave_where_the_server_does_not_offer_more_any_long
     session.wire.rest.append(said % (offered, 2))  # type: ignore[attr-defined]
     session.ask_capabilities().wait()
     assert session._client.free == free
+
+
+def test_what_cannot_be_read_is_told_with_who_sent_it(hearing: Callable[..., Session]) -> None:
+    session = hearing(b"* LIST (\r\nm1 OK done\r\n")
+    with pytest.raises(PeerError) as raised:
+        session.folders().wait()
+    assert raised.value.text == f"{session.peer} sent a response that cannot be read: ("

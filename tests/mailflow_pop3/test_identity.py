@@ -77,7 +77,7 @@ def test_f08_lines_that_are_none_are_counted_and_skipped():
         b"1 a\r\nx y\r\n2\r\n1 z\r\n2 b\r\n3  c \r\n", b"1 10\r\n\r\nno\r\n" + LIST, no_headers
     )
     assert keys_of(found) == {1: "a", 2: "b", 3: "c"}
-    assert found.faults == {"UIDL has a line that is none": 3, "LIST has a line that is none": 2}
+    assert found.faults == {"a line of UIDL cannot be read": 3, "a line of LIST cannot be read": 2}
 
 
 def test_f08_a_size_that_is_none_is_not_known():
