@@ -194,7 +194,8 @@ class _Examination:
         )  # fmt: skip
         before = self.ledger.mark()
         answer = reaction.ask(self.flow, trouble, self.ledger, self.subject.source)
-        if (answer is None or isinstance(answer, Hold)) and self.ledger.mark() == before:
+        silent = self.ledger.mark().notices == before.notices  # it may have been counted, no more
+        if (answer is None or isinstance(answer, Hold)) and silent:
             self.untold.append((step, verdict.reason))
         if answer is None:
             if isinstance(verdict, Reject):

@@ -25,7 +25,7 @@ SHOWN = 20  # recipients that are named
 HAPPENED = {
     "fetch": "nothing can be fetched by {step}",
     "process": "{step} failed on a mail",
-    "verdict": "{step} decided about a mail",
+    "verdict": "{step} rejects a mail",
     "unrouted": "no step takes a mail",
     "distribute": "{step} cannot deliver a mail",
     "alarm": "nothing has been fetched by {step} for too long",
@@ -78,14 +78,18 @@ class NotifyReactor:
 
 
 def _happened(trouble: Trouble) -> str:
-    return HAPPENED.get(trouble.stage, "{step} is in trouble").format(step=trouble.step)
+    happened = HAPPENED.get(trouble.stage, "{step} is in trouble")
+    if isinstance(trouble.verdict, Hold):
+        happened = "{step} holds a mail, which waits for you"
+    return happened.format(step=trouble.step)
 
 
 def _text(trouble: Trouble, pipeline: str, more: int) -> str:
     lines = [f"In {pipeline}, {_happened(trouble)}:", "", f"    {one_line(trouble.error.text)}", ""]
     if trouble.mail is not None:
         lines += _about(trouble.mail, trouble)
-    lines.append(f"Attempt {trouble.attempt}, after {age(trouble.age)}.")
+    if trouble.verdict is None:
+        lines.append(f"Attempt {trouble.attempt}, after {age(trouble.age)}.")
     if more:
         lines.append(f"{more} more like this came since the last notice, and were only counted.")
     lines += ["", "To see what waits:        mailflow queue list"]

@@ -381,14 +381,20 @@ def test_what_is_held_is_said_where_no_reactor_tells_of_it(
     (line,) = capfd.readouterr().err.splitlines()
     assert "[warning] held: is no member | pipeline=red step=list mail=" in line
 
-    def tell(trouble: Trouble, context: Context) -> None:
+    def tell_the_first(trouble: Trouble, context: Context) -> None:
+        if context.memory.get("told") is None:
+            context.send(context.new(Envelope("", ("olga@example.org",)), Octets(message("n"))))
         context.memory.set("told", "1")
 
-    other = Mailbox(k9=message("m9"))
-    told = works.pipeline([fetch(other)], [distribute(Post())], steps, [react(tell)])
+    box = Mailbox(k8=message("m8"))
+    told = works.pipeline([fetch(box)], [distribute(Post())], steps, [react(tell_the_first)])
     assert works.run(told) == 0
     assert len(works.waits()) == 2
     assert capfd.readouterr().err == ""
+    box.messages["k9"] = message("m9")
+    assert works.run(told) == 0
+    assert len(works.waits()) == 3
+    assert "[warning] held: is no member | " in capfd.readouterr().err
 
 
 def test_stop_ends_the_run_and_the_mail_waits(works: Works) -> None:

@@ -38,7 +38,7 @@ def test_a_notice_says_what_where_and_how_to_go_on() -> None:
     error = RefusedError("eve@x.org is not a member")
     trouble = Trouble("verdict", "list.post", error, one, verdict=Hold(error.text))
     (notice,) = notices(desk, made(desk), trouble)
-    assert notice["Subject"] == "[mailflow] red-list: list.post decided about a mail"
+    assert notice["Subject"] == "[mailflow] red-list: list.post holds a mail, which waits for you"
     assert notice["To"] == notice["From"] == "Olga <olga@example.org>"
     assert notice["Auto-Submitted"] == "auto-generated"
     text = notice.get_content()
