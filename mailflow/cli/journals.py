@@ -76,3 +76,11 @@ def find(journals: Sequence[Database], mail: str, *, ended: bool = False) -> tup
     if len(found) > 1:
         raise NoSuchMailError(f"the ids of {len(found)} mails begin with {mail!r}; say more of it")
     return found[0]
+
+
+def way(sender: str | None, recipients: Sequence[str]) -> str:
+    """An envelope, in words."""
+    if sender is None and not recipients:
+        return "none: it came without one, as from a mailbox"
+    known = "unknown" if sender is None else f"<{sender}>"
+    return f"{known} to {', '.join(recipients) or 'nobody'}"

@@ -10,7 +10,7 @@ import click
 
 from mailflow.addresses import addresses
 from mailflow.cli.choosing import Chosen, chosen, filtered, filters
-from mailflow.cli.journals import find, opened
+from mailflow.cli.journals import find, opened, way
 from mailflow.engine.journal import bodies, plans, queue
 from mailflow.errors import InUseError, MailflowError
 from mailflow.tables import file_option, json_option, moment, say, show, show_json, span, text
@@ -133,8 +133,7 @@ def show_(mail: str, files: tuple[str, ...], raw: bool, copy: int | None, as_jso
             })  # fmt: skip
             return
         say(f"{identity}  arrived {moment(loaded.arrived)}  {counted(content.size, 'octet')}")
-        say(f"envelope: {'unknown' if envelope.sender is None else f'<{envelope.sender}>'} to "
-            f"{', '.join(envelope.recipients) or 'nobody'}")  # fmt: skip
+        say(f"envelope: {way(envelope.sender, envelope.recipients)}")
         for line in [*_why(waits), "", *lines]:
             say(line)
 

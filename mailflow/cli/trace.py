@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mailflow.cli.journals import find, opened
+from mailflow.cli.journals import find, opened, way
 from mailflow.engine.journal import queue
 from mailflow.tables import file_option, json_option, moment, say, show, show_json
 from mailflow.values import counted
@@ -34,8 +34,7 @@ def command(mail: str, files: tuple[str, ...], as_json: bool) -> None:
 def tell(story: queue.Story) -> None:
     """Print one story."""
     say(f"{story.mail}  {story.pipeline}  {story.state}  {counted(story.size, 'octet')}")
-    sender = "unknown" if story.sender is None else f"<{story.sender}>"
-    say(f"from {sender} to {', '.join(story.recipients) or 'nobody'}")
+    say(f"envelope: {way(story.sender, story.recipients)}")
     for name, value in story.notes.items():
         say(f"note {name}: {value}")
     show(

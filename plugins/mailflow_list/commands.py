@@ -106,7 +106,10 @@ role_option = click.option(
 @role_option
 @json_option
 def members(file: str, name: str, role: str, as_json: bool) -> None:
-    """Print who is on a list, a line each, as it is written."""
+    """Print who is on a list, a line each, as it is written.
+
+    LIST is its address, or what stands there before the @.
+    """
     roll = find(file, name).roll(role)
     found = _read(roll)
     for each in found:
@@ -149,14 +152,16 @@ def _read(roll: Roll) -> list[Entry]:
 def add(file: str, name: str, written: Sequence[str], role: str, dry_run: bool) -> None:
     """Put addresses on a list: "ann@example.org" or "Ann <ann@example.org>".
 
+    LIST is its address, or what stands there before the @.
     Who is on it stays as it is. Posts that are fetched from now on go to the new ones.
     """
     texts = [_checked(text) for text in written]
     path = find(file, name).path(role)
-    if not os.path.exists(path):
+    is_new = not os.path.lexists(path)
+    before = _change(path, lambda octets: edit.with_added(octets, texts), dry_run=dry_run)
+    if is_new:
         made = "would be made" if dry_run else "is made now"
         click.echo(f"mailflow: there was no {path}; it {made}", err=True)
-    before = _change(path, lambda octets: edit.with_added(octets, texts), dry_run=dry_run)
     _say(texts, lambda address: address not in before, "added", "on it already", dry_run=dry_run)
 
 
@@ -169,6 +174,7 @@ def add(file: str, name: str, written: Sequence[str], role: str, dry_run: bool) 
 def remove(file: str, name: str, written: Sequence[str], role: str, dry_run: bool) -> None:
     """Take addresses off a list; who is not on it is said and no error.
 
+    LIST is its address, or what stands there before the @.
     The comments and the order of the file stay.
     """
     gone = [one_address(_checked(text)) for text in written]
@@ -213,7 +219,10 @@ def _say(
 @list_argument
 @json_option
 def show(file: str, name: str, as_json: bool) -> None:
-    """Print how a list is set up: each option, as it holds for this list."""
+    """Print how a list is set up: each option, as it holds for this list.
+
+    LIST is its address, or what stands there before the @.
+    """
     found = find(file, name)
     options = found.options
     values: dict[str, object] = {"pipeline": file, "step": found.step}
