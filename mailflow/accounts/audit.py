@@ -60,7 +60,7 @@ def audit(accounts: Sequence[Table], *, thorough: bool) -> Iterator[Finding]:
         yield from _name(account.name)
         for alias in account.aliases:
             if alias in taken:
-                text = f"{alias!a} is a login name of `{taken[alias]}` already"
+                text = f"{alias!r} is a login name of `{taken[alias]}` already"
                 yield Finding(account.name, "aliases", text)
             taken[alias] = account.name
         try:
@@ -148,7 +148,7 @@ def _passwords(account: Table) -> Iterator[Finding]:
             text = f"nobody can log in: {path} has no names; see `mailflow maildrop add`"
             yield Finding(name, "", text, grave=False)
         for each in table.entries.values():
-            yield from _stored(name, f"{path}:{each.line}: {each.login!a}", each.secret)
+            yield from _stored(name, f"{path}:{each.line}: {each.login!r}", each.secret)
     elif entry is None or not entry.secret:
         text = f"nobody can log in: no secret, and none in {path}"
         yield Finding(name, "", f"{text}; run: mailflow maildrop add {quote(name)}", grave=False)

@@ -228,7 +228,7 @@ class Accounts:
         for each in names:
             other = self._exact.setdefault(_prepared(each), door)
             if other is not door:
-                raise ConfigError(f"{each!a} is a login name of two maildrops: "
+                raise ConfigError(f"{each!r} is a login name of two maildrops: "
                                   f"`{other.account.name}` and `{name}`")  # fmt: skip
 
     def _find(self, given: str) -> tuple[str, Door | None]:

@@ -29,7 +29,7 @@ class Networks:
                 found = ip_network(word, strict=False)
             except ValueError:
                 raise ValueError(
-                    f'{word!a} is no network; expected such as "192.0.2.0/24" or "::1"'
+                    f'{word!r} is no network; expected such as "192.0.2.0/24" or "::1"'
                 ) from None
             self._known.append(found)
             self._local = self._local or found.is_loopback

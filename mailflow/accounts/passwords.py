@@ -71,7 +71,7 @@ def parsed(data: bytes) -> Table:
             faults.append((number, str(error)))
         else:
             if entry.login in entries:
-                faults.append((number, f"{entry.login!a} is there twice; this line counts"))
+                faults.append((number, f"{entry.login!r} is there twice; this line counts"))
             entries[entry.login] = entry
     samples = {sort(each.secret): login for login, each in entries.items() if each.secret}
     return Table(entries, tuple(samples.values()), tuple(faults))
@@ -133,7 +133,7 @@ class PasswordFile:
             verifier = read(entry.secret) if entry.secret else None
             networks = Networks(entry.networks) if entry.networks else None
         except ValueError as error:
-            self._log.error(f"{self.path}:{entry.line}: {entry.login!a}: {error}")
+            self._log.error(f"{self.path}:{entry.line}: {entry.login!r}: {error}")
             return Lock(None, str(error))
         return Lock(verifier, "" if verifier else "its secret is empty", networks)
 

@@ -118,7 +118,7 @@ def _general(name: str) -> x509.GeneralName:
     except ValueError:
         ascii_ = ""
     if not re.fullmatch(r"(\*\.)?[\w-]+(\.[\w-]+)*", ascii_, re.ASCII):
-        raise ConfigError(f"{name!a} is neither a host name nor an address")
+        raise ConfigError(f"{name!r} is neither a host name nor an address")
     return x509.DNSName(ascii_)
 
 

@@ -102,7 +102,7 @@ def _split(url: str) -> tuple[str, SplitResult]:
     match = _SCHEME.fullmatch(url)
     if match is None:
         raise UrlError(
-            f"{url!a} is no URL; write pop3s://USER@HOST, smtp://HOST or maildir:PATH"
+            f"{url!r} is no URL; write pop3s://USER@HOST, smtp://HOST or maildir:PATH"
             if "@" not in url
             else "expected a URL such as pop3s://USER@HOST or smtp://HOST"
         )
@@ -188,7 +188,7 @@ class _Said:
         elif hasattr(self.component, "url_folder") and parts.path not in ("", "/"):
             self.table[self.component.url_folder] = [self._decoded(parts.path[1:])]
         elif parts.path not in ("", "/"):
-            raise self._fault(f"takes no path; found {parts.path!a}")
+            raise self._fault(f"takes no path; found {parts.path!r}")
 
     def query(self, text: str) -> None:
         """option=value, several with "&" between them; twice is a list of two."""
@@ -200,7 +200,7 @@ class _Said:
             option = self.declared.get(name)
             if not equals or option is None:
                 hint = instead(name, self.declared)
-                raise self._fault(f"{name!a} is none of its options{hint}")
+                raise self._fault(f"{name!r} is none of its options{hint}")
             self._add(name, option, value)
 
     def _secret(self, name: str, value: str) -> bool:

@@ -155,7 +155,7 @@ def provider(name: str, table: Mapping[str, object], base: str) -> tuple[Provide
         others = known()
         hint = instead(name, others)
         where = os.path.join(settings_directory(), "providers", f"{name}.toml")
-        raise ValueError(f"there is no provider {name!a}{hint}; one of your own is a file {where}")
+        raise ValueError(f"there is no provider {name!r}{hint}; one of your own is a file {where}")
     values: dict[str, object] = {}
     for path in reversed(found):
         values |= _read(path)

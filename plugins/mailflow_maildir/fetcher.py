@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -98,8 +99,22 @@ class MaildirSourceOptions(Options):
             yield "on_done", f"{target} is one of the folders that are read: it would come again"
 
     def look(self) -> Iterator[tuple[str, str]]:
-        if not os.path.isdir(os.path.join(self.path, "cur")):
-            yield "path", f"no Maildir at {self.path}"
+        if lack := _lack(self.path):
+            yield "path", f"no Maildir at {self.path}: {lack}"
+
+
+def _lack(root: str) -> str:
+    """Why a directory is no Maildir, or cannot be looked into; "" where it is one."""
+    for place in ("", "new", "cur"):
+        try:
+            there = stat.S_ISDIR(os.stat(os.path.join(root, place)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        except OSError as error:
+            return os.strerror(error.errno or 0)
+        if not there:
+            return f"it has no {place}/" if place else "there is no such directory"
+    return ""
 
 
 class MaildirFetcher:
@@ -125,9 +140,8 @@ class MaildirFetcher:
 
     def __enter__(self) -> Self:
         """Raises UnavailableError where there is no Maildir: its disk may not be mounted."""
-        for place in ("new", "cur"):
-            if not os.path.isdir(os.path.join(self._root, place)):
-                raise UnavailableError(f"no Maildir at {self._root}: it has no {place}/")
+        if lack := _lack(self._root):
+            raise UnavailableError(f"no Maildir at {self._root}: {lack}")
         self._said.clear()
         return self
 

@@ -70,7 +70,7 @@ def read(word: str, logins: Logins, me: str) -> Place:
         way = told[1]
     port = int(server["port"]) if server and server["port"] else PORTS[TLS[way]]
     if server is None or not 1 <= port <= 65535:
-        where = f"account {rest!a} is of machine {machine!a}: " if machine else f"{word!a}: "
+        where = f"account {rest!r} is of machine {machine!r}: " if machine else f"{word!r}: "
         raise PlaceError(f"{where}expected an account of ~/.netrc or {FORM}")
     user, host = server["user"] or "", server["host"].strip("[]")
     machine = machine or _machine(user, server["host"], port, logins)

@@ -17,7 +17,7 @@ from mailflow.errors import ConfigError, MailflowError
 from mailflow.log import clean
 from mailflow.tables import dry_run_option, json_option, moment, show_json
 from mailflow.tables import show as table
-from mailflow.values import counted, duration, nearest, size
+from mailflow.values import counted, duration, listed, nearest, size
 from mailflow_spool import shelf, tidy, transfer
 from mailflow_spool.expire import Old, expired
 from mailflow_spool.expire import expire as expire_drop
@@ -64,8 +64,8 @@ def _found(store: Store, name: str) -> Drop:
         if each.name == name:
             return each
     names = [each.name for each in drops]
-    there = f"; there is {', '.join(names[:5])}" if names else "; there is none at all"
-    raise NoSuchDropError(f"there is no drop {name!a}{nearest(name, names) or there}")
+    there = listed(names[:5]) or "; there is none at all"
+    raise NoSuchDropError(f"there is no drop {name!r}{nearest(name, names) or there}")
 
 
 @click.command(name="list")
@@ -345,7 +345,7 @@ def import_(name: str, source: str, uidls: str | None, path: str | None, dry: bo
     from mailflow.halt import Halt
 
     if not is_name(name):
-        raise ConfigError(f"no drop can be called {name[:80]!a}")
+        raise ConfigError(f"no drop can be called {name[:80]!r}")
     failed = old = 0
     taken: list[transfer.Imported] = []
     halt = Halt()

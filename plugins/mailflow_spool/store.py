@@ -143,7 +143,7 @@ class Store:
         except OSError as error:
             raise from_os(error, f"lock {path}") from None
         if descriptor is None:
-            raise InUseError(f"another session has the drop {name!a}")
+            raise InUseError(f"another session has the drop {name!r}")
         return descriptor
 
     def known(self, keys: Iterable[str]) -> set[str]:

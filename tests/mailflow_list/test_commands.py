@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import mailflow_list
+from mailflow import durable
 from mailflow.errors import MailflowError
 
 TOML = """
@@ -185,6 +187,18 @@ def test_a_file_of_members_that_is_not_there_is_said_and_may_be_made(club: Club)
     assert added.stdout == "ann@example.org: added\n"
     assert added.stderr == f"mailflow: there was no {club.members}; it is made now\n"
     assert club("members", "red").output == "ann@example.org\n"
+
+
+def test_what_cannot_be_made_is_not_said_to_be(club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
+    club.members.unlink()
+
+    def full(path: str, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(durable, "replace", full)
+    done = club("add", "red", "ann@example.org")
+    assert str(done.exception) == f"cannot change {club.members}: No space left on device"
+    assert done.output == ""
 
 
 def test_show_says_how_the_list_is_set_up(club: Club) -> None:

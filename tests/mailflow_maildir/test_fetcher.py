@@ -237,7 +237,23 @@ def test_a_file_met_twice_while_it_moves_is_one_message(
 def test_d07_a_maildir_that_is_not_there_may_come_back(source: Source, missing: str) -> None:
     target = source.path / missing
     target.rename(source.path.parent / "away")
-    with pytest.raises(UnavailableError, match="no Maildir at"):
+    lack = f"it has no {missing}/" if missing else "there is no such directory"
+    with pytest.raises(UnavailableError, match=f"no Maildir at .*: {lack}$"):
+        source.keys()
+
+
+def test_a_maildir_that_may_not_be_looked_into_says_so(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = os.stat
+
+    def stat(path: str, **words: bool) -> os.stat_result:
+        if str(path).endswith("/new"):
+            raise PermissionError(errno.EACCES, "no")
+        return found(path, **words)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(UnavailableError, match=r"no Maildir at .*: Permission denied$"):
         source.keys()
 
 
@@ -390,7 +406,9 @@ def test_what_is_wrong_in_the_file_is_told(table: dict[str, object], said: str) 
 def test_check_looks_whether_there_is_a_maildir(source: Source, tmp_path: Path) -> None:
     assert list(MaildirSourceOptions.read({"path": str(source.path)}).look()) == []
     missing = MaildirSourceOptions.read({"path": str(tmp_path / "none")})
-    assert list(missing.look()) == [("path", f"no Maildir at {tmp_path}/none")]
+    assert list(missing.look()) == [
+        ("path", f"no Maildir at {tmp_path}/none: there is no such directory")
+    ]
 
 
 def test_names() -> None:

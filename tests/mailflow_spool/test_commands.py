@@ -184,6 +184,8 @@ def test_a_drop_is_exported_and_imported(run: Commands, tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_said(run: Commands, tmp_path: Path) -> None:
     assert "did you mean `ann`" in run.fails("list", "anm").text
+    said = run.fails("list", "\u00e4\u202e").text
+    assert said == "there is no drop '\u00e4\\u202e'; there are ann, bob"
     assert isinstance(run.fails("show", "ann", "no-such"), GoneError)
     run.spool.path = tmp_path / "nowhere"
     error = run.fails("list")

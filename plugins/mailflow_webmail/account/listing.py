@@ -92,7 +92,7 @@ class Lister:
                 break
             before = seen
         said = " or ".join(str(count) for count in sorted({*chain(*seen.counts)}))
-        what = f"{len(seen.rows)} messages on {len(seen.places)} pages of {folder!a}"
+        what = f"{len(seen.rows)} messages on {len(seen.places)} pages of {folder!r}"
         if again and seen.counts:
             raise self._steps.layout("list", "total", seen.last, f"it says {said}; found {what}")
         raise UnavailableError(
@@ -120,7 +120,7 @@ class Lister:
         counts: list[tuple[int, ...]] = [told] if told else []
         while place is not None:
             if len(places) == PAGES:
-                raise PeerError(f"{self._site.name}: list: {folder!a} has over {PAGES} pages")
+                raise PeerError(f"{self._site.name}: list: {folder!r} has over {PAGES} pages")
             page = self._asked(folder, place, facts, first=not places)
             rows = self._rows(page, folder, f"{facts.number}.{len(places)}")
             if not places and not rows:
@@ -132,7 +132,7 @@ class Lister:
                 raise self._steps.layout("list", "total", page, self._uncounted(page))
             if not counts and page.is_html and not _has_its_end(page):
                 raise UnavailableError(
-                    f"{self._site.name}: list: a page of {folder!a} may have been cut on its way:"
+                    f"{self._site.name}: list: a page of {folder!r} may have been cut on its way:"
                     " it says neither its length nor how many messages there are"
                 )
             known = len(met)
@@ -140,7 +140,7 @@ class Lister:
                 if met.setdefault(key, row) is row:
                     letters += sum(map(len, row.values()))
             if len(met) > ROWS or letters > LETTERS:
-                raise PeerError(f"{self._site.name}: list: {folder!a} has more than can be listed")
+                raise PeerError(f"{self._site.name}: list: {folder!r} has more than can be listed")
             if len(met) == known or (counts and len(met) >= max(chain(*counts))):
                 break
             place = self._next(page, place, len(rows))
@@ -165,7 +165,7 @@ class Lister:
                 return self._steps.follow("list", place.url, facts)
             return self._steps.ask("list", facts, more, before=first)
         except GoneError as error:
-            text = f"{self._site.name}: list: the webmail has no folder {folder!a}"
+            text = f"{self._site.name}: list: the webmail has no folder {folder!r}"
             raise GoneError(text, **error.fields) from None
 
     def _rows(self, page: Page, folder: str, mark: str) -> dict[str, Row]:

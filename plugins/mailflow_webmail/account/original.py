@@ -184,7 +184,7 @@ class Sources:
         )
 
     def _too_large(self, row: Row, limit: str) -> BadMailError:
-        where = f"message {row['id']!a} in {row['folder']!a} at {self._steps.site.name}"
+        where = f"message {row['id']!r} in {row['folder']!r} at {self._steps.site.name}"
         return BadMailError(f"{where} is over {limit}")
 
 

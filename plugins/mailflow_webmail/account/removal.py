@@ -51,7 +51,7 @@ def remove(steps: Steps, entry: Entry, listed: Listed, rows: Sequence[Row], how:
         raise UnavailableError(
             f"{steps.site.name}: {how}: {len(left)} of {counted(len(wanted), 'message')}"
             f" {'is' if len(left) == 1 else 'are'} still in"
-            f" {folder!a}, though nothing was refused"
+            f" {folder!r}, though nothing was refused"
         )
 
 

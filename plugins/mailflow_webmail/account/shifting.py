@@ -134,7 +134,7 @@ class Whereabouts:
     def _of(self, listing: Listing, row: Row) -> Row:
         found = listing.rows.get(row["id"])
         if found is None:
-            raise GoneError(f"{self._name}: message {row['id']!a} is not listed any more")
+            raise GoneError(f"{self._name}: message {row['id']!r} is not listed any more")
         return found
 
     def _check_gone(self, row: Row, facts: Facts, began: float) -> None:

@@ -97,7 +97,7 @@ class Check:
     def _list(self) -> str:
         self._rows = self._session.listing(self._folder)
         pages = len({row[PAGE] for row in self._rows})
-        text = f"{counted(len(self._rows), 'message')} in {self._folder!a}"
+        text = f"{counted(len(self._rows), 'message')} in {self._folder!r}"
         if not self._rows:
             return f"{text}; rows were not tried: name a --folder with mail"
         text += f" on {counted(pages, 'page')}"
@@ -124,7 +124,7 @@ class Check:
         wanted = self._change[-1] if how == "delete" else self._change[0]
         rows = [row for row in self._rows if row["id"] == wanted]
         if not rows:
-            self._not_tried(f"there is no message {wanted} in {self._folder!a}")
+            self._not_tried(f"there is no message {wanted} in {self._folder!r}")
         self._session.remove(rows, how)
         if how == "seen":
             return f"message {wanted} was marked as read, which no list proves"
@@ -151,7 +151,7 @@ class Check:
         for field in (*step.fill, *([step.click] if step.click else [])):
             if field not in there:
                 key = "click" if field == step.click else f"fill.{field}"
-                raise self._session.steps.layout(name, key, page, f"the form has no {field!a}")
+                raise self._session.steps.layout(name, key, page, f"the form has no {field!r}")
         return f"the form has its {counted(len(step.fill), 'field')}; nothing was sent"
 
     def _attach(self) -> str:

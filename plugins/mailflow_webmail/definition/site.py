@@ -71,7 +71,7 @@ def find(name: str) -> str:
         nearest(name, names)
         or f"; there are {', '.join(names)}, and one of your own would be {own}"
     )
-    raise ConfigError(f"there is no site {name!a}{known}")
+    raise ConfigError(f"there is no site {name!r}{known}")
 
 
 def read(path: str, *, draft: bool = False) -> Site:

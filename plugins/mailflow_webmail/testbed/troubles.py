@@ -74,7 +74,7 @@ class Troubles:
         """Switch one on. Raises ValueError."""
         known = KNOWN.get(name)
         if known is None:
-            raise ValueError(f"there is no trouble {name!a}{nearest(name, sorted(KNOWN))}")
+            raise ValueError(f"there is no trouble {name!r}{nearest(name, sorted(KNOWN))}")
         trouble = known._replace(**changes)
         with self._lock:
             self._on[name], self._asked[name] = trouble, 0
@@ -104,7 +104,7 @@ def read(text: str) -> tuple[str, dict[str, Any]]:
     ValueError saying what was expected."""
     name, _, rest = text.partition(":")
     if name not in KNOWN:
-        raise ValueError(f"there is no trouble {name!a}{nearest(name, sorted(KNOWN))}")
+        raise ValueError(f"there is no trouble {name!r}{nearest(name, sorted(KNOWN))}")
     return name, dict(_changes(rest)) if rest else {}
 
 
@@ -117,14 +117,14 @@ def _changes(text: str) -> Iterator[tuple[str, Any]]:
             try:
                 yield key, float(value) if key == "seconds" else int(value)
             except ValueError:
-                raise ValueError(f"expected a number, not {value!a}") from None
+                raise ValueError(f"expected a number, not {value!r}") from None
         else:
-            raise ValueError(f"expected after=N, times=N, seconds=N or at=STEP, not {each!a}")
+            raise ValueError(f"expected after=N, times=N, seconds=N or at=STEP, not {each!r}")
 
 
 def _steps(text: str) -> tuple[str, ...]:
     steps = tuple(text.split("+"))
     for each in steps:
         if each not in STEPS:
-            raise ValueError(f"expected steps of {', '.join(STEPS)}, not {each!a}")
+            raise ValueError(f"expected steps of {', '.join(STEPS)}, not {each!r}")
     return steps

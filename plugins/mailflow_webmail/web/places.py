@@ -94,4 +94,4 @@ def _named(host: str, scheme: str) -> tuple[str, int]:
             return _place(parts)
     except ValueError:
         pass
-    raise ConfigError(f"expected a host such as login.example.org in `hosts`; found {host!a}")
+    raise ConfigError(f"expected a host such as login.example.org in `hosts`; found {host!r}")
