@@ -12,6 +12,7 @@ import time
 from mailflow import log
 from mailflow.engine.flow import Meter
 from mailflow.typed import Self
+from mailflow.values import counted
 
 EVERY = 0.2
 CLEAR = "\r\x1b[K"
@@ -45,7 +46,7 @@ class Progress:
         while not self._over.wait(EVERY):
             seconds = time.monotonic() - self._began
             octets, messages = self.meter.octets, self.meter.messages
-            line = f"{messages} messages, {human(octets)}, {human(octets / seconds)}/s"
+            line = f"{counted(messages, 'message')}, {human(octets)}, {human(octets / seconds)}/s"
             sys.stderr.write(CLEAR + line)
             sys.stderr.flush()
 
