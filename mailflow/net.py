@@ -54,7 +54,12 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 
     try:
         context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
+    except ssl.SSLError as error:
+        said = str(error).upper().replace(" ", "_")
+        none = "NO_CERTIFICATE" in said or "PEM_LIB" in said
+        reason = "there is no certificate in it, as PEM" if none else error.reason or str(error)
+        raise ConfigError(f"cannot use ca_file {ca_file}: {reason}") from None
+    except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"cannot use ca_file {ca_file}: {reason}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -41,6 +41,11 @@ class Pattern:
                 )
             self._parts.append(("", kind, argument, default if bar else None))
 
+    @property
+    def fixed(self) -> str | None:
+        """The text, where no mail changes it; None where one does."""
+        return None if any(kind for _, kind, _, _ in self._parts) else self.text
+
     def render(self, mail: Mail, *, raw: bool = False) -> str:
         """The text for `mail`. Raises BadMailError where something is not set.
 

@@ -450,6 +450,15 @@ class TestTls:
         with pytest.raises(ConfigError, match=r"cannot use ca_file .*none\.pem: No such file"):
             net.tls_context(str(tmp_path / "none.pem"))
 
+    def test_a_ca_file_without_a_certificate_is_said_to_have_none(self, tmp_path):
+        (tmp_path / "a.pem").write_text("not a certificate\n")
+        (tmp_path / "b.pem").write_text(
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+        )
+        for name in ("a.pem", "b.pem"):
+            with pytest.raises(ConfigError, match=rf"{name}: there is no certificate in it, as P"):
+                net.tls_context(str(tmp_path / name))
+
     @pytest.mark.parametrize("early", [True, False])
     def test_a_port_that_speaks_in_clear_is_recognised(self, pair, early):
         wire, far = pair

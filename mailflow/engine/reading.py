@@ -161,6 +161,8 @@ class Reader:
     def _journal(self, options: PipelineOptions) -> str:
         """By default in the state directory, by the file's name and where it really is."""
         if options.journal:
+            if self._thorough and os.path.isdir(options.journal):
+                self._fault(("pipeline", "journal"), "expected a file; it is a directory")
             return options.journal
         from zlib import crc32
 

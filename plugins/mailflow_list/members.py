@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from mailflow.addresses import addresses, same
 from mailflow.errors import from_os
 from mailflow.log import clean
-from mailflow.options import Option, path
+from mailflow.options import ElementsError, Option, path
 from mailflow.record import NamedTuple
 from mailflow.typed import TYPE_CHECKING
 
@@ -136,7 +136,11 @@ class Rolled(Option[Roll]):
             return Roll(file=path(value, base))
         if not isinstance(value, list):
             raise self.reject()
-        for each in value:
-            if not isinstance(each, str) or not one_address(each):
-                raise ValueError(f"expected addresses; {each!r} is none")
+        wrong = [
+            ((number,), ValueError('expected an address such as "ann@example.org"'))
+            for number, each in enumerate(value)
+            if not isinstance(each, str) or not one_address(each)
+        ]
+        if wrong:
+            raise ElementsError(wrong)
         return Roll([one_address(each) for each in value])

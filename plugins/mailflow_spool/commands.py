@@ -278,6 +278,12 @@ def _tell_expired(name: str, gone: Sequence[Old], *, dry: bool) -> None:
     click.echo(clean(f"{name}: {counted(len(gone), 'message')}, {counted(octets, 'octet')} {verb}"))
 
 
+def _whole(count: int) -> str:
+    if count == 0:
+        return "no messages"
+    return f"{counted(count, 'message')}, {'and it is' if count == 1 else 'all of them'} whole"
+
+
 @click.command(name="verify")
 @spool_option
 @json_option
@@ -295,9 +301,7 @@ def verify(path: str | None, as_json: bool) -> int:
         for each in found:
             click.echo(clean(str(each)))
         if not found:
-            click.echo(
-                f"{counted(count, 'message')}, all of them whole" if count else "no messages"
-            )
+            click.echo(_whole(count))
     return DATA_ERROR if found else 0
 
 

@@ -58,6 +58,11 @@ class SpoolOptions(Options):
         default=uidl.DEFAULT,
     )
 
+    def faults(self) -> Iterator[tuple[str, str]]:
+        name = self.drop.fixed
+        if name is not None and not is_name(name):
+            yield "drop", f"no drop can be called {name[:80]!r}"
+
     def look(self) -> Iterator[tuple[str, str]]:
         if self.path is not None and (fault := fault_of(self.path)):
             yield "path", fault

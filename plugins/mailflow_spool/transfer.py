@@ -237,7 +237,8 @@ def _url(source: str) -> str:
         return f"maildir:{quoted(path)}"
     if os.path.isfile(path):
         return f"mbox:{quoted(path)}"
-    raise ConfigError(f"{source} is no Maildir, no mbox file and no URL")
+    lack = "is no Maildir, no mbox file and no URL"
+    raise ConfigError(f"{source} {lack if os.path.lexists(path) else 'is not there'}")
 
 
 def _dovecot(source: str) -> dict[str, str]:

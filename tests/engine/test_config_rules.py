@@ -73,6 +73,15 @@ class TestFieldsThatNothingCanKnow:
         assert pipeline.fetch[0].where.fields >= {"seen", "attachment"}
 
 
+def test_a_journal_that_is_a_directory_is_a_fault_of_a_thorough_check(
+    faults: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    text = f"[pipeline]\njournal = '{tmp_path}'\n" + SMALL
+    assert faults(text, thorough=True) == [
+        "2: pipeline.journal: expected a file; it is a directory"
+    ]
+
+
 class TestSecrets:
     TEXT = SMALL + "[[distribute]]\nuse = 'pigeon'\nhost = 'x'\npassword = {}\n"
 

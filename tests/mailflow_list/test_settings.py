@@ -21,6 +21,7 @@ Make = Callable[..., Any]
         ("", "address: expected the list's address"),
         ('address = "red@example.org"', "members: expected a file with an address a line"),
         ('address = "red"\nmembers = []', "address: expected an address"),
+        ('address = "r@x.org"\nmembers = ["a@x.org", "b"]', "members[2]: expected an address"),
         ('address = "r@x.org"\nmembers = []\nposting = { guests = "hold" }', "guests"),
         ('address = "r@x.org"\nmembers = []\nposting = { others = "ask" }', '"accept" or "hold"'),
         ('address = "r@x.org"\nmembers = []\nlist_id = "red"', "list_id: expected words with dots"),

@@ -163,6 +163,7 @@ def test_an_age_or_a_size_that_is_none_is_refused(run: Commands, word: str) -> N
 
 def test_verify_says_that_all_is_whole_or_what_is_not(run: Commands) -> None:
     assert run.says("verify") == "4 messages, all of them whole\n"
+    assert "ann/nowhere is not there" in run.fails("import", "cleo", "ann/nowhere").text
     run.spool.bodies()[0].unlink()
     result = run.ended("verify")
     assert result.return_value == 74

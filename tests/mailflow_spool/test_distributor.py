@@ -173,6 +173,13 @@ def test_a_format_that_would_not_tell_messages_apart_is_refused(form: object) ->
         SpoolOptions.read({"drop": "ann", "uidl": form})
 
 
+@pytest.mark.parametrize("drop", ["", " ann", "a\tb"])
+def test_a_name_that_no_drop_can_have_is_a_fault_of_the_file(drop: str) -> None:
+    with pytest.raises(ConfigError, match="drop: no drop can be called"):
+        SpoolOptions.read({"drop": drop})
+    assert SpoolOptions.read({"drop": "{recipient}"}).drop.fixed is None
+
+
 def test_a_sender_that_is_no_utf_8_harms_no_mail(spool: Spool) -> None:
     odd = mail(text(1)).replace(envelope=Envelope("\udcfc@example.org"))
     with spool.distributor() as distributor:

@@ -199,6 +199,8 @@ def test_a_list_of_uidls_that_does_not_fit_imports_nothing(
 
 def test_what_is_no_mailbox_is_said(spool: Spool, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no Maildir, no mbox file and no URL"):
+        bring(spool, tmp_path)
+    with pytest.raises(ConfigError, match="nothing is not there"):
         bring(spool, tmp_path / "nothing")
 
 
