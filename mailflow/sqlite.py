@@ -83,6 +83,11 @@ def complaint(what: str, path: str, error: sqlite3.Error) -> str:
         return f"{path} is damaged or no {what}; nothing was changed in it{more}"
     if code.startswith("SQLITE_BUSY"):
         return f"the {what} {path} is kept locked by another process"
+    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) and (owner := _stranger(path)):
+        return (
+            f"the {what} {path} belongs to {owner}, as whom mailflow was run before;"
+            f" run as root: chown -R {os.geteuid()} {path}*"
+        )
     if code.startswith("SQLITE_READONLY"):
         return f"the {what} {path} cannot be written: it is read-only"
     if code.startswith("SQLITE_CANTOPEN"):
@@ -91,6 +96,18 @@ def complaint(what: str, path: str, error: sqlite3.Error) -> str:
         why = "it is a directory" if os.path.isdir(path) else "may you read its directory?"
         return f"the {what} {path} cannot be opened: {why}"
     return f"the {what} {path} fails: {error}"
+
+
+def _stranger(path: str) -> str:
+    """Whose a file is, or one beside it, that we may not write; "" where they are ours."""
+    for each in (path, f"{path}-wal", f"{path}-shm"):
+        try:
+            owner = os.stat(each).st_uid
+        except OSError:
+            continue
+        if owner != os.geteuid() and not os.access(each, os.R_OK | os.W_OK):
+            return "root" if owner == 0 else f"another user (uid {owner})"
+    return ""
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

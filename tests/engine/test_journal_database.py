@@ -454,6 +454,26 @@ class TestRefusal:
         with tempfile.TemporaryDirectory() as directory:
             assert _in_a_child(look) == ["74 the journal PATH cannot be written: it is read-only"]
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave a journal of root's")
+    def test_one_that_root_has_left_is_told_with_what_to_run(self) -> None:
+        def look() -> None:
+            path = os.path.join(directory, "journal.db")
+            Database(path).close()
+            os.chown(directory, 65534, 65534)
+            os.chown(path + ".d", 65534, 65534)
+            os.setuid(65534)
+            try:
+                Database(path).commit(tell("one"))
+            except MailflowError as error:
+                print(f"{error.exit_code} {error.text.replace(path, 'PATH')}")
+
+        with tempfile.TemporaryDirectory() as directory:
+            (line,) = _in_a_child(look)
+            assert line == (
+                "74 the journal PATH belongs to root, as whom mailflow was run before;"
+                " run as root: chown -R 65534 PATH*"
+            )
+
 
 def _fill(journal: Database) -> None:
     for number in range(1000):
