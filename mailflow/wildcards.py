@@ -7,6 +7,9 @@ take for ever with a name that somebody has made for it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from mailflow.errors import GoneError
 
 
 def fits(pattern: str, name: str, delimiter: str | None = None) -> bool:
@@ -24,3 +27,8 @@ def fits(pattern: str, name: str, delimiter: str | None = None) -> bool:
         else:
             ends = {at + len(word) for at in ends if name.startswith(word, at)}
     return len(name) in ends
+
+
+def none_like(peer: str, patterns: Sequence[str]) -> GoneError:
+    """What it is where no folder fits: nothing could be fetched, and nobody would know."""
+    return GoneError(f"{peer} has no folder like {', '.join(patterns)}")

@@ -25,6 +25,7 @@ from mailflow.mail import HEADER_LIMIT, Envelope, Octets, head
 from mailflow.options import Options
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self, TypeVar
 from mailflow.verdicts import Fate
+from mailflow.wildcards import none_like
 from mailflow_imap.answers import Body, Missing
 from mailflow_imap.choice import chosen, fruitless, is_plain, special
 from mailflow_imap.keys import Place, place_of
@@ -297,7 +298,7 @@ class ImapFetcher:
         if odd:
             self._once("folders without a name that can be shown are not read", folders=len(odd))
         if not names:
-            raise GoneError(f"{self._connected.peer} has no folder like {', '.join(patterns)}")
+            raise none_like(self._connected.peer, patterns)
         for pattern in filter(special, fruitless(patterns, folders)):  # "*" may well mean none
             self._once(f"{self._connected.peer} has no folder for {pattern}")
         return [name for name in names if name not in odd]

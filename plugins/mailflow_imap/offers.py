@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from mailflow.errors import GoneError, RefusedError
 from mailflow.typed import TYPE_CHECKING
 from mailflow.values import counted
+from mailflow.wildcards import none_like
 from mailflow_imap.choice import chosen, fruitless, target_of
 from mailflow_imap.source import FLAGS
 
@@ -22,7 +23,8 @@ NAMED = 100
 
 
 def facts(session: Session, patterns: Sequence[str], on_done: str) -> Iterator[str]:
-    """A line for each; `patterns` and `on_done` are as in the options."""
+    """A line for each; `patterns` and `on_done` are as in the options. Raises GoneError where
+    no folder is there that would be read: a visit would, too."""
     yield f"{session.peer} offers: {', '.join(sorted(session.capabilities))}"
     wire = session.wire
     names = f", certificate of {wire.certificate}" if wire.certificate else ""
@@ -33,13 +35,16 @@ def facts(session: Session, patterns: Sequence[str], on_done: str) -> Iterator[s
     yield f"folders are called: {_names(folders)}"
     for pattern in fruitless(patterns, folders):
         yield f"folders: there is none like {pattern}"
-    yield from _read(session, chosen(patterns, folders))
+    read = chosen(patterns, folders)
+    yield from _read(session, read)
     yield "new mail: " + (
         "IDLE, which `serve` hears of at once"
         if session.offers("IDLE")
         else "no IDLE; `serve` asks as often as `every` says"
     )
     yield from _done(session, on_done, patterns, folders)
+    if not read:
+        raise none_like(session.peer, patterns)
 
 
 def _names(folders: Sequence[Folder]) -> str:
@@ -51,8 +56,6 @@ def _names(folders: Sequence[Folder]) -> str:
 
 def _read(session: Session, names: Sequence[str]) -> Iterator[str]:
     """The folders that would be read, as they are now."""
-    if not names:
-        yield "folder: none of those that would be read is there"
     shown = names[:SHOWN]
     asked = [session.status(name, ("MESSAGES", "UIDVALIDITY")) for name in shown]
     for name, answer in zip(shown, asked, strict=True):

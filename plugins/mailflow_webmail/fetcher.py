@@ -25,6 +25,7 @@ from mailflow.net import is_loopback
 from mailflow.options import Options
 from mailflow.typed import TYPE_CHECKING, ClassVar, Self
 from mailflow.verdicts import Fate
+from mailflow.wildcards import none_like
 from mailflow_webmail.arriving import arriving
 from mailflow_webmail.choice import Folder, chosen, is_certain, is_plain
 from mailflow_webmail.errors import ThrottledError
@@ -214,7 +215,7 @@ class WebmailFetcher:
             return list(self._named.values())
         found = chosen(patterns, self._there.folders())
         if not found:
-            raise GoneError(f"{self.source} has no folder like {', '.join(patterns)}")
+            raise none_like(self.source, patterns)
         if all(map(is_plain, patterns)):
             self._named = {folder.id: folder for folder in found}
         return found

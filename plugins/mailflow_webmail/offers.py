@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from mailflow.typed import TYPE_CHECKING
 from mailflow.values import counted
+from mailflow.wildcards import none_like
 from mailflow_webmail.choice import chosen
 from mailflow_webmail.origin import SAYING
 from mailflow_webmail.rows import size_of
@@ -20,7 +21,8 @@ SHOWN = 20
 
 
 def facts(session: Session, options: WebmailSourceOptions) -> Iterator[str]:
-    """A line for each; nothing is changed there."""
+    """A line for each; nothing is changed there. Raises GoneError where no folder is there that
+    would be read: a visit would, too."""
     parts = urlsplit(options.url)
     session.log_in()
     yield f"{parts.netloc}: logged in, by the site {options.site} ({session.site.name})"
@@ -28,10 +30,13 @@ def facts(session: Session, options: WebmailSourceOptions) -> Iterator[str]:
     names = [row.get("name") or row["id"] for row in folders]
     more = ", ..." if len(names) > SHOWN else ""
     yield f"folders: {len(names)}: {', '.join(names[:SHOWN])}{more}"
-    for folder in chosen(options.folders, folders):
+    read = chosen(options.folders, folders)
+    for folder in read:
         rows = session.listing(folder.id)
         sized = sum(size_of(row) is not None for row in rows)
         sizes = "sizes are told" if sized and sized == len(rows) else "sizes are not told"
         yield f"folder {folder.name}: {counted(len(rows), 'message')}, {sizes}"
     known = ", ".join((*filter(session.site.has, SAYING), "keep"))
     yield f"on_done: {options.on_done}, when `keep` is over; this site knows {known}"
+    if not read:
+        raise none_like(parts.netloc, options.folders)

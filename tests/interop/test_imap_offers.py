@@ -31,7 +31,7 @@ path = "Maildir"
 """
 
 
-def said(account: Account, *folders: str, on_done: str = "delete") -> list[str]:
+def said(account: Account, *folders: str, on_done: str = "delete", status: int = 0) -> list[str]:
     """The lines about the server."""
     secret = account.home / "ann.secret"
     secret.write_text(f"{PASSWORD}\n")
@@ -44,8 +44,9 @@ def said(account: Account, *folders: str, on_done: str = "delete") -> list[str]:
             folders=f"[{names}]", on_done=on_done,
         )
     )  # fmt: skip
-    done = CliRunner().invoke(command, ["check", "--connect", str(file)])
-    assert done.exit_code == 0, done.output
+    words = ["check", "--connect", str(file)]
+    done = CliRunner().invoke(command, words, standalone_mode=False)
+    assert (done.exception, done.return_value) == (None, status), done.output
     lines = (line.strip().partition(" imap: ") for line in done.output.splitlines())
     return [fact for _, of, fact in lines if of]
 
@@ -88,6 +89,11 @@ def test_a_pattern_or_a_use_for_which_there_is_no_folder_is_told(account: Accoun
     assert "folders: there is none like \\All" in lines
     assert "folders: there is none like Listen/*" in lines
     assert not any("Important" in line for line in lines)
+
+
+def test_where_no_folder_would_be_read_the_check_fails_as_a_run_does(account: Account) -> None:
+    lines = said(account, "Listen/*", status=69)
+    assert "folders: there is none like Listen/*" in lines
 
 
 def test_nothing_is_changed(account: Account) -> None:

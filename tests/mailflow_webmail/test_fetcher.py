@@ -144,6 +144,8 @@ def test_a_folder_that_is_not_there_is_an_error_and_nothing_is_fetched(make: Mak
         poll(make(folders=["INBOX", "Nowhere"]))
     with pytest.raises(GoneError, match=r"has no folder like Nowhere\*"):
         poll(make(folders=["Nowhere*"]))
+    with make(folders=["Nowhere*"]) as fetcher, pytest.raises(GoneError, match="has no folder"):
+        list(fetcher.offers())
 
 
 def test_a_name_that_is_known_is_not_looked_for_again_while_logged_in(
