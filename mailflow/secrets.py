@@ -177,6 +177,15 @@ def _command(where: object, base: str) -> SecretValue:
     return SecretValue(reveal, f"command {argv[0]}", check=check, renewed=True, renew=renew)
 
 
+def of_keyring(error: Exception) -> UnavailableError:
+    """What the library of keyrings says, as one line."""
+    if type(error).__name__ == "NoKeyringError":
+        reason = "there is none here, as a desktop has one; keep it in a file instead"
+    else:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return UnavailableError(f"the keyring cannot be used: {reason}")
+
+
 def _keyring(where: object, base: str) -> SecretValue:  # noqa: ARG001  # every maker takes both
     expected = 'expected a service and a user, such as "pop.example.org/ann"'
     service, _, user = _only_text(where, expected).rpartition("/")
@@ -194,8 +203,7 @@ def _keyring(where: object, base: str) -> SecretValue:  # noqa: ARG001  # every 
         try:
             found: str | None = keyring.get_password(service, user)
         except KeyringError as error:
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise UnavailableError(f"the keyring cannot be read: {reason}") from None
+            raise of_keyring(error) from None
         if not found:
             from shlex import join
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import keyring
 import pytest
 from keyring.backend import KeyringBackend
-from keyring.errors import KeyringLocked
+from keyring.errors import KeyringLocked, NoKeyringError
 
 from mailflow import log, secrets
 from mailflow.errors import ConfigError, MailflowError, UnavailableError
@@ -360,7 +360,20 @@ def test_a_locked_keyring_is_for_later(chest: Chest) -> None:
     chest.locked = True
     found = secret({"keyring": "pop.example.org/ann"}, ".")
     said = fault(found, UnavailableError)
-    assert said == "the keyring cannot be read: KeyringLocked: the collection is locked"
+    assert said == "the keyring cannot be used: KeyringLocked: the collection is locked"
+
+
+def test_where_there_is_no_keyring_a_file_is_named(
+    chest: Chest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(service: str, username: str) -> str:
+        raise NoKeyringError("No recommended backend was available. Install a 3rd party package.")
+
+    monkeypatch.setattr(chest, "get_password", none)
+    assert fault(secret({"keyring": "pop.example.org/ann"}, "."), UnavailableError) == (
+        "the keyring cannot be used: there is none here, as a desktop has one;"
+        " keep it in a file instead"
+    )
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

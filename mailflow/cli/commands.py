@@ -20,7 +20,7 @@ STATUSES = {
     65: "a message cannot be handled",
     69: "the other side said no, for good",
     70: "a fault in mailflow itself",
-    74: "the journal cannot be read or written",
+    74: "the journal cannot be read or written, or stdout takes no more",
     75: "try again later: a server is down, a mailbox is locked, a disk is full",
     76: "the other side broke its protocol",
     77: "the other side refused the login, or its certificate does not match",

@@ -244,7 +244,7 @@ def _decide(
     """Do it to each, and say so, or `none` where it changes nothing. Raises InUseError in the end
     where one was in work."""
     if not found:
-        click.echo("there is no such mail")
+        click.echo("there is no such mail; `mailflow queue list` shows what waits")
     busy: InUseError | None = None
     for each in found:
         try:

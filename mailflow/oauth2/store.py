@@ -19,6 +19,7 @@ from mailflow.durable import flush_directory, make_directory, replace
 from mailflow.errors import ConfigError, MailflowError, UnavailableError, from_os
 from mailflow.log import register_secret
 from mailflow.record import NamedTuple
+from mailflow.secrets import of_keyring
 from mailflow.typed import Any
 
 SUFFIX = ".tokens"
@@ -249,17 +250,12 @@ def _keyring_module() -> Any:
     return keyring
 
 
-def _closed(error: Exception) -> UnavailableError:
-    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return UnavailableError(f"the keyring cannot be used: {reason}")
-
-
 def _from_keyring(name: str) -> str:
     keyring = _keyring_module()
     try:
         found: str | None = keyring.get_password(SERVICE, name)
     except keyring.errors.KeyringError as error:
-        raise _closed(error) from None
+        raise of_keyring(error) from None
     if not found:
         raise ConfigError(f"the keyring has no {SERVICE}/{name}; run: mailflow auth login")
     return found
@@ -270,7 +266,7 @@ def _into_keyring(name: str, text: str) -> None:
     try:
         keyring.set_password(SERVICE, name, text)
     except keyring.errors.KeyringError as error:
-        raise _closed(error) from None
+        raise of_keyring(error) from None
 
 
 def _out_of_keyring(name: str) -> None:
@@ -280,7 +276,7 @@ def _out_of_keyring(name: str) -> None:
             keyring.delete_password(SERVICE, name)
         except keyring.errors.KeyringError as error:
             if not isinstance(error, keyring.errors.PasswordDeleteError):
-                raise _closed(error) from None
+                raise of_keyring(error) from None
 
 
 __all__ = ["Store", "Tokens", "directory", "logins"]

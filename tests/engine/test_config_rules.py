@@ -112,7 +112,7 @@ class TestSecrets:
 
         monkeypatch.setattr(keyring, "get_password", locked)
         [fault] = faults(self.TEXT.format('{ keyring = "x/y" }'), thorough=True)
-        assert fault.startswith("10: distribute[2].password: the keyring cannot be read: ")
+        assert fault.startswith("10: distribute[2].password: the keyring cannot be used: ")
 
     def test_in_the_file_itself_are_a_warning(self, write: Write) -> None:
         path = write(self.TEXT.format('"hunter2"'))
