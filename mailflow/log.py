@@ -205,8 +205,12 @@ def _emit(level: str, event: str, facts: Mapping[str, object]) -> None:
         if not _State.json:
             said = _readable(said, fields)
         with _State.lock:
-            logger = _State.logger or _build()
-            getattr(logger, level)(said, **fields)
+            try:
+                logger = _State.logger or _build()
+            except (ImportError, OSError) as missing:
+                _Stderr().write(f"[{level}] {said} {fields} ({missing})\n")
+            else:
+                getattr(logger, level)(said, **fields)
     except Exception:  # noqa: BLE001, S110  # a log that cannot be written stops no mail
         pass
 

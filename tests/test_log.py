@@ -305,6 +305,19 @@ def test_structlog_is_imported_at_the_first_line_that_is_written() -> None:
     )
 
 
+def test_a_line_is_written_where_structlog_cannot_be_read() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", dedent("""
+        import sys
+        from mailflow.log import get_logger, register_secret
+        sys.modules["structlog"] = None
+        register_secret("hunter2hunter2")
+        get_logger(step="pop3").error("service failed", text="hunter2hunter2 is wrong")
+        """)], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.startswith("[error] service failed: ******** is wrong | {'step': 'pop3'} (")
+
+
 def test_rich_can_be_imported_after_the_first_line() -> None:
     pytest.importorskip("rich")
     assert (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import sys
 from contextlib import suppress
 
 from mailflow.errors import ConfigError, InUseError, UnavailableError, from_os
@@ -36,7 +37,18 @@ class Identity:
         os.environ["USER"] = os.environ["LOGNAME"] = self._entry.pw_name
 
     def become(self) -> None:
-        """Give up every other right, for good, in all threads. Raises UnavailableError."""
+        """Give up every other right, for good, in all threads. Raises UnavailableError, and
+        ConfigError where that user cannot read what is imported later."""
+        modules = [path for path in sys.path if os.path.isdir(path)]
+        self._give_up()
+        for path in modules:
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise ConfigError(
+                    f"{self._entry.pw_name} cannot read {path}, where modules of this program lie;"
+                    " install mailflow where that user can, such as in /opt/mailflow"
+                )
+
+    def _give_up(self) -> None:
         uid, gid = self._entry.pw_uid, self._entry.pw_gid
         if os.getuid() == uid == os.geteuid() and os.getegid() == gid:
             return

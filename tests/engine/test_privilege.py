@@ -29,7 +29,7 @@ def look():
     held.append(open("/proc/thread-self/status").read())
 thread = threading.Thread(target=look)
 thread.start()
-identity.become()
+identity._give_up()
 gate.set()
 thread.join()
 {code}
@@ -68,6 +68,27 @@ def test_the_home_is_the_users_and_roots_directories_are_not_meant() -> None:
     )
     home = pwd.getpwnam("nobody").pw_dir
     assert become(code) == [f"{home} nobody []"]
+
+
+@root
+def test_modules_that_the_user_cannot_read_are_named(tmp_path: Path) -> None:
+    """What is imported later would fail, and whatever says so."""
+    tmp_path.chmod(0o700)
+    code = """
+import sys
+from mailflow.engine.privilege import Identity
+from mailflow.errors import ConfigError
+identity = Identity("nobody")
+sys.path[:] = [sys.argv[1], sys.argv[1] + "/not-there"]
+try:
+    identity.become()
+except ConfigError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"nobody cannot read {tmp_path}, where modules of this program")
 
 
 def test_who_runs_it_already_may_be_named() -> None:

@@ -157,7 +157,7 @@ def test_what_a_site_has_no_place_for_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("address", ["x@[127.0.0.1]", "x@localhost", "x@127.0.0.1"])
 def test_an_address_for_answers_that_would_be_left_out_is_refused(address: str) -> None:
-    assert address in refused(mail(f"Reply-To: {address}"))
+    assert "Reply-To" in refused(mail(f"Reply-To: {address}"))
     assert wrote(mail(), BOB, address).blind == (address,)
 
 

@@ -194,7 +194,7 @@ def _mailboxes(header: Header, name: str) -> tuple[Mailbox, ...]:
             raise BadMailError(f"its {name} cannot be read for sure")
         for named, address in pairs:
             if not address.isascii() or '"' in address or not _fits(name, address):
-                raise BadMailError(f"no form takes the address {address[:80]!a}")
+                raise BadMailError(f"its {name} names {address[:80]!a}, which no form takes")
             made.append(Mailbox(_decoded(name, named), address))
     return tuple(made)
 

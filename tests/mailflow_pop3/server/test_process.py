@@ -137,7 +137,10 @@ def test_116_sighup_keeps_sessions(served):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: there is nothing to give up")
 def test_117_what_listens_at_a_port_of_root_s_serves_as_somebody_else(monkeypatch):
     monkeypatch.setattr(sys, "executable", open_python())
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    modules = [path for path in sys.path if path and os.path.isdir(path)]
+    if not all(map(is_open, modules)):
+        pytest.skip("mailflow is installed where only root can read it, such as in /root")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(modules))
     nobody = pwd.getpwnam("nobody")
     home = Path(tempfile.mkdtemp(prefix="mailflow-117-"))  # a test's own is closed to others
     try:
@@ -159,11 +162,15 @@ def test_117_what_listens_at_a_port_of_root_s_serves_as_somebody_else(monkeypatc
         shutil.rmtree(home)
 
 
+def is_open(path: str) -> bool:
+    """Whether anybody may go where it lies."""
+    return all(parent.stat().st_mode & 0o001 for parent in Path(path).resolve().parents)
+
+
 def open_python() -> str:
     """A Python that any user may run: ours, or the system's where it is new enough."""
     for each in (sys.executable, "/usr/bin/python3"):
-        path = Path(each).resolve()
-        if path.exists() and all(parent.stat().st_mode & 0o001 for parent in path.parents):
+        if os.path.exists(each) and is_open(each):
             new = "import sys; sys.exit(sys.version_info < (3, 11))"
             if subprocess.run([each, "-c", new], check=False).returncode == 0:
                 return each
