@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 
+import mailflow
 from mailflow.testing import power
 from mailflow.testing.serving import Serving, environment, free_ports
 
@@ -137,10 +139,9 @@ def test_116_sighup_keeps_sessions(served):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: there is nothing to give up")
 def test_117_what_listens_at_a_port_of_root_s_serves_as_somebody_else(monkeypatch):
     monkeypatch.setattr(sys, "executable", open_python())
-    modules = [path for path in sys.path if path and os.path.isdir(path)]
-    if not all(map(is_open, modules)):
+    if not all(is_open(module.__file__) for module in (mailflow, structlog)):
         pytest.skip("mailflow is installed where only root can read it, such as in /root")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(modules))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(is_open, filter(None, sys.path))))
     nobody = pwd.getpwnam("nobody")
     home = Path(tempfile.mkdtemp(prefix="mailflow-117-"))  # a test's own is closed to others
     try:
