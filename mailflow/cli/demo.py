@@ -302,8 +302,15 @@ class Demo:
     def _run(self) -> None:
         from mailflow.engine.registry import Registry
         from mailflow.engine.supervisor import run
+        from mailflow.halt import Halt
 
-        run([self.pipeline], Registry())
+        halt = Halt()
+        try:
+            run([self.pipeline], Registry(), halt=halt)
+            if halt.is_set():
+                raise KeyboardInterrupt  # ^C, which ended the run in order: the story has no end
+        finally:
+            halt.close()
 
     def _copies(self) -> int:
         return sum(len(message.recipients) for message in self.smtp.messages)

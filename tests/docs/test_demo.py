@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mailflow import log
+from mailflow.cli import root
+from mailflow.engine import supervisor
+from mailflow.halt import Halt
 from mailflow.testing.serving import Serving
 
 COMMAND = Path(sys.executable).parent / "mailflow"
@@ -142,3 +146,19 @@ def test_it_fits_the_terminal(home: Path, columns: str) -> None:
     done = demo(home, COLUMNS=columns)
     table = done.stdout.partition("\n\n")[2].partition("\n\n")[0]
     assert max(map(len, table.splitlines())) <= max(80, int(columns))
+
+
+def test_an_interrupt_ends_it_and_is_no_fault_to_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(pipelines: object, registry: object, *, halt: Halt) -> int:
+        halt.set()
+        return 75
+
+    monkeypatch.setattr(supervisor, "run", interrupted)
+    monkeypatch.setattr(log, "configure", lambda **_: None)
+    monkeypatch.setattr(sys, "argv", ["mailflow", "demo"])
+    with pytest.raises(SystemExit) as ended:
+        root.main()
+    assert ended.value.code == 130
+    assert "report" not in capsys.readouterr().err
