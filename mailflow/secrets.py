@@ -237,8 +237,8 @@ def _open_private(full: str, what: str) -> int:
             raise ConfigError(f"{what} {full} is not a regular file")
         if status.st_uid not in (os.geteuid(), 0):
             raise ConfigError(
-                f"{what} {full} belongs to another user (uid {status.st_uid});"
-                f" run: chown {os.geteuid()} {_quoted(full)}"
+                f"{what} {full} belongs to another user (uid {status.st_uid}): run mailflow as"
+                f" that user, or: chown {os.geteuid()} {_quoted(full)}"
             )
         if status.st_mode & 0o077 and not _is_credential(full, status):
             raise ConfigError(

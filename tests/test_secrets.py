@@ -122,8 +122,8 @@ class TestAFile:
     def test_c01_of_another_user_is_refused_with_the_line_to_run(self, private: Path) -> None:
         os.chown(private, 12345, -1)
         assert fault(secret({"file": str(private)}, ".")) == (
-            f"secret file {private} belongs to another user (uid 12345);"
-            f" run: chown {os.geteuid()} {private}"
+            f"secret file {private} belongs to another user (uid 12345): run mailflow as that user,"
+            f" or: chown {os.geteuid()} {private}"
         )
 
     def test_that_is_not_there_is_told(self, tmp_path: Path) -> None:
