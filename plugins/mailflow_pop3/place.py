@@ -69,7 +69,7 @@ def read(word: str, logins: Logins, me: str) -> Place:
     if machine and not found and (told := _WAY.fullmatch(machine)):
         way = told[1]
     port = int(server["port"]) if server and server["port"] else PORTS[TLS[way]]
-    if server is None or not 1 <= port <= 65535:
+    if server is None or not 1 <= port <= 65535 or "://" in word:
         where = f"account {rest!r} is of machine {machine!r}: " if machine else f"{word!r}: "
         raise PlaceError(f"{where}expected an account of ~/.netrc or {FORM}")
     user, host = server["user"] or "", server["host"].strip("[]")

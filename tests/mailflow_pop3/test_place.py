@@ -89,7 +89,9 @@ def test_an_entry_without_an_account_is_none_without_a_name():
     assert read("h", {"other": ("blue", "")}, "me").machine == ""
 
 
-@pytest.mark.parametrize("word", ["", "ssl:", "a b", "h:0", "h:99999", "h:x", "@h", "h!", "ftp:h"])
+@pytest.mark.parametrize(
+    "word", ["", "ssl:", "a b", "h:0", "h:99999", "h:x", "@h", "h!", "ftp:h", "pop3s://ann@h"]
+)
 def test_what_names_no_mailbox_is_told(word):
     with pytest.raises(PlaceError, match=r"expected an account of ~/\.netrc or \[\{ssl"):
         read(word, {}, "me")
