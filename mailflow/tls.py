@@ -159,6 +159,8 @@ def _readable(what: str, path: str) -> None:
             keyless = b"PRIVATE KEY-----" not in reader.read(LARGEST)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
+        if what == "certificate" and isinstance(error, FileNotFoundError):
+            reason += f"; `mailflow tls self-signed --out {path} NAME` makes one"
         raise ConfigError(f"cannot read {what} {path}: {reason}") from None
     if what == "key" and keyless:
         raise ConfigError(f"there is no key in {path}; `key` says which file has it, as PEM")
