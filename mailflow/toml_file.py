@@ -222,6 +222,7 @@ def _plain(message: str) -> str:
 
 
 _SAID = {
+    "Invalid initial character for a key part": "expected the name of a key or table",
     "Cannot overwrite a value": "this key is there twice",
     "Invalid value": "invalid value; text stands in quotes",
     "Unescaped '\\' in a string": r"a \ in a text is written \\, or the text stands in '...'",

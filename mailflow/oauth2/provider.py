@@ -28,10 +28,8 @@ from mailflow.options import (
     TableOf,
     Text,
     convert,
-    dotted,
     nearest,
 )
-from mailflow.typed import Any
 from mailflow.values import FOREVER, instead
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "providers")
@@ -177,19 +175,15 @@ def _files(name: str) -> Iterator[str]:
 
 def _read(path: str) -> dict[str, object]:
     """The values of a provider's file. Raises ValueError."""
-    import tomli
+    from mailflow.toml_file import ConfigFaults, Source
 
     try:
-        with open(path, "rb") as file:
-            data: dict[str, Any] = tomli.load(file)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {os.strerror(error.errno or 0)}") from None
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
-    values, faults = _converted(data, os.path.dirname(path))
-    if faults:
-        told = "; ".join(f"{dotted(fault.path)}: {fault.text}" for fault in faults)
-        raise ValueError(f"{path}: {told}")
+        source = Source.read(path)
+        values, faults = _converted(source.data, os.path.dirname(path))
+        if faults:
+            raise ConfigFaults(source.located(faults))
+    except ConfigFaults as error:
+        raise ValueError("; ".join(map(str, error.faults))) from None
     return values
 
 

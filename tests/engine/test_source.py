@@ -25,6 +25,7 @@ def told(path: Path | str, octets: bytes | None = None) -> str:
     ("octets", "said"),
     [
         (b"a = 1\nb = x\n", ":2: not TOML at column 5: invalid value; text stands in quotes"),
+        (b"[[", ":1: not TOML at column 3: expected the name of a key or table"),
         (b"a = 1\na = 2\n", ":2: not TOML at column 6: this key is there twice"),
         (b"[a.b]\n[a.b]\n", ":2: not TOML at column 5: [a.b] is there twice"),
         (

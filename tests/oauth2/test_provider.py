@@ -98,8 +98,8 @@ def test_what_is_wrong_is_told(table, complaint):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("token_endpoint =", "is not TOML"),
-        ("tokens = 1", "tokens: unknown key"),
+        ("token_endpoint =", "1: not TOML: a value is not complete"),
+        ("flow = 'device'\ntokens = 1", "2: tokens: unknown key"),
         ("scopes = [1]", r"scopes\[1\]: expected a string"),
         ("token_endpoint = 'http://login.example.org/'", "token_endpoint: expected an https URL"),
     ],
