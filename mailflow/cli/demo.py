@@ -137,12 +137,16 @@ def command(keep: str | None, as_json: bool) -> int:
     Ends with 0 if every mail is where it should be.
     """
     from mailflow import log
+    from mailflow.errors import from_os
     from mailflow.testing.serving import free_ports
 
     log.configure(level="error")
     (port,) = free_ports(1)
     with _directory(keep) as directory, _servers() as (pop3, smtp):
-        pipeline = _write(directory, pop3.port, smtp.port, port)
+        try:
+            pipeline = _write(directory, pop3.port, smtp.port, port)
+        except OSError as error:
+            raise from_os(error, f"write into {directory}") from None
         demo = Demo(pipeline, pop3, smtp, port)
         demo.run()
         demo.serve()

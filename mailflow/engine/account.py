@@ -80,12 +80,12 @@ def as_mailbox(said: Sequence[Said], registry: Registry) -> Read:
 def _missing(name: str, sources: list[Source]) -> str:
     """Why there is no such account, and where one could stand."""
     known = layers.accounts(sources)
+    url = f"; as a URL it would be imaps://{name}" if "@" in name else ""
     if not sources:
         where = os.path.join(directories()[1], layers.NAME)
-        return f"there is no [account.{name}]: {where} is not there, and no --file was given"
-    hint = instead(name, known)
+        return f"there is no [account.{name}]: {where} is not there, and no --file was given{url}"
     places = ", ".join(source.file for source in sources)
-    return f"there is no [account.{name}] in {places}{hint}"
+    return f"there is no [account.{name}] in {places}{url or instead(name, known)}"
 
 
 def _options(

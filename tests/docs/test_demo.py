@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import poplib
@@ -162,3 +163,19 @@ def test_an_interrupt_ends_it_and_is_no_fault_to_report(
         root.main()
     assert ended.value.code == 130
     assert "report" not in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(log, "configure", lambda **_: None)
+    monkeypatch.setattr(sys, "argv", ["mailflow", "demo", "--keep", str(tmp_path / "kept")])
+    with pytest.raises(SystemExit) as ended:
+        root.main()
+    assert ended.value.code == 75
+    said = f"mailflow: cannot write into {tmp_path}/kept: No space left on device\n"
+    assert capsys.readouterr().err == said

@@ -76,6 +76,8 @@ def test_what_is_wrong_is_told_where_it_stands(config: Path, text: str, said: st
 def test_where_there_is_no_file_at_all_it_is_said_where_one_could_be(home: Path) -> None:
     said = faults("work")
     assert "there is no [account.work]" in said
+    assert "URL" not in said
+    assert "; as a URL it would be imaps://ann@example.org" in faults("ann@example.org")
     assert str(home / ".config" / "mailflow" / "defaults.toml") in said
 
 
