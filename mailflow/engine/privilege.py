@@ -10,6 +10,7 @@ import os
 import pwd
 import sys
 from contextlib import suppress
+from importlib.machinery import PathFinder
 
 from mailflow.errors import ConfigError, InUseError, UnavailableError, from_os
 
@@ -41,12 +42,12 @@ class Identity:
         ConfigError where that user cannot read what is imported later."""
         modules = [path for path in sys.path if os.path.isdir(path)]
         self._give_up()
-        for path in modules:
-            if not os.access(path, os.R_OK | os.X_OK):
-                raise ConfigError(
-                    f"{self._entry.pw_name} cannot read {path}, where modules of this program lie;"
-                    " install mailflow where that user can, such as in /opt/mailflow"
-                )
+        closed = [path for path in modules if not os.access(path, os.R_OK | os.X_OK)]
+        if closed and not all(map(_can_be_imported, LATER)):
+            raise ConfigError(
+                f"{self._entry.pw_name} cannot read {closed[0]}, where modules of this program lie;"
+                " install mailflow where that user can, such as in /opt/mailflow"
+            )
 
     def _give_up(self) -> None:
         uid, gid = self._entry.pw_uid, self._entry.pw_gid
@@ -60,6 +61,19 @@ class Identity:
             raise from_os(error, f"become {self._entry.pw_name}") from None
         if uid and _can_return():
             raise UnavailableError(f"the rights of root could not be given up for {uid}")
+
+
+LATER = ("mailflow", "structlog", "email")
+"""One of ours, one of others, one of Python's own: of each some are imported when they are
+needed."""
+
+
+def _can_be_imported(name: str) -> bool:
+    """Whether a directory that can be read has it: one that cannot is passed over, such as the
+    working directory of `python -m`."""
+    PathFinder.invalidate_caches()
+    spec = PathFinder.find_spec(name)
+    return spec is not None and os.access(spec.origin or "", os.R_OK)
 
 
 def _is_at(file: int, path: str) -> bool:

@@ -91,6 +91,16 @@ except ConfigError as error:
     assert done.stdout.startswith(f"nobody cannot read {tmp_path}, where modules of this program")
 
 
+def test_a_directory_that_lacks_nothing_need_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the working directory, which `python -m` looks into first."""
+    monkeypatch.setattr(Identity, "_give_up", lambda _: None)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(os, "access", lambda path, _: path != str(tmp_path))
+    Identity("nobody").become()
+
+
 def test_who_runs_it_already_may_be_named() -> None:
     identity = Identity(pwd.getpwuid(os.geteuid()).pw_name)
     identity.become()
