@@ -211,7 +211,8 @@ def _told(
 def _at(value: Any, where: Sequence[Any]) -> object:
     """What stands there; an element that stands alone needs no array around it."""
     for part in where:
-        value = value[part] if isinstance(value, list | dict) else value
+        if isinstance(value, list if isinstance(part, int) else dict):
+            value = value[part]
     return value
 
 

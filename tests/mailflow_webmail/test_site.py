@@ -251,6 +251,10 @@ class TestRefusals:
             "19: raw: needs `type` or `header` in `expect`: what no page with an error has"
         ]
 
+    def test_a_signal_that_stands_alone_is_told_as_one_of_many_is(self, say: Say) -> None:
+        said = told(say(('expect = { type = "message/rfc822" }', 'expect = { text = "x" }')))
+        assert said[-1].startswith("21: raw.expect[1]: a mail is not looked into; expected")
+
     def test_rule_02_a_list_needs_a_proof_of_emptiness(self, say: Say) -> None:
         changes = (("total = { css = \"#count\", regex = 'of (\\d+)' }\n", ""),
                    ('empty = { css = "#none" }\n', ""))  # fmt: skip
