@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import structlog
+
+import mailflow
 
 from ..engine.standing import eventually
 from .command import MAIL, Done, Shop
@@ -34,11 +39,18 @@ secret = {secret}
 Begin = Callable[..., "Serving"]
 
 
+def is_open(path: str) -> bool:
+    """Whether anybody may go where it lies."""
+    return all(parent.stat().st_mode & 0o001 for parent in Path(path).resolve().parents)
+
+
 def open_python() -> str | None:
-    """A Python that any user may run: ours, or the system's where it is new enough."""
+    """A Python that any user may run: ours, or the system's where it is new enough; None where
+    there is none, or what it is to run lies where only root may read it, such as in /root."""
+    if not all(is_open(str(module.__file__)) for module in (mailflow, structlog)):
+        return None
     for each in (sys.executable, "/usr/bin/python3"):
-        path = Path(each).resolve()
-        if path.exists() and all(one.stat().st_mode & 0o001 for one in path.parents):
+        if os.path.exists(each) and is_open(each):
             new = "import sys; sys.exit(sys.version_info < (3, 11))"
             if subprocess.run([each, "-c", new], check=False).returncode == 0:
                 return each

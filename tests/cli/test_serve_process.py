@@ -70,7 +70,9 @@ class TestProcess:
         assert path.read_text() == "my thesis\n"
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-    @pytest.mark.skipif(open_python() is None, reason="there is no Python but root's own")
+    @pytest.mark.skipif(
+        open_python() is None, reason="there is no Python, or no mailflow, but root's own"
+    )
     def test_p3s_15_root_binds_and_becomes_the_user_for_good(
         self, shop: Shop, begin: Begin
     ) -> None:

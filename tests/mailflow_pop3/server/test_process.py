@@ -7,19 +7,17 @@ import pwd
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import structlog
 
-import mailflow
 from mailflow.testing import power
 from mailflow.testing.serving import Serving, environment, free_ports
 
+from ...cli.serving import is_open, open_python
 from .dialogue import EndedError
 from .servers import Drop, MaildirServer
 
@@ -138,9 +136,9 @@ def test_116_sighup_keeps_sessions(served):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: there is nothing to give up")
 def test_117_what_listens_at_a_port_of_root_s_serves_as_somebody_else(monkeypatch):
-    monkeypatch.setattr(sys, "executable", open_python())
-    if not all(is_open(module.__file__) for module in (mailflow, structlog)):
-        pytest.skip("mailflow is installed where only root can read it, such as in /root")
+    if (python := open_python()) is None:
+        pytest.skip("there is no Python, or no mailflow, but root's own")
+    monkeypatch.setattr(sys, "executable", python)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(is_open, filter(None, sys.path))))
     nobody = pwd.getpwnam("nobody")
     home = Path(tempfile.mkdtemp(prefix="mailflow-117-"))  # a test's own is closed to others
@@ -161,21 +159,6 @@ def test_117_what_listens_at_a_port_of_root_s_serves_as_somebody_else(monkeypatc
             assert int(ids["CapEff"], 16) == 0
     finally:
         shutil.rmtree(home)
-
-
-def is_open(path: str) -> bool:
-    """Whether anybody may go where it lies."""
-    return all(parent.stat().st_mode & 0o001 for parent in Path(path).resolve().parents)
-
-
-def open_python() -> str:
-    """A Python that any user may run: ours, or the system's where it is new enough."""
-    for each in (sys.executable, "/usr/bin/python3"):
-        if os.path.exists(each) and is_open(each):
-            new = "import sys; sys.exit(sys.version_info < (3, 11))"
-            if subprocess.run([each, "-c", new], check=False).returncode == 0:
-                return each
-    pytest.skip("there is no Python but root's own")
 
 
 def low_port() -> int:
